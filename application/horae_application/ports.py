@@ -1,0 +1,206 @@
+"""What the application needs from outside, as protocols; adapters stand in `horae_infrastructure`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import NamedTuple, Protocol
+from uuid import UUID
+
+PARTITIONS = 64
+"""Number of partitions; fixed when a store is created."""
+
+
+class StoreError(Exception):
+    """Root of what an event store raises."""
+
+
+class Fenced(StoreError):
+    """Nothing was written: another owner has claimed `partitions` since."""
+
+    def __init__(self, partitions: Iterable[int]) -> None:
+        self.partitions = frozenset(partitions)
+        super().__init__(f"partitions {sorted(self.partitions)} belong to another owner")
+
+
+class AlreadyWritten(StoreError):
+    """Nothing was written: `stream` already has `version` (the store's unique key)."""
+
+    def __init__(self, stream: UUID | None, version: int | None) -> None:
+        self.stream = stream
+        self.version = version
+        super().__init__(f"stream {stream} already has version {version}")
+
+
+class StoreUnavailable(StoreError):
+    """Nothing was written: the store cannot be reached or has no room. May be tried again."""
+
+
+class CommitUnknown(StoreError):
+    """The connection failed during the commit: it may or may not have happened."""
+
+
+class NewEvent(NamedTuple):
+    """One event to append; `version` counts from 1 in its stream."""
+
+    stream: UUID
+    version: int
+    name: str
+    """Stable name with version, such as `schedule.created.v1`; the stored event's topic."""
+    state: bytes
+
+
+class StoredEvent(NamedTuple):
+    """One event as the log holds it."""
+
+    position: int
+    recorded_at: int
+    """Microseconds since the epoch on the store's clock; never decreases with the position."""
+    stream: UUID
+    version: int
+    name: str
+    state: bytes
+
+
+class LedgerRow(NamedTuple):
+    """The ledger's line of one schedule, written in the same transaction as its events.
+
+    It is derived: folding the log gives the same lines.
+    """
+
+    partition: int
+    stream: UUID
+    """The schedule's stream."""
+    due: int | None
+    """When the schedule next needs its owner, in microseconds since the epoch; None is never."""
+    state: bytes
+    """The folded line, opaque to the store; empty when the schedule's own events say all."""
+
+
+class Batch(NamedTuple):
+    """What one commit writes: all of it or nothing."""
+
+    epochs: Mapping[int, int]
+    """The epoch under which the writer decided, for each partition it touches."""
+    events: Sequence[NewEvent]
+    ledger: Sequence[LedgerRow]
+    """Lines to insert or replace."""
+    settled: Sequence[tuple[int, UUID]]
+    """(partition, stream) of lines to delete."""
+
+
+class Member(NamedTuple):
+    """One engine process, alive while its lease runs (on the store's clock)."""
+
+    owner: str
+    expires_at: int
+    address: str
+    """Where commands for its partitions are forwarded to."""
+
+
+class Ownership(NamedTuple):
+    """Who owns a partition, under which epoch."""
+
+    partition: int
+    epoch: int
+    owner: str | None
+
+
+class EventStore(Protocol):
+    """The event log, the ledger's lines, and the ownership of partitions.
+
+    Synchronous: it is called from the engine's thread and from readers' threads, never from an
+    event loop. Every method is safe to call from several threads.
+    """
+
+    identity: str
+    """Of this store; a restored or promoted one has another."""
+    single_process: bool
+    """True if no other process can write (a lock file says so)."""
+
+    def append(self, batch: Batch) -> Sequence[int]:
+        """Write a batch in one durable transaction and return the positions of its events.
+
+        Raises:
+            Fenced: an epoch is not the partition's current one.
+            AlreadyWritten: an event's (stream, version) is taken.
+            StoreUnavailable: nothing was written.
+            CommitUnknown: it may have been.
+        """
+        ...
+
+    def load(self, streams: Sequence[UUID]) -> dict[UUID, list[StoredEvent]]:
+        """All events of some streams, each in order of version; absent streams are left out."""
+        ...
+
+    def lines(self, streams: Sequence[UUID]) -> dict[UUID, LedgerRow]:
+        """The ledger's lines of some schedules; absent ones are left out."""
+        ...
+
+    def due(
+        self, partitions: Iterable[int], after: tuple[int, UUID] | None, before: int, limit: int
+    ) -> list[LedgerRow]:
+        """Lines with `due < before`, in order of (due, stream), beginning after a key."""
+        ...
+
+    def read(self, after: int, limit: int) -> list[StoredEvent]:
+        """The next events of the log with a position greater than `after`, in order."""
+        ...
+
+    def head(self) -> int:
+        """The highest position written, 0 for an empty log."""
+        ...
+
+    def now(self) -> int:
+        """The store's clock, in microseconds since the epoch."""
+        ...
+
+    def join(self, owner: str, address: str, ttl: float) -> None:
+        """Register an engine, or renew its lease for `ttl` seconds.
+
+        Raises:
+            Fenced: the lease had run out and partitions of `owner` were claimed by others;
+                the engine must drop what it holds and join under a new name.
+        """
+        ...
+
+    def members(self) -> list[Member]:
+        """Engines whose lease runs."""
+        ...
+
+    def ownership(self) -> list[Ownership]:
+        """All partitions, in order."""
+        ...
+
+    def claim(self, owner: str, partitions: Iterable[int]) -> dict[int, int]:
+        """Take those partitions that have no living owner and return their new epochs.
+
+        Each claim increments the partition's epoch under the append lock, so that an append of
+        the former owner is refused from then on. A single-process store ignores leases: its lock
+        file is the proof that a former owner is gone.
+        """
+        ...
+
+    def release(self, owner: str, partitions: Iterable[int]) -> None:
+        """Give up partitions, if `owner` still holds them."""
+        ...
+
+    def leave(self, owner: str) -> None:
+        """Give up everything and end the lease."""
+        ...
+
+    def close(self) -> None:
+        """Release connections and files. Idempotent."""
+        ...
+
+
+class Clock(Protocol):
+    """Where the time comes from; tests and simulations move it."""
+
+    def now(self) -> datetime:
+        """The present, aware, in UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        ...

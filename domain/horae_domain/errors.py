@@ -1,0 +1,145 @@
+"""Every error that a caller of Horae can meet, as one tree.
+
+```
+HoraeError                      code, field, value, details; what a wire reply carries
+├── InvalidField                400 invalid_field        a field's value breaks its rule
+│   ├── InvalidTrigger          400 invalid_trigger      a schedule that cannot be evaluated
+│   ├── PayloadTooLarge         400 payload_too_large    over 1 MiB of JSON
+│   └── UnknownHandler          400 unknown_handler      nobody serves the named handler
+├── NotFound                    404
+│   ├── ScheduleNotFound        404 schedule_not_found
+│   └── ExecutionNotFound       404 execution_not_found
+├── Conflict                    409
+│   ├── ScheduleExists          409 schedule_exists      the id is taken by other content
+│   ├── RevisionConflict        409 revision_conflict    expected_revision is not the current one
+│   ├── IdempotencyConflict     409 idempotency_conflict the key was used with another request
+│   ├── IllegalState            409 illegal_state        the command does not fit the state
+│   └── StaleLease              409 stale_lease          the work was handed to somebody else
+└── Unavailable                 503 unavailable          not done; the same request may be sent again
+```
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+
+class HoraeError(Exception):
+    """Root of the tree.
+
+    Attributes:
+        code: the stable noun of the interface, such as `invalid_trigger`.
+        status: the number of the wire reply, as in HTTP.
+        field: dotted path of the offending field, such as `trigger.expression`, or None.
+        value: the offending value, shortened, or None.
+        details: further facts for the caller, JSON values only.
+    """
+
+    code: ClassVar[str] = "error"
+    status: ClassVar[int] = 500
+
+    def __init__(
+        self, message: str, *, field: str | None = None, value: object = None, **details: Any
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+        self.value = None if value is None else str(value)[:200]
+        self.details = details
+
+    def to_json(self) -> dict[str, Any]:
+        """The `error` object of a refusal."""
+        body: dict[str, Any] = {"code": self.code, "message": self.message}
+        if self.field is not None:
+            body["field"] = self.field
+        if self.value is not None:
+            body["value"] = self.value
+        return body | self.details
+
+
+class InvalidField(HoraeError):
+    """A field's value breaks its rule."""
+
+    code = "invalid_field"
+    status = 400
+
+
+class InvalidTrigger(InvalidField):
+    """A trigger that cannot be evaluated, or can never fire."""
+
+    code = "invalid_trigger"
+
+
+class PayloadTooLarge(InvalidField):
+    """A payload, result or message over its limit (1 MiB of JSON)."""
+
+    code = "payload_too_large"
+
+
+class UnknownHandler(InvalidField):
+    """Nobody serves the named handler; `known` lists those that are served."""
+
+    code = "unknown_handler"
+
+
+class NotFound(HoraeError):
+    """The thing named does not exist."""
+
+    code = "not_found"
+    status = 404
+
+
+class ScheduleNotFound(NotFound):
+    """No schedule has this id in this tenant."""
+
+    code = "schedule_not_found"
+
+
+class ExecutionNotFound(NotFound):
+    """No execution has this id in this tenant."""
+
+    code = "execution_not_found"
+
+
+class Conflict(HoraeError):
+    """The command conflicts with what already holds."""
+
+    code = "conflict"
+    status = 409
+
+
+class ScheduleExists(Conflict):
+    """The id is taken by a schedule with other content."""
+
+    code = "schedule_exists"
+
+
+class RevisionConflict(Conflict):
+    """`expected_revision` is not the schedule's revision."""
+
+    code = "revision_conflict"
+
+
+class IdempotencyConflict(Conflict):
+    """The idempotency key was used before with another request."""
+
+    code = "idempotency_conflict"
+
+
+class IllegalState(Conflict):
+    """The command does not fit the state of the thing."""
+
+    code = "illegal_state"
+
+
+class StaleLease(Conflict):
+    """The report's lease is not the current one; it was recorded and changed nothing."""
+
+    code = "stale_lease"
+
+
+class Unavailable(HoraeError):
+    """Nothing was done, or it is unknown whether it was; the same request may be sent again."""
+
+    code = "unavailable"
+    status = 503

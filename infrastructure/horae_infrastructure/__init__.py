@@ -1,0 +1,1 @@
+"""Adapters of the ports: event store, NATS, Redis or Valkey, servers from wheels, settings."""

@@ -1,0 +1,1 @@
+"""Read models as functions from events to writes, their runner and their queries."""

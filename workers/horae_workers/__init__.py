@@ -1,0 +1,1 @@
+"""The roles of an engine as running parts: engine, executor, views."""
