@@ -151,6 +151,13 @@ class EventStore(Protocol):
         """The highest position written, 0 for an empty log."""
         ...
 
+    def wait(self, after: int, timeout: float) -> bool:
+        """Block this thread until the log reaches beyond `after`; False after `timeout` seconds.
+
+        False comes early when the store is closed.
+        """
+        ...
+
     def now(self) -> int:
         """The store's clock, in microseconds since the epoch."""
         ...
@@ -177,7 +184,8 @@ class EventStore(Protocol):
 
         Each claim increments the partition's epoch under the append lock, so that an append of
         the former owner is refused from then on. A single-process store ignores leases: its lock
-        file is the proof that a former owner is gone.
+        file is the proof that a former owner is gone, and everything asked for is granted. On
+        another store a claimer without a running lease of its own is granted nothing.
         """
         ...
 

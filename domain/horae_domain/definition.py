@@ -1,0 +1,394 @@
+"""What a user asks for: the definition of a schedule, validated at the boundary.
+
+The wire form is that of `schedule.create`. A definition is immutable; its canonical form, which
+leaves out what has its default, is what events carry and what two definitions are compared by.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Any, Literal, Self
+
+import msgspec
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from horae_domain.cron import parse_cron
+from horae_domain.durations import format_duration, parse_duration
+from horae_domain.errors import HoraeError, InvalidField, InvalidTrigger, PayloadTooLarge
+from horae_domain.instants import format_instant, parse_instant
+from horae_domain.zones import load_zone
+
+MAX_PAYLOAD = 1024 * 1024
+"""Bytes of JSON that a payload, a result or an override may have."""
+
+ID_PATTERN = r"^[A-Za-z0-9_.:-]{1,128}\Z"
+NAME_PATTERN = r"^[A-Za-z0-9_.:/-]{1,255}\Z"
+
+
+def _duration(value: Any) -> timedelta:
+    try:
+        return parse_duration(value, field="")
+    except HoraeError as error:
+        raise PydanticCustomError("duration", "{reason}", {"reason": error.message}) from error
+
+
+def _instant(value: Any) -> datetime:
+    try:
+        return parse_instant(value, field="")
+    except HoraeError as error:
+        raise PydanticCustomError("instant", "{reason}", {"reason": error.message}) from error
+
+
+def _positive(value: timedelta) -> timedelta:
+    if not value:
+        raise PydanticCustomError("duration", "a duration over zero is needed here")
+    return value
+
+
+def _not_yet(neutral: object) -> AfterValidator:
+    """A field of the interface that this version knows and refuses unless it asks for nothing."""
+
+    def check(value: object) -> object:
+        if value not in (neutral, None):
+            raise PydanticCustomError("unsupported", "this version of the engine does not offer it")
+        return value
+
+    return AfterValidator(check)
+
+
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(_duration),
+    PlainSerializer(format_duration, return_type=str, when_used="json"),
+]
+Span = Annotated[Duration, AfterValidator(_positive)]
+Instant = Annotated[
+    datetime,
+    BeforeValidator(_instant),
+    PlainSerializer(format_instant, return_type=str, when_used="json"),
+]
+Identifier = Annotated[str, Field(pattern=ID_PATTERN)]
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Nothing = Annotated[Any, _not_yet(None)]
+
+
+class Overlap(StrEnum):
+    """What happens to an occurrence while earlier ones are unfinished."""
+
+    SKIP = "skip"
+    ALLOW = "allow"
+
+
+class CatchUpMode(StrEnum):
+    """What happens, within the window, to occurrences that came due while nobody decided."""
+
+    ALL = "all"
+    LATEST = "latest"
+    SKIP = "skip"
+
+
+class Priority(StrEnum):
+    """The order in which waiting executions are handed out, the last one first."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+    @property
+    def rank(self) -> int:
+        """0 for the most urgent."""
+        return _RANKS[self]
+
+
+_RANKS = {Priority.CRITICAL: 0, Priority.HIGH: 1, Priority.MEDIUM: 2, Priority.LOW: 3}
+
+
+class Model(BaseModel):
+    """Strict about unknown fields, immutable, and so shared where it is a default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class CronTrigger(Model):
+    """Fires at the wall-clock instants of a cron expression (T1)."""
+
+    type: Literal["cron"] = "cron"
+    expression: str
+    timezone: str = "UTC"
+
+    @field_validator("expression")
+    @classmethod
+    def _parses(cls, value: str) -> str:
+        try:
+            parse_cron(value)
+        except HoraeError as error:
+            raise PydanticCustomError("trigger", "{reason}", {"reason": error.message}) from error
+        return value
+
+    @field_validator("timezone")
+    @classmethod
+    def _exists(cls, value: str) -> str:
+        try:
+            load_zone(value)
+        except HoraeError as error:
+            raise PydanticCustomError("trigger", "{reason}", {"reason": error.message}) from error
+        return value
+
+
+class IntervalTrigger(Model):
+    """Fires every so often from an anchor, without drift (T2); 100 ms is the shortest."""
+
+    type: Literal["interval"] = "interval"
+    every: Span
+    anchor: Instant | None = None
+
+    @field_validator("every")
+    @classmethod
+    def _not_too_short(cls, value: timedelta) -> timedelta:
+        if value < timedelta(milliseconds=100):
+            raise PydanticCustomError("trigger", "an interval is at least 100ms")
+        return value
+
+
+class OnceTrigger(Model):
+    """Fires once, at an instant or after a delay from the creation (T3)."""
+
+    type: Literal["once"] = "once"
+    at: Instant | None = None
+    after: Duration | None = None
+    allow_past: bool = False
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if (self.at is None) == (self.after is None):
+            raise PydanticCustomError("trigger", "a once trigger has either `at` or `after`")
+        return self
+
+
+class ManualTrigger(Model):
+    """Fires only when somebody triggers it (T7)."""
+
+    type: Literal["manual"] = "manual"
+
+
+Trigger = Annotated[
+    CronTrigger | IntervalTrigger | OnceTrigger | ManualTrigger, Field(discriminator="type")
+]
+
+
+class FunctionAction(Model):
+    """A Python function registered by name (A1)."""
+
+    type: Literal["function"] = "function"
+    name: Name
+    isolation: Literal["inline", "thread", "process"] = "inline"
+
+
+class QueueAction(Model):
+    """Work that a worker in any language pulls from a queue and reports."""
+
+    type: Literal["queue"] = "queue"
+    queue: Identifier
+
+
+class ProcessLimits(Model):
+    """Bounds of a process action: CPU in seconds, memory in bytes, open files."""
+
+    cpu: Annotated[int, Field(gt=0)] | None = None
+    memory: Annotated[int, Field(gt=0)] | None = None
+    files: Annotated[int, Field(gt=2)] | None = None
+
+
+class ProcessAction(Model):
+    """A command line run without a shell (A8); executors run it only if allowed to."""
+
+    type: Literal["process"] = "process"
+    command: Annotated[tuple[Annotated[str, Field(max_length=131072)], ...], Field(min_length=1)]
+    env: dict[str, str] = Field(default_factory=dict)
+    user: str | None = None
+    cwd: str | None = None
+    stdin: str | None = None
+    limits: ProcessLimits = ProcessLimits()
+
+
+Action = Annotated[FunctionAction | QueueAction | ProcessAction, Field(discriminator="type")]
+
+
+class CatchUp(Model):
+    """G3: within the window by the mode; what is older is recorded as missed."""
+
+    mode: CatchUpMode = CatchUpMode.LATEST
+    window: Duration = timedelta(minutes=5)
+
+
+class Dst(Model):
+    """What a fixed time of day does when the clock jumps over it or shows it twice (T1)."""
+
+    gap: Literal["edge", "skip", "shift"] = "edge"
+    overlap: Literal["first", "last", "both"] = "first"
+
+
+class Retry(Model):
+    """G7: the delay before try n+1 is `delay * backoff**(n-1)`, at most `max_delay`, ± jitter."""
+
+    max_attempts: Annotated[int, Field(ge=1, le=1000)] = 4
+    delay: Duration = timedelta(minutes=1)
+    backoff: Annotated[float, Field(ge=1.0, le=100.0)] = 2.0
+    max_delay: Duration = timedelta(minutes=30)
+    jitter: Annotated[float, Field(ge=0.0, le=1.0)] = 0.1
+    non_retryable: tuple[Annotated[str, Field(max_length=255)], ...] = ()
+
+
+class Timeout(Model):
+    """G8: start-to-close bounds one attempt; null leaves it unbounded."""
+
+    start_to_close: Span | None = timedelta(minutes=5)
+    schedule_to_start: Nothing = None
+    overall: Nothing = None
+    heartbeat: Nothing = None
+
+
+class Definition(Model):
+    """A schedule as its owner wants it."""
+
+    id: Identifier
+    name: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    description: Annotated[str, Field(max_length=4096)] = ""
+    tags: tuple[Annotated[str, Field(min_length=1, max_length=128)], ...] = Field((), max_length=64)
+    metadata: dict[str, Any] = Field(default_factory=dict)
+    trigger: Trigger
+    action: Action
+    payload: Any = None
+    enabled: bool = True
+    overlap: Overlap = Overlap.SKIP
+    catch_up: CatchUp = CatchUp()
+    dst: Dst = Dst()
+    retry: Retry = Retry()
+    timeout: Timeout = Timeout()
+    cooldown: Span | None = None
+    priority: Priority = Priority.MEDIUM
+    queue: Identifier = "default"
+    concurrency: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Unfinished executions at once; 1 unless told, without bound where overlap is allowed."""
+    start_at: Instant | None = None
+    end_at: Instant | None = None
+    max_executions: Annotated[int, Field(ge=1)] | None = None
+
+    requires: Annotated[tuple[str, ...], _not_yet(())] = ()
+    calendars: Annotated[tuple[str, ...], _not_yet(())] = ()
+    jitter: Annotated[Duration, _not_yet(timedelta(0))] = timedelta(0)
+    spread: Nothing = None
+    concurrency_key: Nothing = None
+    pause_on_failures: Nothing = None
+    wait_for: Nothing = None
+    cancel_on: Nothing = None
+
+    @field_validator("payload", "metadata")
+    @classmethod
+    def _within_bounds(cls, value: Any) -> Any:
+        if size_of(value) > MAX_PAYLOAD:
+            raise PydanticCustomError("too_large", "at most 1 MiB of JSON")
+        return value
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> Self:
+        if self.start_at and self.end_at and self.end_at < self.start_at:
+            raise PydanticCustomError("trigger", "end_at is before start_at")
+        return self
+
+    @property
+    def title(self) -> str:
+        """The name, which is the id unless told."""
+        return self.name or self.id
+
+    @property
+    def limit(self) -> int | None:
+        """How many executions may be unfinished (skip) or running (allow) at once."""
+        return self.concurrency or (None if self.overlap is Overlap.ALLOW else 1)
+
+    def canonical(self) -> dict[str, Any]:
+        """JSON values without what has its default; equal for equal content."""
+        content = self.model_dump(mode="json", exclude_defaults=True)
+        content["trigger"]["type"] = self.trigger.type
+        content["action"]["type"] = self.action.type
+        return content
+
+
+def size_of(value: object) -> int:
+    """Bytes of `value` as JSON; an error of type is a value that JSON cannot carry."""
+    if value is None or isinstance(value, bool | int | float):
+        return 32
+    try:
+        return len(msgspec.json.encode(value))
+    except (TypeError, ValueError, msgspec.MsgspecError) as error:
+        raise PydanticCustomError("json", "a JSON value is needed here") from error
+
+
+_UNIONS = {"trigger", "action"}
+
+
+def field_path(location: tuple[int | str, ...]) -> str:
+    """`trigger.expression` from pydantic's location, which also names the union's branch."""
+    parts: list[str] = []
+    for index, part in enumerate(location):
+        if index > 0 and location[index - 1] in _UNIONS and index < len(location) - 1:
+            continue
+        parts.append(str(part))
+    path = parts[0] if parts else ""
+    for part in parts[1:]:
+        path += f"[{part}]" if part.isdigit() else f".{part}"
+    return path
+
+
+def translate(error: ValidationError, prefix: str = "") -> InvalidField:
+    """The first complaint of pydantic as an error of the interface."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    location = field_path(first["loc"])
+    if first["type"] in {"union_tag_invalid", "union_tag_not_found"}:
+        location += ".type"
+    path = f"{prefix}.{location}" if prefix and location else prefix or location
+    message = f"{path or 'request'}: {_sentence(first['type'], first['msg'])}"
+    value = first.get("input")
+    shown = None if isinstance(value, dict | list) else value
+    kind: type[InvalidField] = InvalidField
+    if first["type"] == "too_large":
+        return PayloadTooLarge(message, field=path, limit=MAX_PAYLOAD)
+    if location.startswith("trigger") or first["type"] == "trigger":
+        kind = InvalidTrigger
+    return kind(message, field=path, value=shown)
+
+
+def _sentence(kind: str, message: str) -> str:
+    return "unknown field" if kind == "extra_forbidden" else message
+
+
+def parse_definition(content: object, prefix: str = "") -> Definition:
+    """Validate the wire form.
+
+    Raises:
+        InvalidField, InvalidTrigger, PayloadTooLarge: with the path of the offending field.
+    """
+    try:
+        return Definition.model_validate(content)
+    except ValidationError as error:
+        raise translate(error, prefix) from error
+    except RecursionError as error:
+        raise InvalidField("too deeply nested", field=prefix or None) from error
+
+
+def restore_definition(content: dict[str, Any]) -> Definition:
+    """The definition of an event, which was validated when it was accepted."""
+    return Definition.model_validate(content)

@@ -1,0 +1,239 @@
+"""Every fact that Horae records, and the table of their stable names.
+
+Events are immutable msgspec structs; defaults are left out of their stored form. A name carries
+the version of its form (`schedule.paused.v1`); a changed form is a new version with an upcaster.
+Times are aware, in UTC.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What all events say: when it was decided, about whom, and on whose word."""
+
+    at: datetime
+    tenant: str = "default"
+    schedule_id: str
+    command_id: str | None = None
+    correlation_id: str | None = None
+    actor: str | None = None
+
+
+# --- schedules -----------------------------------------------------------------------------------
+
+
+class ScheduleCreated(Event, frozen=True):
+    """A schedule began, or began again under an id whose former one had ended."""
+
+    definition: dict[str, Any]
+    incarnation: int = 1
+    revision: int = 1
+    anchor: datetime
+    next_due: datetime | None = None
+    tzdata: str = ""
+
+
+class ScheduleUpdated(Event, frozen=True):
+    """From here on, instants are decided by another definition."""
+
+    definition: dict[str, Any]
+    revision: int
+    anchor: datetime
+    next_due: datetime | None = None
+    tzdata: str = ""
+
+
+class SchedulePaused(Event, frozen=True):
+    """No occurrence fires until it is resumed."""
+
+    note: str = ""
+
+
+class ScheduleResumed(Event, frozen=True):
+    """Occurrences fire again, beginning after `at`."""
+
+    note: str = ""
+    next_due: datetime | None = None
+
+
+class ScheduleCompleted(Event, frozen=True):
+    """No occurrence will come: `exhausted`, `end_at` or `max_executions`."""
+
+    reason: str
+
+
+class ScheduleCancelled(Event, frozen=True):
+    """Ended by command; what had not started is cancelled with it."""
+
+    note: str = ""
+
+
+class ScheduleQuarantined(Event, frozen=True):
+    """Its definition can no longer be evaluated."""
+
+    reason: str
+
+
+class OccurrencesDecided(Event, frozen=True):
+    """One decision for all occurrences from `first` to `last`, both inclusive; null is not counted."""
+
+    decision: str
+    reason: str
+    first: datetime
+    last: datetime
+    count: int | None = None
+    revision: int
+    blocked_by: str | None = None
+    next_due: datetime | None = None
+
+
+# --- executions ----------------------------------------------------------------------------------
+
+
+class ExecutionEvent(Event, frozen=True):
+    """What all events of an execution say."""
+
+    execution_id: str
+
+
+class ExecutionRequested(ExecutionEvent, frozen=True):
+    """An occurrence fired. With a worker, attempt 1 was handed over in the same commit."""
+
+    kind: str
+    due: datetime
+    nominal: str
+    revision: int
+    run_number: int | None = None
+    payload: Any = None
+    overridden: bool = False
+    priority: str = "medium"
+    queue: str = "default"
+    worker: str | None = None
+    deadline: datetime | None = None
+    next_due: datetime | None = None
+
+
+class ExecutionSkipped(ExecutionEvent, frozen=True):
+    """An occurrence did not fire, and why; `blocked_by` is the run that was in the way."""
+
+    kind: str
+    due: datetime
+    nominal: str
+    revision: int
+    reason: str
+    blocked_by: str | None = None
+    next_due: datetime | None = None
+
+
+class AttemptStarted(ExecutionEvent, frozen=True):
+    """Somebody took the work, under the lease `attempt.delivery`."""
+
+    attempt: int
+    delivery: int = 1
+    worker: str
+    local: bool = False
+    deadline: datetime | None = None
+
+
+class AttemptFailed(ExecutionEvent, frozen=True):
+    """An attempt ended without success: `failed`, `timed_out` or `lost`. Null retry is the last."""
+
+    attempt: int
+    outcome: str
+    error: dict[str, Any]
+    retry_at: datetime | None = None
+    started_at: datetime | None = None
+    logs: list[Any] = []
+    metadata: dict[str, Any] = {}
+
+
+class ExecutionDelayed(ExecutionEvent, frozen=True):
+    """The handler asked to be asked again at `until`; a poll is not a retry."""
+
+    attempt: int
+    until: datetime
+    started_at: datetime | None = None
+    result: Any = None
+    logs: list[Any] = []
+    metadata: dict[str, Any] = {}
+
+
+class ExecutionSucceeded(ExecutionEvent, frozen=True):
+    """The accepted outcome of an attempt."""
+
+    attempt: int
+    delivery: int = 1
+    started_at: datetime | None = None
+    result: Any = None
+    cooldown_until: datetime | None = None
+    logs: list[Any] = []
+    metadata: dict[str, Any] = {}
+
+
+class ExecutionFailed(ExecutionEvent, frozen=True):
+    """Out of attempts, or failed in a way that is not retried."""
+
+    attempt: int
+    error: dict[str, Any]
+
+
+class ExecutionTimedOut(ExecutionEvent, frozen=True):
+    """Out of attempts, and the last one timed out."""
+
+    attempt: int
+    error: dict[str, Any]
+
+
+class ExecutionCancelled(ExecutionEvent, frozen=True):
+    """Ended by command before its outcome."""
+
+    reason: str
+
+
+class ReportRefused(ExecutionEvent, frozen=True):
+    """Somebody reported under a lease that is not the current one; nothing else changed."""
+
+    lease: str
+    outcome: str
+    worker: str | None = None
+
+
+# --- requests ------------------------------------------------------------------------------------
+
+
+class RequestAnswered(Event, frozen=True):
+    """The first answer to an idempotency key, with the fingerprint of the request."""
+
+    command: str
+    key: str
+    request: str
+    reply: dict[str, Any]
+
+
+NAMES: dict[type[Event], str] = {
+    ScheduleCreated: "schedule.created.v1",
+    ScheduleUpdated: "schedule.updated.v1",
+    SchedulePaused: "schedule.paused.v1",
+    ScheduleResumed: "schedule.resumed.v1",
+    ScheduleCompleted: "schedule.completed.v1",
+    ScheduleCancelled: "schedule.cancelled.v1",
+    ScheduleQuarantined: "schedule.quarantined.v1",
+    OccurrencesDecided: "schedule.occurrences_decided.v1",
+    ExecutionRequested: "execution.requested.v1",
+    ExecutionSkipped: "execution.skipped.v1",
+    AttemptStarted: "execution.attempt_started.v1",
+    AttemptFailed: "execution.attempt_failed.v1",
+    ExecutionDelayed: "execution.delayed.v1",
+    ExecutionSucceeded: "execution.succeeded.v1",
+    ExecutionFailed: "execution.failed.v1",
+    ExecutionTimedOut: "execution.timed_out.v1",
+    ExecutionCancelled: "execution.cancelled.v1",
+    ReportRefused: "execution.report_refused.v1",
+    RequestAnswered: "request.answered.v1",
+}
+"""The one table of names; each has a golden file under `tests/golden/`."""

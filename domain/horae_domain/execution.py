@@ -1,0 +1,451 @@
+"""The execution: one decided occurrence, its attempts and its one accepted outcome.
+
+Work is delivered at least once, under a lease `attempt.delivery`; an outcome is accepted once, from
+the holder of the current lease. An execution continues under the revision that decided it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import msgspec
+
+from horae_domain.definition import Definition, Retry
+from horae_domain.errors import IllegalState
+from horae_domain.events import (
+    AttemptFailed,
+    AttemptStarted,
+    Event,
+    ExecutionCancelled,
+    ExecutionDelayed,
+    ExecutionFailed,
+    ExecutionRequested,
+    ExecutionSkipped,
+    ExecutionSucceeded,
+    ExecutionTimedOut,
+    ReportRefused,
+)
+from horae_domain.identity import fraction
+from horae_domain.schedule import Cause
+
+POLL_DELAY = timedelta(seconds=60)
+"""When a handler that says 'again' does not say when (A6)."""
+
+# --- commands ------------------------------------------------------------------------------------
+
+
+class Outcome(StrEnum):
+    """What a report says of an attempt."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    AGAIN = "again"
+
+
+class Report(NamedTuple):
+    """The outcome of an attempt, by the holder of its lease."""
+
+    lease: str
+    outcome: Outcome
+    result: Any = None
+    error: dict[str, Any] | None = None
+    """`type`, `message`, perhaps `stack` and `details`."""
+    retry_after: timedelta | None = None
+    after: timedelta | None = None
+    limit: int | None = None
+    """How often `again` may be said; one more is a failure."""
+    cooldown: timedelta | None = None
+    started_at: datetime | None = None
+    worker: str | None = None
+    logs: tuple[Any, ...] = ()
+    metadata: dict[str, Any] | None = None
+
+
+# --- state ---------------------------------------------------------------------------------------
+
+
+class Status(StrEnum):
+    """Where an execution stands; those before `succeeded` are alive."""
+
+    PENDING = "pending"
+    DELAYED = "delayed"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    TIMED_OUT = "timed_out"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+
+    @property
+    def alive(self) -> bool:
+        """True if it can still change."""
+        return self in _ALIVE
+
+
+_ALIVE = {Status.PENDING, Status.DELAYED, Status.RUNNING}
+
+
+class Execution(msgspec.Struct, frozen=True, kw_only=True):
+    """An execution as its own events tell it."""
+
+    id: str
+    tenant: str
+    schedule_id: str
+    kind: str
+    due: datetime
+    nominal: str
+    revision: int
+    status: Status
+    requested_at: datetime
+    priority: str = "medium"
+    queue: str = "default"
+    run_number: int | None = None
+    payload: Any = None
+    overridden: bool = False
+    attempt: int = 0
+    delivery: int = 0
+    worker: str | None = None
+    local: bool = False
+    started_at: datetime | None = None
+    deadline: datetime | None = None
+    resume_at: datetime | None = None
+    failures: int = 0
+    polls: int = 0
+    reported: bool = False
+    """True if the current lease was closed by its holder's report."""
+    correlation_id: str | None = None
+    version: int = 0
+    """How many events its stream has."""
+
+    @property
+    def lease(self) -> str:
+        """What the holder of the current delivery shows with its report."""
+        return f"{self.attempt}.{self.delivery}"
+
+    def ready(self, now: datetime) -> bool:
+        """True if it waits for nothing but a worker."""
+        if self.status is Status.DELAYED:
+            return self.resume_at is not None and self.resume_at <= now
+        return self.status is Status.PENDING
+
+    @property
+    def wake(self) -> datetime | None:
+        """When it next needs its owner, if nobody says anything before."""
+        if self.status is Status.RUNNING:
+            return self.deadline
+        return self.resume_at if self.status is Status.DELAYED else None
+
+
+# --- decide --------------------------------------------------------------------------------------
+
+
+def start(
+    execution: Execution, definition: Definition, worker: str, cause: Cause, *, local: bool
+) -> list[Event]:
+    """Hand the next attempt to a worker."""
+    return [
+        AttemptStarted(
+            attempt=execution.attempt + 1,
+            worker=worker,
+            local=local,
+            deadline=deadline(definition, cause.at),
+            **_about(execution, cause),
+        )
+    ]
+
+
+def take(
+    execution: Execution, definition: Definition, worker: str, lease: str | None, cause: Cause
+) -> list[Event]:
+    """A worker that pulled the work from a queue takes its lease.
+
+    The first delivery starts the attempt. A later one of the same attempt is a redelivery, because
+    the former worker did not acknowledge in time: it gets a lease of its own and the former one is
+    stale from then on.
+
+    Raises:
+        IllegalState: the execution has ended, or the lease offered is an older one.
+    """
+    if not execution.status.alive:
+        raise IllegalState(
+            f"execution {execution.id} is {execution.status}", field="execution_id",
+            state=str(execution.status),
+        )  # fmt: skip
+    if execution.status is not Status.RUNNING:
+        offered = f"{execution.attempt + 1}.1"
+        if lease not in (None, offered):
+            raise IllegalState(f"the lease offered now is {offered}", field="lease", value=lease)
+        return start(execution, definition, worker, cause, local=False)
+    if lease is None or lease.split(".")[0] != str(execution.attempt) or execution.local:
+        raise IllegalState(
+            f"attempt {execution.attempt} is running", field="lease", value=lease, state="running"
+        )
+    return [
+        AttemptStarted(
+            attempt=execution.attempt,
+            delivery=execution.delivery + 1,
+            worker=worker,
+            deadline=deadline(definition, cause.at),
+            **_about(execution, cause),
+        )
+    ]
+
+
+def report(execution: Execution, definition: Definition, said: Report, cause: Cause) -> list[Event]:
+    """The events of a report: none if it repeats the accepted one; a stale one is only recorded."""
+    if execution.reported and said.lease == execution.lease:
+        return []
+    if execution.status is not Status.RUNNING or said.lease != execution.lease:
+        return [
+            ReportRefused(
+                lease=said.lease,
+                outcome=str(said.outcome),
+                worker=said.worker,
+                **_about(execution, cause),
+            )
+        ]
+    match said.outcome:
+        case Outcome.SUCCEEDED:
+            return [_succeeded(execution, said, cause)]
+        case Outcome.FAILED:
+            error = said.error or {"type": "Error", "message": ""}
+            return fail(execution, definition, "failed", error, cause, said=said)
+        case Outcome.AGAIN:
+            return _again(execution, definition, said, cause)
+
+
+def _succeeded(execution: Execution, said: Report, cause: Cause) -> Event:
+    return ExecutionSucceeded(
+        attempt=execution.attempt,
+        delivery=execution.delivery,
+        started_at=said.started_at,
+        result=said.result,
+        cooldown_until=cause.at + said.cooldown if said.cooldown else None,
+        logs=list(said.logs),
+        metadata=said.metadata or {},
+        **_about(execution, cause),
+    )
+
+
+def _again(execution: Execution, definition: Definition, said: Report, cause: Cause) -> list[Event]:
+    if said.limit is not None and execution.polls >= said.limit:
+        error = {"type": "PollLimit", "message": f"not yet after {execution.polls} polls"}
+        return fail(execution, definition, "failed", error, cause, said=said, final=True)
+    return [
+        ExecutionDelayed(
+            attempt=execution.attempt,
+            until=cause.at + (POLL_DELAY if said.after is None else said.after),
+            started_at=said.started_at,
+            result=said.result,
+            logs=list(said.logs),
+            metadata=said.metadata or {},
+            **_about(execution, cause),
+        )
+    ]
+
+
+def fail(
+    execution: Execution,
+    definition: Definition,
+    outcome: str,
+    error: dict[str, Any],
+    cause: Cause,
+    *,
+    said: Report | None = None,
+    final: bool = False,
+) -> list[Event]:
+    """End an attempt as `failed`, `timed_out` or `lost`, and the execution if it was the last."""
+    again = None
+    if not final:
+        again = retry_at(execution, definition.retry, outcome, error, said, cause.at)
+    failed = AttemptFailed(
+        attempt=execution.attempt,
+        outcome=outcome,
+        error=error,
+        retry_at=again,
+        started_at=said.started_at if said else execution.started_at,
+        logs=list(said.logs) if said else [],
+        metadata=(said.metadata or {}) if said else {},
+        **_about(execution, cause),
+    )
+    if again is not None:
+        return [failed]
+    end = ExecutionTimedOut if outcome == "timed_out" else ExecutionFailed
+    short = {key: value for key, value in error.items() if key != "stack"}
+    return [failed, end(attempt=execution.attempt, error=short, **_about(execution, cause))]
+
+
+def expire(execution: Execution, definition: Definition, cause: Cause) -> list[Event]:
+    """End an attempt whose deadline has passed (G8 start-to-close)."""
+    if execution.status is not Status.RUNNING or execution.deadline is None:
+        return []
+    if execution.deadline > cause.at:
+        return []
+    error = {"type": "Timeout", "message": "no outcome within start_to_close"}
+    return fail(execution, definition, "timed_out", error, cause)
+
+
+def lose(execution: Execution, definition: Definition, cause: Cause) -> list[Event]:
+    """End an attempt that ran inside a process which no longer owns it."""
+    error = {"type": "WorkerLost", "message": f"{execution.worker} ended without an outcome"}
+    return fail(execution, definition, "lost", error, cause)
+
+
+def cancel(execution: Execution, reason: str, cause: Cause) -> list[Event]:
+    """End it before its outcome; a running handler is told to stop and fenced."""
+    if execution.status is Status.CANCELLED:
+        return []
+    if not execution.status.alive:
+        raise IllegalState(
+            f"execution {execution.id} is {execution.status}", field="id",
+            state=str(execution.status),
+        )  # fmt: skip
+    return [ExecutionCancelled(reason=reason, **_about(execution, cause))]
+
+
+def handed_over(
+    requested: ExecutionRequested, definition: Definition, worker: str
+) -> ExecutionRequested:
+    """The same decision with attempt 1 given to a worker of this process at once."""
+    return msgspec.structs.replace(
+        requested, worker=worker, deadline=deadline(definition, requested.at)
+    )
+
+
+def deadline(definition: Definition, at: datetime) -> datetime | None:
+    """When an attempt that starts now has to be closed."""
+    limit = definition.timeout.start_to_close
+    return at + limit if limit is not None else None
+
+
+def retry_at(
+    execution: Execution,
+    retry: Retry,
+    outcome: str,
+    error: dict[str, Any],
+    said: Report | None,
+    at: datetime,
+) -> datetime | None:
+    """When the next attempt is due, or None if there is none (G7).
+
+    A lost attempt is repeated at once, because nothing is known against it; it counts, so that a
+    handler which kills its process comes to an end.
+    """
+    if execution.failures + 1 >= retry.max_attempts or error.get("type") in retry.non_retryable:
+        return None
+    if outcome == "lost":
+        return at
+    if said is not None and said.retry_after is not None:
+        return at + said.retry_after
+    seconds = retry.delay.total_seconds() * retry.backoff ** min(execution.failures, 64)
+    seconds = min(seconds, retry.max_delay.total_seconds())
+    spread = 2 * fraction(execution.id, str(execution.attempt)) - 1
+    return at + timedelta(seconds=seconds * (1 + retry.jitter * spread))
+
+
+def _about(execution: Execution, cause: Cause) -> dict[str, Any]:
+    return {
+        "tenant": execution.tenant,
+        "schedule_id": execution.schedule_id,
+        "execution_id": execution.id,
+        "at": cause.at,
+        "command_id": cause.command_id,
+        "correlation_id": cause.correlation_id or execution.correlation_id,
+        "actor": cause.actor,
+    }
+
+
+# --- evolve --------------------------------------------------------------------------------------
+
+
+def evolve(execution: Execution | None, event: Event) -> Execution | None:
+    """The execution after an event of its stream."""
+    if isinstance(event, ExecutionRequested):
+        return _requested(event)
+    if isinstance(event, ExecutionSkipped):
+        return _skipped(event)
+    if execution is None:
+        return None
+    return msgspec.structs.replace(
+        execution, version=execution.version + 1, **_changes(execution, event)
+    )
+
+
+def _changes(execution: Execution, event: Event) -> dict[str, Any]:
+    rest: dict[str, Any] = {"deadline": None, "resume_at": None, "worker": None, "local": False}
+    match event:
+        case AttemptStarted():
+            return {
+                "status": Status.RUNNING,
+                "attempt": event.attempt,
+                "delivery": event.delivery,
+                "worker": event.worker,
+                "local": event.local,
+                "started_at": event.at,
+                "deadline": event.deadline,
+                "resume_at": None,
+                "reported": False,
+            }
+        case AttemptFailed():
+            rest["reported"] = event.outcome == "failed"
+            changes = rest | {"failures": execution.failures + 1, "resume_at": event.retry_at}
+            return changes | {"status": Status.DELAYED} if event.retry_at else changes
+        case ExecutionDelayed():
+            polls = execution.polls + 1
+            rest |= {"polls": polls, "resume_at": event.until, "reported": True}
+            return rest | {"status": Status.DELAYED}
+        case ExecutionSucceeded():
+            return rest | {"status": Status.SUCCEEDED, "reported": True}
+        case ExecutionFailed():
+            return rest | {"status": Status.FAILED}
+        case ExecutionTimedOut():
+            return rest | {"status": Status.TIMED_OUT}
+        case ExecutionCancelled():
+            return rest | {"status": Status.CANCELLED}
+        case _:
+            return {}
+
+
+def _requested(event: ExecutionRequested) -> Execution:
+    handed = event.worker is not None
+    return Execution(
+        id=event.execution_id,
+        tenant=event.tenant,
+        schedule_id=event.schedule_id,
+        kind=event.kind,
+        due=event.due,
+        nominal=event.nominal,
+        revision=event.revision,
+        status=Status.RUNNING if handed else Status.PENDING,
+        requested_at=event.at,
+        priority=event.priority,
+        queue=event.queue,
+        run_number=event.run_number,
+        payload=event.payload,
+        overridden=event.overridden,
+        attempt=1 if handed else 0,
+        delivery=1 if handed else 0,
+        worker=event.worker,
+        local=handed,
+        started_at=event.at if handed else None,
+        deadline=event.deadline,
+        correlation_id=event.correlation_id,
+        version=1,
+    )
+
+
+def _skipped(event: ExecutionSkipped) -> Execution:
+    return Execution(
+        id=event.execution_id,
+        tenant=event.tenant,
+        schedule_id=event.schedule_id,
+        kind=event.kind,
+        due=event.due,
+        nominal=event.nominal,
+        revision=event.revision,
+        status=Status.SKIPPED,
+        requested_at=event.at,
+        version=1,
+    )

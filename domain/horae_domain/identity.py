@@ -1,0 +1,66 @@
+"""Ids that are functions of what they name, so that the store's unique key refuses a second one.
+
+All are 128 bits, shown as a UUID. The first byte is the partition; executions with an instant go
+on with 48 bits of its milliseconds, so that an index over them grows at one end a partition.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from hashlib import blake2b
+from uuid import UUID
+
+from horae_domain.instants import to_micros
+
+PARTITIONS = 64
+
+
+def _digest(size: int, *parts: str) -> bytes:
+    hashed = blake2b(digest_size=size)
+    for part in parts:
+        text = part.encode()
+        hashed.update(len(text).to_bytes(4, "big"))
+        hashed.update(text)
+    return hashed.digest()
+
+
+def partition_of(tenant: str, schedule_id: str) -> int:
+    """The partition in which a schedule, its executions and its waits live."""
+    return _digest(1, tenant, schedule_id)[0] % PARTITIONS
+
+
+def schedule_stream(tenant: str, schedule_id: str) -> UUID:
+    """The stream of a schedule, over all its incarnations."""
+    partition = partition_of(tenant, schedule_id)
+    return UUID(bytes=bytes([partition]) + _digest(15, "schedule", tenant, schedule_id))
+
+
+def execution_id(
+    tenant: str, schedule_id: str, incarnation: int, kind: str, key: str, instant: datetime | None
+) -> str:
+    """The id of the execution that `key` of `kind` stands for; also the id of its stream."""
+    digest = _digest(15, "execution", tenant, schedule_id, str(incarnation), kind, key)
+    if instant is not None:
+        millis = max(0, to_micros(instant) // 1000)
+        digest = (millis & 0xFFFF_FFFF_FFFF).to_bytes(6, "big") + digest[:9]
+    return str(UUID(bytes=bytes([partition_of(tenant, schedule_id)]) + digest))
+
+
+def request_stream(tenant: str, command: str, key: str) -> UUID:
+    """The stream that holds the first answer to an idempotency key."""
+    return UUID(bytes=b"\xff" + _digest(15, "request", tenant, command, key))
+
+
+def partition_of_stream(stream: UUID) -> int:
+    """The partition of a schedule's or an execution's stream."""
+    return stream.bytes[0] % PARTITIONS
+
+
+def request_hash(body: bytes) -> str:
+    """Fingerprint by which two requests under one idempotency key are compared."""
+    return blake2b(body, digest_size=16).hexdigest()
+
+
+def fraction(*parts: str) -> float:
+    """A number in [0, 1) that is a function of the parts: jitter without randomness."""
+    return int.from_bytes(_digest(7, *parts), "big") / 2.0**56

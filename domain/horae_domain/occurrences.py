@@ -1,0 +1,96 @@
+"""A definition's occurrences: its trigger on its own clock, within its bounds."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import assert_never
+
+from horae_domain.definition import (
+    CronTrigger,
+    Definition,
+    IntervalTrigger,
+    ManualTrigger,
+    OnceTrigger,
+)
+from horae_domain.recurrence import (
+    IntervalRecurrence,
+    Occurrence,
+    OnceRecurrence,
+    Recurrence,
+    cron_recurrence,
+)
+
+TICK = timedelta(microseconds=1)
+"""The engine's resolution of time; `instant - TICK` makes an exclusive bound inclusive."""
+
+
+def kind_of(definition: Definition) -> str:
+    """What kind of identity the occurrences of a definition have."""
+    match definition.trigger:
+        case CronTrigger():
+            return "calendar"
+        case IntervalTrigger():
+            return "interval"
+        case OnceTrigger():
+            return "once"
+        case ManualTrigger():
+            return "key"
+        case _:
+            assert_never(definition.trigger)
+
+
+def anchor_of(definition: Definition, at: datetime) -> datetime:
+    """What relative times of a trigger count from: told, else `start_at`, else now (T2)."""
+    if isinstance(definition.trigger, IntervalTrigger):
+        return definition.trigger.anchor or definition.start_at or at
+    return at
+
+
+def first_bound(definition: Definition, at: datetime) -> datetime:
+    """The instant after which a definition accepted at `at` has occurrences."""
+    return at - TICK if isinstance(definition.trigger, OnceTrigger) else at
+
+
+def recurrence_of(definition: Definition, anchor: datetime) -> Recurrence | None:
+    """The bare recurrence of a definition's trigger; None if only people trigger it."""
+    match definition.trigger:
+        case CronTrigger(expression=expression, timezone=timezone):
+            return cron_recurrence(
+                expression, timezone, gap=definition.dst.gap, overlap=definition.dst.overlap
+            )
+        case IntervalTrigger(every=every):
+            return IntervalRecurrence(every, anchor)
+        case OnceTrigger(at=at, after=after):
+            instant = at if at is not None else anchor + (after or timedelta(0))
+            return OnceRecurrence(max(instant, anchor))
+        case ManualTrigger():
+            return None
+        case _:
+            assert_never(definition.trigger)
+
+
+def next_occurrence(definition: Definition, anchor: datetime, after: datetime) -> Occurrence | None:
+    """The next occurrence strictly after an instant, within `start_at` and `end_at` (T4)."""
+    recurrence = recurrence_of(definition, anchor)
+    if recurrence is None:
+        return None
+    if definition.start_at is not None:
+        after = max(after, definition.start_at - TICK)
+    occurrence = recurrence.next(after)
+    if occurrence is None or (definition.end_at is not None and occurrence.due > definition.end_at):
+        return None
+    return occurrence
+
+
+def due_by(
+    definition: Definition, anchor: datetime, after: datetime, now: datetime, limit: int
+) -> list[Occurrence]:
+    """Occurrences after one instant and not later than another, at most `limit`."""
+    found: list[Occurrence] = []
+    while len(found) < limit:
+        occurrence = next_occurrence(definition, anchor, after)
+        if occurrence is None or occurrence.due > now:
+            break
+        found.append(occurrence)
+        after = occurrence.due
+    return found

@@ -1,0 +1,332 @@
+"""The schedule: what somebody wants to happen, and whether it still should.
+
+It changes when a person or a limit changes it, not at each firing; what fires and what runs is
+the ledger's business (`horae_domain.ledger`). Times and identities arrive inside commands.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple, assert_never
+
+import msgspec
+
+from horae_domain.definition import Definition, ManualTrigger, OnceTrigger, restore_definition
+from horae_domain.errors import (
+    IllegalState,
+    InvalidTrigger,
+    RevisionConflict,
+    ScheduleExists,
+    ScheduleNotFound,
+)
+from horae_domain.events import (
+    Event,
+    OccurrencesDecided,
+    ScheduleCancelled,
+    ScheduleCompleted,
+    ScheduleCreated,
+    SchedulePaused,
+    ScheduleQuarantined,
+    ScheduleResumed,
+    ScheduleUpdated,
+)
+from horae_domain.instants import format_instant
+from horae_domain.occurrences import anchor_of, first_bound, next_occurrence
+from horae_domain.zones import tzdata_version
+
+# --- commands ------------------------------------------------------------------------------------
+
+
+class Cause(NamedTuple):
+    """When a command is decided, and on whose word."""
+
+    at: datetime
+    command_id: str | None = None
+    correlation_id: str | None = None
+    actor: str | None = None
+
+
+class CreateSchedule(NamedTuple):
+    """Begin a schedule, or begin it again after its end."""
+
+    tenant: str
+    definition: Definition
+    cause: Cause
+
+
+class UpdateSchedule(NamedTuple):
+    """Replace the whole definition; `expected_revision` guards against a lost update."""
+
+    definition: Definition
+    expected_revision: int | None
+    cause: Cause
+
+
+class PauseSchedule(NamedTuple):
+    """Fire nothing until resumed."""
+
+    note: str
+    cause: Cause
+
+
+class ResumeSchedule(NamedTuple):
+    """Fire again, what was due in between is decided as skipped."""
+
+    note: str
+    cause: Cause
+
+
+class CancelSchedule(NamedTuple):
+    """End it."""
+
+    note: str
+    cause: Cause
+
+
+ScheduleCommand = CreateSchedule | UpdateSchedule | PauseSchedule | ResumeSchedule | CancelSchedule
+
+# --- state ---------------------------------------------------------------------------------------
+
+
+class Status(StrEnum):
+    """Where a schedule stands; `pending` (before `start_at`) is shown, not stored."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+    @property
+    def ended(self) -> bool:
+        """True if it never fires again unless it is made anew."""
+        return self in {Status.COMPLETED, Status.CANCELLED, Status.FAILED}
+
+
+class Schedule(msgspec.Struct, frozen=True, kw_only=True):
+    """A schedule as its own events tell it."""
+
+    tenant: str
+    id: str
+    incarnation: int
+    revision: int
+    definition: Definition
+    definitions: dict[int, Definition]
+    """By revision, since an execution runs by the revision that decided it."""
+    status: Status
+    anchor: datetime
+    created_at: datetime
+    changed_at: datetime
+    next_due: datetime | None
+    created_by: str | None = None
+    note: str = ""
+    version: int = 0
+    """How many events its stream has."""
+
+
+# --- decide --------------------------------------------------------------------------------------
+
+
+def decide(schedule: Schedule | None, command: ScheduleCommand) -> list[Event]:
+    """The events of a command, none if its effect already holds.
+
+    Raises:
+        ScheduleExists, ScheduleNotFound, IllegalState, RevisionConflict, InvalidTrigger.
+    """
+    match command:
+        case CreateSchedule():
+            return _create(schedule, command)
+        case UpdateSchedule():
+            return _update(_running(schedule), command)
+        case PauseSchedule():
+            existing = _running(schedule)
+            if existing.status is Status.PAUSED:
+                return []
+            return [SchedulePaused(note=command.note, **_about(existing, command.cause))]
+        case ResumeSchedule():
+            return _resume(_running(schedule), command)
+        case CancelSchedule():
+            existing = require(schedule)
+            if existing.status is Status.CANCELLED:
+                return []
+            _running(existing)
+            return [ScheduleCancelled(note=command.note, **_about(existing, command.cause))]
+        case _:
+            assert_never(command)
+
+
+def require(schedule: Schedule | None) -> Schedule:
+    """The schedule, or ScheduleNotFound."""
+    if schedule is None:
+        raise ScheduleNotFound("no such schedule", field="id")
+    return schedule
+
+
+def _running(schedule: Schedule | None) -> Schedule:
+    existing = require(schedule)
+    if existing.status.ended:
+        raise IllegalState(
+            f"schedule {existing.id} is {existing.status}", field="id", state=str(existing.status)
+        )
+    return existing
+
+
+def _about(schedule: Schedule, cause: Cause) -> dict[str, object]:
+    return about(schedule.tenant, schedule.id, cause)
+
+
+def about(tenant: str, schedule_id: str, cause: Cause) -> dict[str, object]:
+    """The fields that all events of one decision share."""
+    return {
+        "tenant": tenant,
+        "schedule_id": schedule_id,
+        "at": cause.at,
+        "command_id": cause.command_id,
+        "correlation_id": cause.correlation_id,
+        "actor": cause.actor,
+    }
+
+
+def _create(schedule: Schedule | None, command: CreateSchedule) -> list[Event]:
+    definition, cause = command.definition, command.cause
+    if schedule is not None and not schedule.status.ended:
+        if schedule.definition.canonical() == definition.canonical():
+            return []
+        raise ScheduleExists(
+            f"schedule {definition.id} exists with other content", field="id", value=definition.id
+        )
+    anchor = anchor_of(definition, cause.at)
+    created = ScheduleCreated(
+        definition=definition.canonical(),
+        incarnation=schedule.incarnation + 1 if schedule else 1,
+        revision=schedule.revision + 1 if schedule else 1,
+        anchor=anchor,
+        next_due=_first_due(definition, anchor, cause.at),
+        tzdata=tzdata_version(),
+        **about(command.tenant, definition.id, cause),
+    )
+    if definition.enabled:
+        return [created]
+    paused = SchedulePaused(note="created disabled", **about(command.tenant, definition.id, cause))
+    return [created, paused]
+
+
+def _first_due(definition: Definition, anchor: datetime, at: datetime) -> datetime | None:
+    trigger = definition.trigger
+    if isinstance(trigger, ManualTrigger):
+        return None
+    if (
+        isinstance(trigger, OnceTrigger)
+        and trigger.at
+        and trigger.at < at
+        and not trigger.allow_past
+    ):
+        raise InvalidTrigger(
+            "the instant is in the past; say allow_past to have it at once",
+            field="trigger.at",
+            value=format_instant(trigger.at),
+        )
+    occurrence = next_occurrence(definition, anchor, first_bound(definition, at))
+    if occurrence is None:
+        field = "end_at" if definition.end_at else "trigger"
+        raise InvalidTrigger("the schedule would never fire", field=field)
+    return occurrence.due
+
+
+def _update(schedule: Schedule, command: UpdateSchedule) -> list[Event]:
+    definition, cause = command.definition, command.cause
+    if command.expected_revision not in (None, schedule.revision):
+        raise RevisionConflict(
+            f"schedule {schedule.id} is at revision {schedule.revision}",
+            field="expected_revision",
+            value=command.expected_revision,
+            revision=schedule.revision,
+        )
+    if schedule.definition.canonical() == definition.canonical():
+        return []
+    same = schedule.definition.trigger == definition.trigger
+    anchor = schedule.anchor if same else anchor_of(definition, cause.at)
+    return [
+        ScheduleUpdated(
+            definition=definition.canonical(),
+            revision=schedule.revision + 1,
+            anchor=anchor,
+            next_due=_first_due(definition, anchor, cause.at),
+            tzdata=tzdata_version(),
+            **_about(schedule, cause),
+        )
+    ]
+
+
+def _resume(schedule: Schedule, command: ResumeSchedule) -> list[Event]:
+    if schedule.status is not Status.PAUSED:
+        return []
+    cause = command.cause
+    occurrence = next_occurrence(schedule.definition, schedule.anchor, cause.at)
+    resumed = ScheduleResumed(
+        note=command.note,
+        next_due=occurrence.due if occurrence else None,
+        **_about(schedule, cause),
+    )
+    if occurrence or isinstance(schedule.definition.trigger, ManualTrigger):
+        return [resumed]
+    return [resumed, ScheduleCompleted(reason="exhausted", **_about(schedule, cause))]
+
+
+# --- evolve --------------------------------------------------------------------------------------
+
+
+def evolve(schedule: Schedule | None, event: Event) -> Schedule | None:
+    """The schedule after an event of its stream."""
+    version = schedule.version + 1 if schedule else 1
+    if isinstance(event, ScheduleCreated):
+        return _created(schedule, event, version)
+    if schedule is None:
+        return None
+    match event:
+        case ScheduleUpdated():
+            definition = restore_definition(event.definition)
+            changes: dict[str, object] = {
+                "definition": definition,
+                "definitions": schedule.definitions | {event.revision: definition},
+                "revision": event.revision,
+                "anchor": event.anchor,
+                "next_due": event.next_due,
+            }
+        case SchedulePaused():
+            changes = {"status": Status.PAUSED, "note": event.note}
+        case ScheduleResumed():
+            changes = {"status": Status.ACTIVE, "note": "", "next_due": event.next_due}
+        case ScheduleCompleted():
+            changes = {"status": Status.COMPLETED, "note": event.reason, "next_due": None}
+        case ScheduleCancelled():
+            changes = {"status": Status.CANCELLED, "note": event.note, "next_due": None}
+        case ScheduleQuarantined():
+            changes = {"status": Status.FAILED, "note": event.reason, "next_due": None}
+        case OccurrencesDecided():
+            return msgspec.structs.replace(schedule, version=version)
+        case _:
+            return schedule
+    return msgspec.structs.replace(schedule, version=version, changed_at=event.at, **changes)
+
+
+def _created(former: Schedule | None, event: ScheduleCreated, version: int) -> Schedule:
+    definition = restore_definition(event.definition)
+    earlier = former.definitions if former else {}
+    return Schedule(
+        tenant=event.tenant,
+        id=event.schedule_id,
+        incarnation=event.incarnation,
+        revision=event.revision,
+        definition=definition,
+        definitions=earlier | {event.revision: definition},
+        status=Status.ACTIVE,
+        anchor=event.anchor,
+        created_at=event.at,
+        changed_at=event.at,
+        next_due=event.next_due,
+        created_by=event.actor,
+        version=version,
+    )
