@@ -14,7 +14,7 @@ import msgspec
 from horae_domain.events import NAMES, Event
 
 
-class Undecodable(Exception):  # noqa: N818 - a state of the stored bytes
+class Undecodable(Exception):
     """The bytes of an event cannot be understood; its stream is quarantined."""
 
     def __init__(self, name: str, reason: str) -> None:
