@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
+
+from horae_application.messages import Reply, Request
+from horae_application.work import Work
 
 PARTITIONS = 64
 """Number of partitions; fixed when a store is created."""
@@ -211,4 +214,54 @@ class Clock(Protocol):
 
     def monotonic(self) -> float:
         """Seconds that never go back."""
+        ...
+
+
+class Forwarder(Protocol):
+    """Carries a request to the engine that owns its partition."""
+
+    async def forward(self, address: str, request: Request) -> Reply:
+        """The owner's reply.
+
+        Raises:
+            Unavailable: nobody answered at `address`; whether it was done is not known.
+        """
+        ...
+
+
+class WorkBus(Protocol):
+    """Carries work to executors elsewhere; at least once, in no promised order.
+
+    Called from the engine's thread, after the commit; it must not block.
+    """
+
+    def publish(self, works: Sequence[Work]) -> None:
+        """Hand work over. It is published again after the bus has lost its storage."""
+        ...
+
+    def withdraw(self, execution_ids: Sequence[str]) -> None:
+        """These need no delivery any more: taken, ended, or another owner's."""
+        ...
+
+
+class LocalExecutor(Protocol):
+    """Runs handlers inside this process, off the engine's thread.
+
+    Called from the engine's thread, after the commit; it must not block.
+    """
+
+    def serves(self, action: Mapping[str, Any]) -> bool:
+        """True if this process can do such work."""
+        ...
+
+    def free(self) -> int:
+        """How many more attempts it would start at once."""
+        ...
+
+    def start(self, works: Sequence[Work]) -> None:
+        """Begin attempts; each ends in one report to the engine."""
+        ...
+
+    def stop(self, leases: Sequence[tuple[str, str]]) -> None:
+        """Cancel attempts, given as (execution id, lease): their outcome no longer counts."""
         ...
