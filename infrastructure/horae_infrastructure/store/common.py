@@ -1,0 +1,30 @@
+"""What the adapters of the event store share."""
+
+from __future__ import annotations
+
+import time
+
+from horae_infrastructure.store.errors import StoreFormat
+
+FORMAT = 1
+"""Level of the tables; a store of a higher one is refused."""
+
+LOST_KEPT = 86_400_000_000
+"""Microseconds for which a store remembers whom it took a partition from."""
+
+
+def system_clock() -> int:
+    """Microseconds since the epoch on this machine's clock."""
+    return time.time_ns() // 1000
+
+
+def check_level(level: int, found: int, partitions: int) -> None:
+    """Compare a store's format level and number of partitions with this process's.
+
+    Raises:
+        StoreFormat: a newer Horae wrote it, or it has another number of partitions.
+    """
+    if level > FORMAT:
+        raise StoreFormat("format", level, FORMAT)
+    if found != partitions:
+        raise StoreFormat("partitions", found, partitions)
