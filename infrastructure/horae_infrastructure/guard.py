@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import json
 import os
 import resource
@@ -66,17 +65,16 @@ def main(control: int) -> None:
     if order is None:
         return
     prctl(PR_SET_CHILD_SUBREAPER, 1)
-    # The lock ends with the guard, so it is held for as long as anything of the command lives.
-    lock = claim(order["pid_file"], order["grace"] + 2) if order["pid_file"] else None
-    if lock == -1:
-        tell(control, {"refused": "lock", "errno": 0})
-        return
+    lock = order["lock"]
+    if lock is not None:
+        os.set_inheritable(lock, False)
     wakeup = catch_signals()
     child, refusal = spawn(order)
     if refusal is not None:
         tell(control, refusal)
         return
     if lock is not None:
+        os.ftruncate(lock, 0)
         os.pwrite(lock, f"{child}\n".encode(), 0)
     tell(control, {"pid": child})
     status, stopped = Watch(control, wakeup, child, order).run()
@@ -103,22 +101,6 @@ def tell(control: int, message: Message) -> None:
     """Answer the parent, unless it has gone."""
     with contextlib.suppress(OSError):
         os.write(control, json.dumps(message).encode() + b"\n")
-
-
-def claim(path: str, patience: float) -> int:
-    """Lock the pid file, waiting for a predecessor that is being stopped; -1 if it stays locked."""
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                return -1
-            time.sleep(0.01)
-        else:
-            os.ftruncate(lock, 0)
-            return lock
 
 
 def catch_signals() -> int:

@@ -31,7 +31,8 @@ class Order:
             hard limit of this process becomes that limit.
         stop_signal: sent to the command's group when it is to stop.
         grace: seconds between that signal and SIGKILL.
-        pid_file: holds the command's pid and is locked for as long as anything of it lives.
+        lock: descriptor of a locked file, kept for as long as anything of the command lives, so that
+            the lock says whether it does; the file gets the command's pid.
         remove: files and directories removed when it has ended.
         discard: removed too, but only when it was told to stop, not when it died by itself.
     """
@@ -43,7 +44,7 @@ class Order:
     limits: Mapping[str, int] = field(default_factory=dict)
     stop_signal: int = signal.SIGTERM
     grace: float = 3.0
-    pid_file: str | None = None
+    lock: int | None = None
     remove: Sequence[str] = ()
     discard: Sequence[str] = ()
 
@@ -82,7 +83,7 @@ class Refused(Exception):
     """The guard could not start the command.
 
     Attributes:
-        step: `lock`, `session`, `user`, `cwd`, `limits` or `exec`; `guard` if the guard itself died.
+        step: `session`, `user`, `cwd`, `limits` or `exec`; `guard` if the guard itself died.
         errno: the system's number of the error, 0 if it has none.
     """
 
@@ -112,7 +113,7 @@ class Guarded:
         with theirs:
             self._guard = subprocess.Popen(  # noqa: S603 - the guard is ours
                 guard_command(theirs.fileno()),
-                pass_fds=[theirs.fileno()],
+                pass_fds=[theirs.fileno(), *([] if order.lock is None else [order.lock])],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

@@ -70,10 +70,11 @@ def test_server_killed_behind_our_back_comes_back(kind: type[EmbeddedServer]) ->
         assert server.pid != pid
 
 
-def test_second_server_on_the_same_data_is_refused() -> None:
+def test_second_server_on_the_same_data_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "LOCK_PATIENCE", 0.1)
     with Valkey() as first:
         second = Valkey(first.data_dir)
-        with pytest.raises(EmbeddedServerFailed, match="in use by another server"):
+        with pytest.raises(EmbeddedServerFailed, match=f"in use by the server {first.pid}"):
             second.start()
         second.stop()
         assert first.answers()
@@ -213,6 +214,7 @@ def test_interrupted_initdb_is_done_again() -> None:
     (server.data_dir / "cluster.new" / "half").touch()
     with server:
         assert server.answers()
+        assert not (server.data_dir / "cluster.new").exists()
 
 
 def test_every_test_gets_a_database_of_its_own(postgres_url: str) -> None:

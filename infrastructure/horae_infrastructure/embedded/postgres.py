@@ -123,9 +123,13 @@ class Postgres(EmbeddedServer):
             shutil.chown(directory, user, pwd.getpwnam(user).pw_gid)
 
     def _make_cluster(self) -> None:
-        """Run initdb beside and rename, so that an interrupted one leaves no half of a cluster."""
-        making = self.data_dir / "cluster.new"
-        shutil.rmtree(making, ignore_errors=True)
+        """Run initdb beside and rename, so that an interrupted one leaves no half of a cluster.
+
+        Under a new name each time: that of a killed process may still be at work for a second.
+        """
+        for abandoned in self.data_dir.glob("cluster.*"):
+            shutil.rmtree(abandoned, ignore_errors=True)
+        making = self.data_dir / f"cluster.{os.urandom(4).hex()}"
         self._own(making)
         initdb = self.program().with_name("initdb")
         user = self.user()

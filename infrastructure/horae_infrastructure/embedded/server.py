@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -19,6 +20,7 @@ from horae_domain.errors import HoraeError
 from horae_infrastructure.guarded import Guarded, Order, Refused
 
 LOG_LINES = 20
+LOCK_PATIENCE = 4.0  # seconds; a guard gives its server three
 LONGEST_SOCKET_PATH = 100  # the system's limit is 107, and servers append temporary suffixes
 
 
@@ -164,7 +166,35 @@ class EmbeddedServer(ABC):
         self.stop()
 
     def _launch(self) -> None:
-        """Run the server until it answers."""
+        """Run the server until it answers, under the lock of its data."""
+        lock = self._lock()
+        try:
+            self._running = self._guarded(lock)
+        except Refused as refused:
+            raise EmbeddedServerFailed(self.name, str(refused), self.last_lines()) from refused
+        finally:
+            os.close(lock)  # the guard has its own hold of it
+        self._await_readiness(self._running)
+
+    def _lock(self) -> int:
+        """Lock the data; a server of a process that has died may need its grace to leave it."""
+        path = self.data_dir / "server.pid"
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        deadline = time.monotonic() + LOCK_PATIENCE
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    os.close(lock)
+                    reason = f"{self.data_dir} is in use by the server {path.read_text().strip()}"
+                    raise EmbeddedServerFailed(self.name, reason, []) from None
+                time.sleep(0.01)
+            else:
+                return lock
+
+    def _guarded(self, lock: int) -> Guarded:
+        """Start the server with a fresh log."""
         with contextlib.suppress(FileNotFoundError):
             self.log_file.replace(self.log_file.with_suffix(".log.1"))
         order = Order(
@@ -172,23 +202,15 @@ class EmbeddedServer(ABC):
             env=self.environment(),
             user=self.user(),
             stop_signal=self.stop_signal,
-            pid_file=str(self.data_dir / "server.pid"),
+            lock=lock,
             remove=[str(path) for path in self.leftovers()],
             discard=[str(self.data_dir)] if self.ephemeral else [],
         )
         output = os.open(self.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            self._running = Guarded(order, output)
-        except Refused as refused:
-            reason = (
-                f"{self.data_dir} is in use by another server"
-                if refused.step == "lock"
-                else str(refused)
-            )
-            raise EmbeddedServerFailed(self.name, reason, self.last_lines()) from refused
+            return Guarded(order, output)
         finally:
             os.close(output)
-        self._await_readiness(self._running)
 
     def environment(self) -> Mapping[str, str]:
         """The server's environment: none of ours, so that no variable changes its behaviour."""
