@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import psycopg
 import pytest
-from horae_application.ports import EventStore
-from horae_infrastructure.store.memory import MemoryStore
-from horae_infrastructure.store.sqlite import SqliteStore
 from store_examples import MovedClock
+
+from horae_application.ports import EventStore
+from horae_infrastructure.embedded import Postgres
+from horae_infrastructure.store.memory import MemoryStore
+from horae_infrastructure.store.postgres import PostgresStore
+from horae_infrastructure.store.sqlite import SqliteStore
 
 
 class Adapter:
@@ -32,7 +37,7 @@ class Adapter:
 
 
 @pytest.fixture(
-    params=["memory", "sqlite"],
+    params=["memory", "sqlite", pytest.param("postgres", marks=pytest.mark.postgres)],
 )
 def adapter(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Adapter]:
     clock = MovedClock()
@@ -42,9 +47,22 @@ def adapter(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Adapter]
             opened: Callable[[], EventStore] = lambda: memory  # noqa: E731
         case "sqlite":
             opened = lambda: SqliteStore(tmp_path / "horae.db", clock=clock)  # noqa: E731
+        case _:
+            url = request.getfixturevalue("schema_url")
+            opened = lambda: PostgresStore(url)  # noqa: E731
     made = Adapter(request.param, opened, clock)
     yield made
     made.close()
+
+
+@pytest.fixture
+def schema_url(postgres_server: Postgres) -> Iterator[str]:
+    """A schema that only this test uses, in the server's one database."""
+    name = f"test_{uuid.uuid4().hex}"
+    url = postgres_server.start().url
+    yield f"{url}&schema={name}"
+    with psycopg.connect(postgres_server.start().url, autocommit=True) as connection:
+        connection.execute(f"DROP SCHEMA IF EXISTS {name} CASCADE")
 
 
 @pytest.fixture

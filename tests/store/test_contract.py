@@ -6,8 +6,9 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from horae_application.ports import AlreadyWritten, EventStore, Fenced, LedgerRow, StoredEvent
 from store_examples import START, batch, event, new_stream, stream_number
+
+from horae_application.ports import AlreadyWritten, EventStore, Fenced, LedgerRow, StoredEvent
 
 HOUR = 3_600_000_000
 

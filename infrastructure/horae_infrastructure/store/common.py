@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from uuid import UUID
 
 from horae_infrastructure.store.errors import StoreFormat
 
@@ -11,6 +12,9 @@ FORMAT = 1
 
 LOST_KEPT = 86_400_000_000
 """Microseconds for which a store remembers whom it took a partition from."""
+
+FIRST = (-(2**63), UUID(int=0))
+"""A key of (due, stream) before all others."""
 
 
 def system_clock() -> int:

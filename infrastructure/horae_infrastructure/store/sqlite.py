@@ -27,7 +27,7 @@ from horae_application.ports import (
     StoreError,
     StoreUnavailable,
 )
-from horae_infrastructure.store.common import FORMAT, LOST_KEPT, check_level, system_clock
+from horae_infrastructure.store.common import FIRST, FORMAT, LOST_KEPT, check_level, system_clock
 from horae_infrastructure.store.errors import StoreNotDurable
 from horae_infrastructure.store.lockfile import LockFile
 from horae_infrastructure.store.pool import Pool
@@ -139,11 +139,12 @@ class SqliteStore:
     ) -> list[LedgerRow]:
         """Lines with `due < before`, in order of (due, stream), beginning after a key."""
         wanted = sorted(set(partitions))
-        sql = "SELECT partition, stream, due, state FROM horae_ledger WHERE due < ?"
-        values: list[Any] = [before]
-        if after is not None:
-            sql += " AND (due, stream) > (?, ?)"
-            values += [after[0], after[1].bytes]
+        instant, stream = after or FIRST
+        sql = (
+            "SELECT partition, stream, due, state FROM horae_ledger"
+            " WHERE (due, stream) > (?, ?) AND due < ?"
+        )
+        values: list[Any] = [instant, stream.bytes, before]
         if len(wanted) < self._partitions:
             sql += f" AND partition IN ({_marks(len(wanted))})"
             values += wanted
