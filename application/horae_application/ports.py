@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 from uuid import UUID
 
 from horae_application.messages import Reply, Request
 from horae_application.work import Work
+from horae_domain.definition import Action
 
 PARTITIONS = 64
 """Number of partitions; fixed when a store is created."""
@@ -250,7 +251,7 @@ class LocalExecutor(Protocol):
     Called from the engine's thread, after the commit; it must not block.
     """
 
-    def serves(self, action: Mapping[str, Any]) -> bool:
+    def serves(self, action: Action) -> bool:
         """True if this process can do such work."""
         ...
 

@@ -33,8 +33,8 @@ from horae_domain.zones import load_zone
 MAX_PAYLOAD = 1024 * 1024
 """Bytes of JSON that a payload, a result or an override may have."""
 
-ID_PATTERN = r"^[A-Za-z0-9_.:-]{1,128}\Z"
-NAME_PATTERN = r"^[A-Za-z0-9_.:/-]{1,255}\Z"
+ID_PATTERN = r"^[A-Za-z0-9_.:-]{1,128}$"
+NAME_PATTERN = r"^[A-Za-z0-9_.:/-]{1,255}$"
 
 
 def _duration(value: Any) -> timedelta:

@@ -15,6 +15,8 @@ HoraeError                      code, field, value, details; what a wire reply c
 │   ├── IdempotencyConflict     409 idempotency_conflict the key was used with another request
 │   ├── IllegalState            409 illegal_state        the command does not fit the state
 │   └── StaleLease              409 stale_lease          the work was handed to somebody else
+├── TooManyRequests             429 too_many_requests    not done: a limit; send it again later
+├── Internal                    500 internal             a fault of ours; the logs have the reason
 └── Unavailable                 503 unavailable          not done; the same request may be sent again
 ```
 """
@@ -138,8 +140,55 @@ class StaleLease(Conflict):
     code = "stale_lease"
 
 
+class TooManyRequests(HoraeError):
+    """Nothing was done, because a limit is reached; the same request may be sent again later."""
+
+    code = "too_many_requests"
+    status = 429
+
+
+class Internal(HoraeError):
+    """A fault of ours; what happened stands in the logs, under the request's correlation id."""
+
+    code = "internal"
+    status = 500
+
+
 class Unavailable(HoraeError):
     """Nothing was done, or it is unknown whether it was; the same request may be sent again."""
 
     code = "unavailable"
     status = 503
+
+
+def _tree(kind: type[HoraeError]) -> list[type[HoraeError]]:
+    return [kind, *(below for child in kind.__subclasses__() for below in _tree(child))]
+
+
+_BY_CODE = {kind.code: kind for kind in _tree(HoraeError)}
+_BY_STATUS = {
+    400: InvalidField,
+    404: NotFound,
+    409: Conflict,
+    429: TooManyRequests,
+    503: Unavailable,
+}
+
+
+def error_from_json(status: int, body: dict[str, Any]) -> HoraeError:
+    """The error of a refusal, as `to_json` wrote it.
+
+    A code that this release does not know becomes the general error of its status; the code is
+    then `details["code"]`.
+    """
+    said = body.get("error")
+    content = dict(said) if isinstance(said, dict) else {}
+    code = str(content.pop("code", HoraeError.code))
+    kind = _BY_CODE.get(code)
+    error = (kind or _BY_STATUS.get(status, HoraeError))(
+        str(content.pop("message", f"refused with status {status}")),
+        field=content.pop("field", None),
+        value=content.pop("value", None),
+    )
+    error.details = content if kind is not None else {"code": code, **content}
+    return error

@@ -27,7 +27,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 # --- schedules -----------------------------------------------------------------------------------
 
 
-class ScheduleCreated(Event, frozen=True):
+class ScheduleCreated(Event, frozen=True, kw_only=True):
     """A schedule began, or began again under an id whose former one had ended."""
 
     definition: dict[str, Any]
@@ -38,7 +38,7 @@ class ScheduleCreated(Event, frozen=True):
     tzdata: str = ""
 
 
-class ScheduleUpdated(Event, frozen=True):
+class ScheduleUpdated(Event, frozen=True, kw_only=True):
     """From here on, instants are decided by another definition."""
 
     definition: dict[str, Any]
@@ -48,38 +48,38 @@ class ScheduleUpdated(Event, frozen=True):
     tzdata: str = ""
 
 
-class SchedulePaused(Event, frozen=True):
+class SchedulePaused(Event, frozen=True, kw_only=True):
     """No occurrence fires until it is resumed."""
 
     note: str = ""
 
 
-class ScheduleResumed(Event, frozen=True):
+class ScheduleResumed(Event, frozen=True, kw_only=True):
     """Occurrences fire again, beginning after `at`."""
 
     note: str = ""
     next_due: datetime | None = None
 
 
-class ScheduleCompleted(Event, frozen=True):
+class ScheduleCompleted(Event, frozen=True, kw_only=True):
     """No occurrence will come: `exhausted`, `end_at` or `max_executions`."""
 
     reason: str
 
 
-class ScheduleCancelled(Event, frozen=True):
+class ScheduleCancelled(Event, frozen=True, kw_only=True):
     """Ended by command; what had not started is cancelled with it."""
 
     note: str = ""
 
 
-class ScheduleQuarantined(Event, frozen=True):
+class ScheduleQuarantined(Event, frozen=True, kw_only=True):
     """Its definition can no longer be evaluated."""
 
     reason: str
 
 
-class OccurrencesDecided(Event, frozen=True):
+class OccurrencesDecided(Event, frozen=True, kw_only=True):
     """One decision for all occurrences from `first` to `last`, both inclusive; null is not counted."""
 
     decision: str
@@ -95,13 +95,13 @@ class OccurrencesDecided(Event, frozen=True):
 # --- executions ----------------------------------------------------------------------------------
 
 
-class ExecutionEvent(Event, frozen=True):
+class ExecutionEvent(Event, frozen=True, kw_only=True):
     """What all events of an execution say."""
 
     execution_id: str
 
 
-class ExecutionRequested(ExecutionEvent, frozen=True):
+class ExecutionRequested(ExecutionEvent, frozen=True, kw_only=True):
     """An occurrence fired. With a worker, attempt 1 was handed over in the same commit."""
 
     kind: str
@@ -118,7 +118,7 @@ class ExecutionRequested(ExecutionEvent, frozen=True):
     next_due: datetime | None = None
 
 
-class ExecutionSkipped(ExecutionEvent, frozen=True):
+class ExecutionSkipped(ExecutionEvent, frozen=True, kw_only=True):
     """An occurrence did not fire, and why; `blocked_by` is the run that was in the way."""
 
     kind: str
@@ -130,7 +130,7 @@ class ExecutionSkipped(ExecutionEvent, frozen=True):
     next_due: datetime | None = None
 
 
-class AttemptStarted(ExecutionEvent, frozen=True):
+class AttemptStarted(ExecutionEvent, frozen=True, kw_only=True):
     """Somebody took the work, under the lease `attempt.delivery`."""
 
     attempt: int
@@ -140,7 +140,7 @@ class AttemptStarted(ExecutionEvent, frozen=True):
     deadline: datetime | None = None
 
 
-class AttemptFailed(ExecutionEvent, frozen=True):
+class AttemptFailed(ExecutionEvent, frozen=True, kw_only=True):
     """An attempt ended without success: `failed`, `timed_out` or `lost`. Null retry is the last."""
 
     attempt: int
@@ -152,7 +152,7 @@ class AttemptFailed(ExecutionEvent, frozen=True):
     metadata: dict[str, Any] = {}
 
 
-class ExecutionDelayed(ExecutionEvent, frozen=True):
+class ExecutionDelayed(ExecutionEvent, frozen=True, kw_only=True):
     """The handler asked to be asked again at `until`; a poll is not a retry."""
 
     attempt: int
@@ -163,7 +163,7 @@ class ExecutionDelayed(ExecutionEvent, frozen=True):
     metadata: dict[str, Any] = {}
 
 
-class ExecutionSucceeded(ExecutionEvent, frozen=True):
+class ExecutionSucceeded(ExecutionEvent, frozen=True, kw_only=True):
     """The accepted outcome of an attempt."""
 
     attempt: int
@@ -175,27 +175,27 @@ class ExecutionSucceeded(ExecutionEvent, frozen=True):
     metadata: dict[str, Any] = {}
 
 
-class ExecutionFailed(ExecutionEvent, frozen=True):
+class ExecutionFailed(ExecutionEvent, frozen=True, kw_only=True):
     """Out of attempts, or failed in a way that is not retried."""
 
     attempt: int
     error: dict[str, Any]
 
 
-class ExecutionTimedOut(ExecutionEvent, frozen=True):
+class ExecutionTimedOut(ExecutionEvent, frozen=True, kw_only=True):
     """Out of attempts, and the last one timed out."""
 
     attempt: int
     error: dict[str, Any]
 
 
-class ExecutionCancelled(ExecutionEvent, frozen=True):
+class ExecutionCancelled(ExecutionEvent, frozen=True, kw_only=True):
     """Ended by command before its outcome."""
 
     reason: str
 
 
-class ReportRefused(ExecutionEvent, frozen=True):
+class ReportRefused(ExecutionEvent, frozen=True, kw_only=True):
     """Somebody reported under a lease that is not the current one; nothing else changed."""
 
     lease: str
@@ -206,11 +206,12 @@ class ReportRefused(ExecutionEvent, frozen=True):
 # --- requests ------------------------------------------------------------------------------------
 
 
-class RequestAnswered(Event, frozen=True):
-    """The first answer to an idempotency key, with the fingerprint of the request."""
+class RequestAnswered(Event, frozen=True, kw_only=True):
+    """The first answer to an idempotency key, with the fingerprint of the request.
 
-    command: str
-    key: str
+    The stream's id is a function of tenant, command and key.
+    """
+
     request: str
     reply: dict[str, Any]
 

@@ -23,7 +23,10 @@ from horae_domain.events import (
     ExecutionSkipped,
     ExecutionSucceeded,
     OccurrencesDecided,
+    ScheduleCancelled,
+    ScheduleCompleted,
     ScheduleCreated,
+    ScheduleQuarantined,
     ScheduleResumed,
     ScheduleUpdated,
 )
@@ -70,9 +73,19 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def wake(self) -> datetime | None:
         """When the line next needs its owner, if nobody says anything before."""
-        moments = [moment for run in self.live.values() if (moment := run.wake) is not None]
-        if self._fires and not (self.blocked and self.skips >= SINGLE_SKIPS):
-            moments.append(self.next_due)  # type: ignore[arg-type]  # _fires says it is there
+        return self.wake_unless_ready(None)
+
+    def wake_unless_ready(self, now: datetime | None) -> datetime | None:
+        """The same, leaving out runs that wait for nothing but a worker."""
+        moments = [
+            moment
+            for run in self.live.values()
+            if (moment := run.wake) is not None and not (now is not None and run.ready(now))
+        ]
+        fires = self.schedule.status is Status.ACTIVE
+        waits_for_run = self.blocked and self.skips >= SINGLE_SKIPS
+        if fires and self.next_due is not None and not waits_for_run:
+            moments.append(self.next_due)
         return min(moments, default=None)
 
     @property
@@ -84,10 +97,6 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     def settled(self) -> bool:
         """True if it needs no line any more."""
         return self.schedule.status.ended and not self.live
-
-    @property
-    def _fires(self) -> bool:
-        return self.schedule.status is Status.ACTIVE and self.next_due is not None
 
     def may_start(self, execution: Execution) -> bool:
         """True unless as many executions run as the schedule allows at once."""
@@ -127,6 +136,8 @@ def _schedule_changes(line: Line, event: Event) -> dict[str, Any]:
             return {"through": max(line.through, event.at), "next_due": event.next_due}
         case OccurrencesDecided():
             return {"through": max(line.through, event.last), "next_due": event.next_due}
+        case ScheduleCompleted() | ScheduleCancelled() | ScheduleQuarantined():
+            return {"next_due": None}
         case _:
             return {}
 
@@ -167,11 +178,14 @@ def _decided(line: Line, event: ExecutionRequested | ExecutionSkipped) -> dict[s
     return {"through": max(line.through, event.due), "next_due": event.next_due}
 
 
-def replace_run(line: Line, requested: ExecutionRequested) -> Line:
-    """The line with a decision of the same commit replaced by its handed-over form."""
-    run = executions.evolve(None, requested)
-    assert run is not None  # noqa: S101 - a request always begins an execution
-    return msgspec.structs.replace(line, live=line.live | {run.id: run})
+def evolve_handed_over(
+    line: Line, requested: ExecutionRequested, worker: str
+) -> tuple[ExecutionRequested, Line]:
+    """A decision of the same commit with its first attempt given to a worker of this process."""
+    run = line.live[requested.execution_id]
+    handed = executions.handed_over(requested, line.definition_of(run), worker)
+    run = executions.evolve(None, handed) or run
+    return handed, msgspec.structs.replace(line, live=line.live | {run.id: run})
 
 
 # --- packed form ---------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ def json_value(value: Any) -> Any:
 
 
 Json = Annotated[Any, BeforeValidator(json_value)]
-ExecutionId = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")]
+ExecutionId = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 Note = Annotated[str, Field(max_length=1024)]
 Key = Annotated[str, Field(min_length=1, max_length=255)]
 

@@ -1,0 +1,215 @@
+"""Who does the work: executions that are ready, handed out by urgency.
+
+What waits, waits here, in the owner, so that priority and cancellation still work; the local
+executor gets as much as it has free slots, the bus a bounded amount.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable
+from datetime import datetime
+from uuid import UUID
+
+from horae_application.draft import Draft
+from horae_application.lines import Lines
+from horae_application.ownership import Ownership
+from horae_application.ports import LocalExecutor, WorkBus
+from horae_application.work import Work
+from horae_domain import decider
+from horae_domain.definition import (
+    CronTrigger,
+    Definition,
+    IntervalTrigger,
+    OnceTrigger,
+    Priority,
+    QueueAction,
+)
+from horae_domain.durations import format_duration
+from horae_domain.execution import Execution, Status
+from horae_domain.identity import partition_of_stream
+from horae_domain.instants import to_micros
+from horae_domain.ledger import Line
+from horae_domain.schedule import Cause
+
+OUTSTANDING = 1_000
+"""Executions published on the bus at once; the rest waits here."""
+
+Entry = tuple[int, int, str, UUID]
+
+
+class Dispatch:
+    """Ready executions of this owner and where they go."""
+
+    def __init__(
+        self, ownership: Ownership, executor: LocalExecutor | None, bus: WorkBus | None
+    ) -> None:
+        self._ownership = ownership
+        self._executor = executor
+        self._bus = bus
+        self._local: list[Entry] = []
+        self._remote: list[Entry] = []
+        self._queued: set[str] = set()
+        self._published: dict[str, UUID] = {}
+
+    # --- before the commit ------------------------------------------------------------------------
+
+    def assign(self, draft: Draft) -> None:
+        """Within the commit: hand ready executions to free slots of the local executor."""
+        for stream, line in draft.changed():
+            self._enqueue(stream, line, draft.at)
+        for stream in draft.seen:
+            if (line := draft.line(stream)) is not None:
+                self._enqueue(stream, line, draft.at)
+        if self._executor is None:
+            return
+        free = self._executor.free()
+        while free > 0 and self._local:
+            _, _, id_, stream = heapq.heappop(self._local)
+            self._queued.discard(id_)
+            free -= self._hand_over(draft, id_, stream)
+
+    def _hand_over(self, draft: Draft, id_: str, stream: UUID) -> int:
+        line = draft.line(stream)
+        run = line.live.get(id_) if line else None
+        if line is None or run is None or not run.ready(draft.at) or not line.may_start(run):
+            return 0  # when a line changes, what is ready in it is queued again
+        owner = self._ownership.owner
+        if not draft.hand_over(stream, run, owner):
+            decision = draft.begin(stream)
+            decider.start(decision, id_, owner, Cause(draft.at))
+            draft.accept(stream, decision)
+        line = draft.line(stream)
+        assert line is not None  # noqa: S101 - it was there and stays
+        draft.works.append(work_of(line, line.live[id_]))
+        return 1
+
+    def _enqueue(self, stream: UUID, line: Line, now: datetime) -> None:
+        for run in line.live.values():
+            if run.id in self._queued or run.id in self._published or not run.ready(now):
+                continue
+            if not line.may_start(run):
+                continue
+            action = line.definition_of(run).action
+            served = self._executor is not None and self._executor.serves(action)
+            entry = (Priority(run.priority).rank, to_micros(run.due), run.id, stream)
+            if served and not isinstance(action, QueueAction):
+                heapq.heappush(self._local, entry)
+            elif self._bus is not None:
+                heapq.heappush(self._remote, entry)
+            else:
+                continue
+            self._queued.add(run.id)
+
+    # --- after the commit -------------------------------------------------------------------------
+
+    def committed(self, draft: Draft, lines: Lines) -> None:
+        """Start what was handed over, stop what was fenced, publish what goes elsewhere."""
+        if self._executor is not None:
+            if draft.ended:
+                self._executor.stop(draft.ended)
+            if draft.works:
+                self._executor.start(draft.works)
+        if self._bus is not None:
+            self._publish(draft, lines)
+
+    def _publish(self, draft: Draft, lines: Lines) -> None:
+        assert self._bus is not None  # noqa: S101 - the caller has looked
+        done = []
+        for stream, line in draft.changed():
+            for id_ in draft.runs_of(stream):
+                run = line.live.get(id_)
+                if id_ in self._published and (run is None or not run.ready(draft.at)):
+                    del self._published[id_]
+                    done.append(id_)
+        if done:
+            self._bus.withdraw(done)
+        works = []
+        while self._remote and len(self._published) < OUTSTANDING:
+            _, _, id_, stream = heapq.heappop(self._remote)
+            self._queued.discard(id_)
+            line = lines.get(stream)
+            run = line.live.get(id_) if line else None
+            if line is not None and run is not None and run.ready(draft.at):
+                works.append(work_of(line, run))
+                self._published[id_] = stream
+        if works:
+            self._bus.publish(works)
+
+    # --- afterwards -------------------------------------------------------------------------------
+
+    def undo(self, draft: Draft, lines: Lines) -> None:
+        """A commit was refused: what it would have started waits as before."""
+        for stream in {*draft.seen, *(each for each, _ in draft.changed())}:
+            line = lines.get(stream)
+            if line is not None:
+                self._enqueue(stream, line, draft.at)
+
+    def look_again(self, lines: Lines, now: datetime) -> None:
+        """Somebody serves what nobody served before."""
+        for stream, line in lines.all():
+            self._enqueue(stream, line, now)
+
+    def drop_partitions(self, partitions: Iterable[int]) -> None:
+        """These belong to another owner now."""
+        gone = frozenset(partitions)
+        self._local = self._without(self._local, gone)
+        self._remote = self._without(self._remote, gone)
+        withdrawn = [
+            id_ for id_, stream in self._published.items() if partition_of_stream(stream) in gone
+        ]
+        for id_ in withdrawn:
+            del self._published[id_]
+        if withdrawn and self._bus is not None:
+            self._bus.withdraw(withdrawn)
+
+    def _without(self, entries: list[Entry], gone: frozenset[int]) -> list[Entry]:
+        kept = []
+        for entry in entries:
+            if partition_of_stream(entry[3]) in gone:
+                self._queued.discard(entry[2])
+            else:
+                kept.append(entry)
+        heapq.heapify(kept)
+        return kept
+
+
+def work_of(line: Line, run: Execution) -> Work:
+    """One attempt of an execution for whoever does it: the one handed over, or the next."""
+    definition = line.definition_of(run)
+    running = run.status is Status.RUNNING
+    limit = definition.timeout.start_to_close
+    return Work(
+        execution_id=run.id,
+        schedule_id=run.schedule_id,
+        tenant=run.tenant,
+        attempt=run.attempt if running else run.attempt + 1,
+        lease=run.lease if running else f"{run.attempt + 1}.1",
+        due=run.due,
+        action=definition.action.model_dump(mode="json"),
+        payload=run.payload if run.overridden else definition.payload,
+        queue=run.queue,
+        priority=run.priority,
+        revision=run.revision,
+        run_number=run.run_number,
+        trigger=_trigger_of(definition, run),
+        timeout=limit.total_seconds() if limit is not None else None,
+        next_due=line.next_due,
+        correlation_id=run.correlation_id,
+    )
+
+
+def _trigger_of(definition: Definition, run: Execution) -> dict[str, str]:
+    """Why it runs, as the handler is told."""
+    if run.kind == "key":
+        return {"kind": "manual", "key": run.nominal}
+    match definition.trigger:
+        case CronTrigger(expression=expression, timezone=timezone):
+            facts = {"expression": expression, "timezone": timezone}
+        case IntervalTrigger(every=every):
+            facts = {"every": format_duration(every)}
+        case OnceTrigger():
+            facts = {}
+        case _:
+            facts = {}
+    return {"kind": definition.trigger.type, "nominal": run.nominal, **facts}

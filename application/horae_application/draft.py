@@ -1,0 +1,140 @@
+"""What one commit will write: decisions made one after the other, each on what the former left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from uuid import UUID
+
+from horae_application.lines import Lines, row_of
+from horae_application.ports import Batch, NewEvent
+from horae_application.work import Work
+from horae_domain.codec import encode, name_of
+from horae_domain.decider import Decision
+from horae_domain.events import (
+    AttemptFailed,
+    Event,
+    ExecutionCancelled,
+    ExecutionEvent,
+    ExecutionRequested,
+)
+from horae_domain.execution import Execution
+from horae_domain.identity import partition_of_stream
+from horae_domain.ledger import Line, evolve_handed_over
+
+
+class Draft:
+    """Decisions not yet committed. Dropping it undoes them, since lines are values."""
+
+    def __init__(self, lines: Lines, at: datetime) -> None:
+        self.at = at
+        self._lines = lines
+        self._changed: dict[UUID, Line] = {}
+        self.events: list[Event] = []
+        self._streams: list[UUID] = []
+        self._versions: list[int] = []
+        self._next: dict[UUID, int] = {}
+        self._requested: dict[str, int] = {}
+        self.works: list[Work] = []
+        """Attempts handed to the local executor."""
+        self.ended: list[tuple[str, str]] = []
+        """(execution, lease) of local attempts that are fenced: timed out or cancelled."""
+        self.seen: set[UUID] = set()
+        """Lines that were due, changed or not."""
+        self._runs: dict[UUID, set[str]] = {}
+        self.partitions: set[int] = set()
+        """Partitions whose ownership the decisions rest on."""
+
+    def line(self, stream: UUID) -> Line | None:
+        """The line as the decisions of this draft leave it."""
+        return self._changed.get(stream) or self._lines.get(stream)
+
+    def begin(self, stream: UUID) -> Decision:
+        """Decide on a line."""
+        return Decision(self.line(stream))
+
+    def accept(self, stream: UUID, decision: Decision) -> int | None:
+        """Take a decision over; the index of its last event, None if it has none."""
+        before = self.line(stream)
+        if decision.line is not None and decision.line is not before:
+            self._changed[stream] = decision.line
+            self.partitions.add(partition_of_stream(stream))
+        for event in decision.events:
+            if isinstance(event, ExecutionEvent):
+                run = before.live.get(event.execution_id) if before else None
+                self.add(event, UUID(event.execution_id), run.version if run else 0)
+                self._runs.setdefault(stream, set()).add(event.execution_id)
+                if run is not None and run.local and _fences(event):
+                    self.ended.append((run.id, run.lease))
+            else:
+                self.add(event, stream, before.schedule.version if before else 0)
+        return len(self.events) - 1 if decision.events else None
+
+    def runs_of(self, stream: UUID) -> set[str]:
+        """The executions of a line that this draft changes."""
+        return self._runs.get(stream, set())
+
+    def add(self, event: Event, stream: UUID, version: int) -> int:
+        """Add an event to a stream that has `version` events before this draft; its index."""
+        following = self._next.get(stream, version) + 1
+        self._next[stream] = following
+        if isinstance(event, ExecutionRequested):
+            self._requested[event.execution_id] = len(self.events)
+        self.events.append(event)
+        self._streams.append(stream)
+        self._versions.append(following)
+        return len(self.events) - 1
+
+    def hand_over(self, stream: UUID, run: Execution, owner: str) -> bool:
+        """Give attempt 1 to this process within the very decision, if that is in this draft."""
+        index = self._requested.get(run.id)
+        line = self.line(stream)
+        if index is None or line is None or run.attempt or run.version != 1:
+            return False
+        requested = self.events[index]
+        assert isinstance(requested, ExecutionRequested)  # noqa: S101 - what _requested holds
+        handed, line = evolve_handed_over(line, requested, owner)
+        self.events[index] = handed
+        self._changed[stream] = line
+        return True
+
+    def batch(self, epochs: dict[int, int]) -> Batch:
+        """The rows to write, under the epochs of the partitions they touch."""
+        rows, settled = [], []
+        for stream, line in self._changed.items():
+            if line.settled:
+                settled.append((partition_of_stream(stream), stream))
+            else:
+                rows.append(row_of(line, stream))
+        return Batch(
+            epochs={each: epochs[each] for each in self.partitions},
+            events=[
+                NewEvent(stream, version, name_of(event), encode(event))
+                for stream, version, event in zip(
+                    self._streams, self._versions, self.events, strict=True
+                )
+            ],
+            ledger=rows,
+            settled=settled,
+        )
+
+    def changed(self) -> Iterable[tuple[UUID, Line]]:
+        """Lines that are different after this draft."""
+        return self._changed.items()
+
+    @property
+    def streams(self) -> list[UUID]:
+        """The stream of each event."""
+        return self._streams
+
+    @property
+    def versions(self) -> list[int]:
+        """The version of each event."""
+        return self._versions
+
+
+def _fences(event: ExecutionEvent) -> bool:
+    """True if an attempt ends although its worker has not reported."""
+    return isinstance(event, ExecutionCancelled) or (
+        isinstance(event, AttemptFailed) and event.outcome != "failed"
+    )

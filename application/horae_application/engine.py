@@ -1,0 +1,448 @@
+"""The owner of partitions: it decides commands and instants, commits, and hands on.
+
+One thread, no event loop: what has come in since the last commit and what is due now are decided
+in memory, written in one commit, and only then answered and handed to executors. There is no
+linger: it commits as soon as it is idle, and what arrives during a commit forms the next batch.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+import structlog
+
+from horae_application import messages
+from horae_application.dispatch import Dispatch
+from horae_application.draft import Draft
+from horae_application.lines import Lines
+from horae_application.messages import Reply, refused
+from horae_application.ownership import Ownership
+from horae_application.ports import (
+    AlreadyWritten,
+    Clock,
+    CommitUnknown,
+    EventStore,
+    Fenced,
+    LocalExecutor,
+    StoreError,
+    StoreUnavailable,
+    WorkBus,
+)
+from horae_application.tasks import (
+    Answer,
+    Desk,
+    Task,
+    execution_of,
+    key_stream,
+    partition_of_command,
+    schedule_of,
+)
+from horae_domain import decider
+from horae_domain.errors import Unavailable
+from horae_domain.events import Event
+from horae_domain.identity import partition_of_stream, schedule_stream
+from horae_domain.instants import from_micros, to_micros
+from horae_domain.positions import Position
+from horae_domain.schedule import Cause
+
+MAX_TASKS = 512
+"""Commands decided in one commit."""
+MAX_DUE = 1_000
+"""Lines that are due decided in one commit."""
+INBOX = 20_000
+"""Commands waiting; more are refused as unavailable, so that memory stays bounded."""
+TRIES = 5
+"""How often a command is decided again after a commit that was refused for another's sake."""
+PREFETCH = 200
+"""Lines brought into memory in one idle round."""
+STORE_PAUSE = 0.2
+"""Seconds between tries while the store cannot be reached."""
+
+_log = structlog.get_logger(__name__)
+
+
+class Committed(NamedTuple):
+    """Events that have just become durable, for whoever builds views in this process."""
+
+    positions: Sequence[int]
+    streams: Sequence[UUID]
+    versions: Sequence[int]
+    events: Sequence[Event]
+
+
+Deliver = Callable[[Sequence[tuple[Callable[[Reply], None], Reply]]], None]
+"""Calls each `done` with its reply; the composition root moves it to the event loop."""
+
+
+def deliver_here(replies: Sequence[tuple[Callable[[Reply], None], Reply]]) -> None:
+    """Call them in the engine's own thread."""
+    for done, reply in replies:
+        done(reply)
+
+
+class Engine:
+    """Decides for the partitions that it owns.
+
+    `step` does one round and is all there is: tests call it under a clock that they move, `run`
+    calls it in a thread.
+    """
+
+    def __init__(
+        self,
+        store: EventStore,
+        clock: Clock,
+        ownership: Ownership,
+        *,
+        executor: LocalExecutor | None = None,
+        bus: WorkBus | None = None,
+        deliver: Deliver = deliver_here,
+        listener: Callable[[Committed], None] | None = None,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self.ownership = ownership
+        self._deliver = deliver
+        self._listener = listener
+        self.lines = Lines(store)
+        self.dispatch = Dispatch(ownership, executor, bus)
+        self._inbox: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+        self._again: list[Task] = []
+        self._unknown: tuple[Draft, list[Answer]] | None = None
+        self._last = from_micros(0)
+        self._head = 0
+        self._stopping = threading.Event()
+        self.store_error: str | None = None
+        self.committed = 0
+
+    # --- from outside -----------------------------------------------------------------------------
+
+    def submit(self, task: Task) -> None:
+        """Ask for a decision; from any thread."""
+        if self._inbox.qsize() >= INBOX or self._stopping.is_set():
+            error = Unavailable("the engine takes no more commands at the moment")
+            self._deliver([(task.done, refused(error))])
+            return
+        self._inbox.put(task)
+
+    def wake(self) -> None:
+        """Make a waiting engine look around."""
+        self._inbox.put(None)
+
+    def run(self) -> None:
+        """The thread's body: rounds until `stop`, then the partitions are given up."""
+        while not self._stopping.is_set():
+            try:
+                pause = self.step()
+            except StoreError as error:
+                self.store_error = str(error)
+                _log.warning("store unavailable", error=str(error))
+                pause = STORE_PAUSE
+            except Exception:
+                _log.exception("the engine's round failed")
+                self._forget()
+                pause = STORE_PAUSE
+            if pause > 0:
+                self._wait(pause)
+        self._close()
+
+    def stop(self) -> None:
+        """End `run` after the present round."""
+        self._stopping.set()
+        self.wake()
+
+    def position(self, number: int) -> str:
+        """The opaque form of a position."""
+        return str(Position(self._store.identity, 0, number))
+
+    # --- one round --------------------------------------------------------------------------------
+
+    def step(self) -> float:
+        """Decide and commit what is there; seconds until there is something to do by itself."""
+        if self._unknown is not None:
+            self._resolve()
+        self._own()
+        at = self._now()
+        micros = to_micros(at)
+        self.lines.refill(micros)
+        tasks = self._drain()
+        due = self.lines.pop_due(micros, MAX_DUE)
+        draft = Draft(self.lines, at)
+        try:
+            answers = self._decide(draft, tasks, due)
+            self._commit(draft, answers)
+        except StoreError as error:
+            self._undo(draft, due, tasks, error)
+            raise
+        more = self.lines.prefetch(PREFETCH)
+        self.lines.trim()
+        return 0.0 if more or self._again else self._pause()
+
+    def _decide(self, draft: Draft, tasks: Sequence[Task], due: Sequence[UUID]) -> list[Answer]:
+        mine = [task for task in tasks if self._owns(task)]
+        answers = [self._not_mine(task) for task in tasks if not self._owns(task)]
+        loaded = self._load(mine, due)
+        for stream in due:
+            self._settle(draft, stream)
+        desk = Desk(draft, loaded, self.lines.owner_of)
+        for task in mine:
+            stream = self._stream_of(task)
+            if stream is not None:
+                draft.partitions.add(partition_of_stream(stream))
+                self._recover(draft, stream)
+            answers.append(desk.decide(task))
+        self.dispatch.assign(draft)
+        return answers
+
+    def _settle(self, draft: Draft, stream: UUID) -> None:
+        if draft.line(stream) is None:
+            return
+        decision = draft.begin(stream)
+        cause = Cause(draft.at)
+        try:
+            decider.recover(decision, self.ownership.owner, cause)
+            decider.settle(decision, cause)
+        except Exception as error:  # noqa: BLE001 - one schedule's trouble is its own
+            self._quarantine(stream, error)
+            return
+        draft.accept(stream, decision)
+        draft.seen.add(stream)
+
+    def _recover(self, draft: Draft, stream: UUID) -> None:
+        if draft.line(stream) is not None:
+            decision = draft.begin(stream)
+            decider.recover(decision, self.ownership.owner, Cause(draft.at))
+            draft.accept(stream, decision)
+
+    def _quarantine(self, stream: UUID, error: Exception) -> None:
+        self.lines.quarantined[stream] = repr(error)
+        _log.error("quarantined", stream=str(stream), error=repr(error))
+
+    # --- what is needed ---------------------------------------------------------------------------
+
+    def _drain(self) -> list[Task]:
+        tasks, self._again = self._again, []
+        while len(tasks) < MAX_TASKS:
+            try:
+                task = self._inbox.get_nowait()
+            except queue.Empty:
+                break
+            if task is not None:
+                tasks.append(task)
+        return tasks
+
+    def _owns(self, task: Task) -> bool:
+        return partition_of_command(task.request.tenant, task.command) in self.ownership.epochs
+
+    def _not_mine(self, task: Task) -> Answer:
+        reply = refused(Unavailable("another engine owns this partition", moved=True))
+        return Answer(task, reply.status, reply.body)
+
+    def _stream_of(self, task: Task) -> UUID | None:
+        id_ = schedule_of(task.request.tenant, task.command)
+        if id_ is not None:
+            return schedule_stream(task.request.tenant, id_)
+        return self.lines.owner_of(execution_of(task.command) or "")
+
+    def _load(self, tasks: Sequence[Task], due: Sequence[UUID]) -> dict[UUID, list]:  # type: ignore[type-arg]
+        streams = dict.fromkeys(due)
+        extra: dict[UUID, None] = {}
+        for task in tasks:
+            key = key_stream(task)
+            if key is not None:
+                extra[key] = None
+            stream = self._stream_of(task)
+            if stream is not None:
+                streams[stream] = None
+            elif (id_ := execution_of(task.command)) is not None:
+                extra[UUID(id_)] = None
+            if stream is not None and self._looks_back(task):
+                extra[stream] = None
+        loaded = self.lines.load(streams, list(extra))
+        second = self._second_look(tasks, loaded)
+        if second:
+            loaded |= self.lines.load(second[0], second[1])
+        return loaded
+
+    def _looks_back(self, task: Task) -> bool:
+        """True for a creation, which rests on the first position if it changes nothing."""
+        return isinstance(task.command, messages.CreateSchedule) and (
+            self.lines.get(self._stream_of(task) or UUID(int=0)) is not None
+        )
+
+    def _second_look(
+        self,
+        tasks: Sequence[Task],
+        loaded: dict[UUID, list],  # type: ignore[type-arg]
+    ) -> tuple[list[UUID], list[UUID]] | None:
+        """What is only known to be needed after the first look."""
+        streams: list[UUID] = []
+        extra: list[UUID] = []
+        for task in tasks:
+            command = task.command
+            if isinstance(command, messages.TriggerSchedule):
+                extra += self._triggered(task, command)
+            id_ = execution_of(command)
+            if id_ is not None and (rows := loaded.get(UUID(id_))):
+                streams.append(schedule_stream(*_whose(rows)))
+        return (streams, extra) if streams or extra else None
+
+    def _triggered(self, task: Task, command: messages.TriggerSchedule) -> list[UUID]:
+        """The execution that a caller's key may already stand for."""
+        tenant = task.request.tenant
+        line = self.lines.get(schedule_stream(tenant, command.id))
+        key = command.key or task.request.key
+        if line is None or key is None:
+            return []
+        incarnation = line.schedule.incarnation
+        return [UUID(decider.trigger_id(tenant, command.id, incarnation, key))]
+
+    # --- commit -----------------------------------------------------------------------------------
+
+    def _commit(self, draft: Draft, answers: Sequence[Answer]) -> None:
+        positions: Sequence[int] = ()
+        if draft.events:
+            batch = draft.batch(self.ownership.epochs)
+            try:
+                positions = self._store.append(batch)
+            except CommitUnknown:
+                self._unknown = (draft, list(answers))
+                self._resolve()
+                return
+        self._accept(draft, answers, positions)
+
+    def _accept(self, draft: Draft, answers: Sequence[Answer], positions: Sequence[int]) -> None:
+        """What follows a commit: memory, answers, work, views."""
+        self.store_error = None
+        if positions:
+            self._head = positions[-1]
+            self.committed += len(positions)
+        for stream, line in draft.changed():
+            if line.settled:
+                self.lines.drop([stream])
+                self.lines.schedule(stream, None)
+            else:
+                self.lines.put(stream, line)
+                self.lines.schedule(stream, line.wake_unless_ready(draft.at))
+        for stream in draft.seen:
+            if (line := self.lines.get(stream)) is not None:
+                self.lines.schedule(stream, line.wake_unless_ready(draft.at))
+        if answers:
+            self._deliver([self._reply(answer, positions) for answer in answers])
+        self.dispatch.committed(draft, self.lines)
+        if positions and self._listener is not None:
+            self._listener(Committed(positions, draft.streams, draft.versions, draft.events))
+
+    def _reply(
+        self, answer: Answer, positions: Sequence[int]
+    ) -> tuple[Callable[[Reply], None], Reply]:
+        number = answer.position
+        if answer.index is not None:
+            number = positions[answer.index]
+        position = self.position(self._head if number is None else number)
+        return answer.task.done, Reply(answer.status, answer.body | {"position": position})
+
+    def _resolve(self) -> None:
+        """Find out whether a commit of unknown outcome happened, by reading it back."""
+        assert self._unknown is not None  # noqa: S101 - the caller has looked
+        draft, answers = self._unknown
+        stored = self._store.load(list(dict.fromkeys(draft.streams)))
+        wanted = draft.batch(self.ownership.epochs).events if draft.events else []
+        found = {(row.stream, row.version): row for rows in stored.values() for row in rows}
+        self._unknown = None
+        positions = []
+        for event in wanted:
+            row = found.get((event.stream, event.version))
+            if row is None or row.state != event.state:
+                raise StoreUnavailable("the commit did not happen")
+            positions.append(row.position)
+        self._accept(draft, answers, positions)
+
+    def _undo(
+        self, draft: Draft, due: Sequence[UUID], tasks: Sequence[Task], error: StoreError
+    ) -> None:
+        """After a refused commit: what was due is due still, the commands are asked again."""
+        for stream in due:
+            self.lines.schedule(stream, draft.at)
+        self.dispatch.undo(draft, self.lines)
+        if self._unknown is not None:
+            return  # their answers wait for the read-back
+        match error:
+            case Fenced():
+                self._lose(error.partitions)
+            case AlreadyWritten():
+                self._forget()
+            case _:
+                self._refuse(tasks, f"the store is not available: {error}")
+                return
+        again = [task._replace(tries=task.tries + 1) for task in tasks]
+        self._refuse([task for task in again if task.tries > TRIES], str(error))
+        self._again = [task for task in again if task.tries <= TRIES]
+
+    def _refuse(self, tasks: Sequence[Task], reason: str) -> None:
+        reply = refused(Unavailable(reason))
+        if tasks:
+            self._deliver([(task.done, reply) for task in tasks])
+
+    def _forget(self) -> None:
+        """Drop all that is in memory; it is read again from the store."""
+        partitions = self.lines.partitions
+        self.lines.drop_partitions(partitions)
+        self.dispatch.drop_partitions(partitions)
+        self.lines.add_partitions(partitions, to_micros(self._now()))
+
+    # --- ownership --------------------------------------------------------------------------------
+
+    def _own(self) -> None:
+        change = self.ownership.tick(self._clock.monotonic(), self.lines.busy_partitions)
+        if change.lost:
+            self._lose(change.lost)
+        if change.won:
+            self.lines.add_partitions(change.won, to_micros(self._now()))
+
+    def _lose(self, partitions: frozenset[int]) -> None:
+        _log.warning("partitions lost", partitions=sorted(partitions))
+        self.ownership.lost(partitions)
+        self.lines.drop_partitions(partitions)
+        self.dispatch.drop_partitions(partitions)
+
+    def _close(self) -> None:
+        tasks = self._drain()
+        self._refuse(tasks, "the engine stops")
+        try:
+            self.ownership.leave()
+        except StoreError as error:
+            _log.warning("could not give up the partitions", error=str(error))
+
+    # --- time -------------------------------------------------------------------------------------
+
+    def _now(self) -> datetime:
+        """The clock's time, never earlier than a decision already taken."""
+        self._last = max(self._last, self._clock.now())
+        return self._last
+
+    def _pause(self) -> float:
+        wakes = [self.ownership.next_tick - self._clock.monotonic()]
+        wake = self.lines.next_wake()
+        if wake is not None:
+            wakes.append((wake - to_micros(self._clock.now())) / 1_000_000)
+        return max(0.0, min(wakes))
+
+    def _wait(self, seconds: float) -> None:
+        try:
+            task = self._inbox.get(timeout=min(seconds, 60.0))
+        except queue.Empty:
+            return
+        if task is not None:
+            self._again.append(task)
+
+
+def _whose(rows: Sequence) -> tuple[str, str]:  # type: ignore[type-arg]
+    from horae_domain.codec import decode
+
+    event = decode(rows[0].name, rows[0].state)
+    return event.tenant, event.schedule_id

@@ -1,0 +1,238 @@
+"""The ledger's lines that an owner holds in memory, and when each next needs it.
+
+What waits far ahead stays in the store: memory holds lines with live executions, lines due soon,
+and a bounded number of recently used ones. The store's `due` index is read a window at a time.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from uuid import UUID
+
+import structlog
+
+from horae_application.ports import EventStore, LedgerRow, StoredEvent
+from horae_domain import execution as executions
+from horae_domain import schedule as schedules
+from horae_domain.codec import Undecodable, decode
+from horae_domain.execution import Execution
+from horae_domain.identity import partition_of_stream
+from horae_domain.instants import to_micros
+from horae_domain.ledger import Line, live_ids, pack, unpack
+from horae_domain.schedule import Schedule
+
+WINDOW = 5_000_000
+"""How far ahead of now, in microseconds, timers are read from the store."""
+PAGE = 5_000
+"""Timers read at once."""
+CACHE = 10_000
+"""Lines kept although nothing of theirs is alive or due soon."""
+
+_log = structlog.get_logger(__name__)
+
+
+def fold_schedule(rows: Iterable[StoredEvent]) -> Schedule | None:
+    """A schedule from its stored stream."""
+    schedule: Schedule | None = None
+    for row in rows:
+        schedule = schedules.evolve(schedule, decode(row.name, row.state))
+    return schedule
+
+
+def fold_execution(rows: Iterable[StoredEvent]) -> Execution | None:
+    """An execution from its stored stream."""
+    execution: Execution | None = None
+    for row in rows:
+        execution = executions.evolve(execution, decode(row.name, row.state))
+    return execution
+
+
+def row_of(line: Line, stream: UUID) -> LedgerRow:
+    """The stored form of a line; due at 0 says that a new owner has to look at it at once."""
+    wake = line.wake
+    due = 0 if line.unsettled else None if wake is None else to_micros(wake)
+    return LedgerRow(partition_of_stream(stream), stream, due, pack(line))
+
+
+class Lines:
+    """The lines of the partitions that this owner holds."""
+
+    def __init__(self, store: EventStore) -> None:
+        self._store = store
+        self._lines: dict[UUID, Line] = {}
+        self._runs: dict[str, UUID] = {}
+        self._heap: list[tuple[int, UUID]] = []
+        self._wakes: dict[UUID, int] = {}
+        self._prefetch: list[UUID] = []
+        self._cursor: tuple[int, UUID] | None = None
+        self._horizon = 0
+        self.partitions: frozenset[int] = frozenset()
+        self.quarantined: dict[UUID, str] = {}
+
+    # --- lines ------------------------------------------------------------------------------------
+
+    def get(self, stream: UUID) -> Line | None:
+        """The line in memory, if it is there."""
+        return self._lines.get(stream)
+
+    def owner_of(self, execution_id: str) -> UUID | None:
+        """The schedule's stream of a live execution in memory."""
+        return self._runs.get(execution_id)
+
+    def all(self) -> Iterable[tuple[UUID, Line]]:
+        """Every line in memory."""
+        return self._lines.items()
+
+    def load(
+        self, streams: Iterable[UUID], extra: Sequence[UUID] = ()
+    ) -> dict[UUID, list[StoredEvent]]:
+        """Bring lines into memory, and return the events of the `extra` streams."""
+        missing = [stream for stream in streams if stream not in self._lines]
+        if not missing and not extra:
+            return {}
+        events = self._store.load([*missing, *extra])
+        known = [stream for stream in missing if stream in events]
+        if known:
+            self._restore(known, events)
+        return {stream: events[stream] for stream in extra if stream in events}
+
+    def _restore(self, streams: Sequence[UUID], events: dict[UUID, list[StoredEvent]]) -> None:
+        rows = self._store.lines(streams)
+        ids = [each for row in rows.values() for each in live_ids(row.state)]
+        runs = self._store.load([UUID(each) for each in ids]) if ids else {}
+        for stream in streams:
+            state = rows[stream].state if stream in rows else b""
+            try:
+                schedule = fold_schedule(events[stream])
+                live = {
+                    each: run
+                    for each in live_ids(state)
+                    if (run := fold_execution(runs[UUID(each)])) is not None
+                }
+                if schedule is not None:
+                    self.put(stream, unpack(state, schedule, live))
+            except Exception as error:  # noqa: BLE001 - whatever is stored, the others go on
+                reason = str(error) if isinstance(error, Undecodable) else repr(error)
+                self.quarantined[stream] = reason
+                _log.error("quarantined", stream=str(stream), reason=reason)
+
+    def busy_partitions(self) -> set[int]:
+        """Partitions with attempts that run inside this process."""
+        return {
+            partition_of_stream(self._runs[run.id])
+            for line in self._lines.values()
+            for run in line.live.values()
+            if run.local and run.id in self._runs
+        }
+
+    def put(self, stream: UUID, line: Line) -> None:
+        """Take over a committed line."""
+        before = self._lines.get(stream)
+        if before is not None:
+            for each in before.live.keys() - line.live.keys():
+                self._runs.pop(each, None)
+        for each in line.live:
+            self._runs[each] = stream
+        self._lines[stream] = line
+
+    def drop(self, streams: Iterable[UUID]) -> None:
+        """Forget lines; they are loaded again when needed."""
+        for stream in streams:
+            line = self._lines.pop(stream, None)
+            for each in line.live if line else ():
+                self._runs.pop(each, None)
+
+    def drop_partitions(self, partitions: Iterable[int]) -> None:
+        """Forget all of some partitions."""
+        gone = frozenset(partitions)
+        self.partitions -= gone
+        self.drop([each for each in self._lines if partition_of_stream(each) in gone])
+        for stream in [each for each in self._wakes if partition_of_stream(each) in gone]:
+            del self._wakes[stream]
+
+    def trim(self) -> None:
+        """Forget lines that are neither alive nor due soon, if there are too many."""
+        if len(self._lines) <= CACHE + len(self._wakes):
+            return
+        idle = [
+            stream
+            for stream, line in self._lines.items()
+            if not line.live and stream not in self._wakes
+        ]
+        self.drop(idle[: max(0, len(idle) - CACHE // 2)])
+
+    # --- wakes ------------------------------------------------------------------------------------
+
+    def schedule(self, stream: UUID, wake: datetime | None) -> None:
+        """Note when a line next needs its owner."""
+        micros = None if wake is None else to_micros(wake)
+        if micros is None or micros >= self._horizon:
+            self._wakes.pop(stream, None)
+            return
+        if self._wakes.get(stream) != micros:
+            self._wakes[stream] = micros
+            heapq.heappush(self._heap, (micros, stream))
+
+    def next_wake(self) -> int | None:
+        """When the first line needs its owner, or the next window has to be read; microseconds."""
+        while self._heap and self._wakes.get(self._heap[0][1]) != self._heap[0][0]:
+            heapq.heappop(self._heap)
+        first = self._heap[0][0] if self._heap else None
+        if not self.partitions:
+            return first
+        refill = self._horizon - WINDOW // 2
+        return refill if first is None else min(first, refill)
+
+    def pop_due(self, now: int, limit: int) -> list[UUID]:
+        """Lines that are due, at most `limit`, soonest first."""
+        due: list[UUID] = []
+        while self._heap and self._heap[0][0] <= now and len(due) < limit:
+            micros, stream = heapq.heappop(self._heap)
+            if self._wakes.get(stream) == micros:
+                del self._wakes[stream]
+                due.append(stream)
+        return due
+
+    def add_partitions(self, partitions: Iterable[int], now: int) -> None:
+        """Begin with partitions just claimed: what is due up to the horizon, and what is alive."""
+        added = frozenset(partitions)
+        if not self.partitions:
+            self._horizon = now + WINDOW
+            self._cursor = None
+        self.partitions |= added
+        self._scan(added, None, self._horizon)
+
+    def refill(self, now: int) -> None:
+        """Read the timers of the next window when the present one runs out."""
+        if not self.partitions or now < self._horizon - WINDOW // 2:
+            return
+        before, self._horizon = self._horizon, now + WINDOW
+        self._scan(self.partitions, (before, UUID(int=0)), self._horizon)
+
+    def _scan(
+        self, partitions: frozenset[int], after: tuple[int, UUID] | None, before: int
+    ) -> None:
+        while True:
+            rows = self._store.due(partitions, after, before, PAGE)
+            for row in rows:
+                assert row.due is not None  # noqa: S101 - the index holds no others
+                held = row.stream in self._lines
+                if row.due == 0 and held:
+                    continue  # what is alive here is known better than the store does
+                self._wakes[row.stream] = row.due
+                heapq.heappush(self._heap, (row.due, row.stream))
+                if not held:
+                    self._prefetch.append(row.stream)
+            if len(rows) < PAGE:
+                return
+            after = (rows[-1].due or 0, rows[-1].stream)
+
+    def prefetch(self, limit: int) -> bool:
+        """Bring lines that will be due soon into memory; True if there are more."""
+        if not self._prefetch:
+            return False
+        chunk, self._prefetch = self._prefetch[:limit], self._prefetch[limit:]
+        self.load([stream for stream in chunk if stream in self._wakes])
+        return bool(self._prefetch)
