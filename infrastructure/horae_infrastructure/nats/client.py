@@ -1,0 +1,157 @@
+"""Asking an engine over NATS, from Python."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from horae_domain.errors import (
+    HoraeError,
+    InvalidField,
+    TooManyRequests,
+    Unavailable,
+    error_from_json,
+)
+from horae_infrastructure.nats import subjects
+from horae_infrastructure.nats.connection import driver_errors
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+ATTEMPT_TIMEOUT = 2.0
+"""Seconds that one attempt of a command waits for its answer."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
+"""Seconds between attempts."""
+
+
+class NatsCaller:
+    """Sends commands and queries of one tenant and returns the bodies of the answers.
+
+    Args:
+        nc: the connection.
+        tenant: in whose name.
+        actor: who asks, as the header `Horae-Actor` says it; not verified.
+    """
+
+    def __init__(self, nc: Client, tenant: str = "default", *, actor: str | None = None) -> None:
+        if not subjects.TENANT.match(tenant):
+            raise InvalidField(
+                "a tenant is 1 to 64 of A-Z a-z 0-9 _ -", field="tenant", value=tenant
+            )
+        self._nc = nc
+        self.tenant = tenant
+        self._actor = actor
+
+    async def command(
+        self,
+        name: str,
+        body: Mapping[str, Any],
+        *,
+        key: str | None = None,
+        correlation_id: str | None = None,
+        traceparent: str | None = None,
+        timeout: float = 5.0,  # noqa: ASYNC109 - of all attempts
+    ) -> dict[str, Any]:
+        """The answer to a command, asked again under the same key until `timeout` seconds are over.
+
+        An attempt is repeated if it got no answer, found nobody, or was refused with 503 or 429;
+        the key makes that safe.
+
+        Raises:
+            HoraeError: the refusal, by its code.
+            Unavailable: no answer in time; whether it was done is not known.
+        """
+        headers = self._headers(correlation_id, traceparent)
+        headers[subjects.IDEMPOTENCY_KEY] = key or str(uuid.uuid4())
+        subject = subjects.request_subject(self.tenant, "command", name)
+        deadline = time.monotonic() + timeout
+        return await self._ask_again(
+            subject, body, headers, deadline, ATTEMPT_TIMEOUT, again=lambda _: True
+        )
+
+    async def query(
+        self,
+        name: str,
+        body: Mapping[str, Any],
+        *,
+        correlation_id: str | None = None,
+        traceparent: str | None = None,
+        timeout: float = 10.0,  # noqa: ASYNC109 - of all attempts
+    ) -> dict[str, Any]:
+        """The answer to a query; asked again only while nobody listens.
+
+        Raises:
+            HoraeError: the refusal, by its code.
+            Unavailable: no answer in time, or the view is not ready.
+        """
+        headers = self._headers(correlation_id, traceparent)
+        subject = subjects.request_subject(self.tenant, "query", name)
+        deadline = time.monotonic() + timeout
+        return await self._ask_again(subject, body, headers, deadline, timeout, again=_nobody)
+
+    def _headers(self, correlation_id: str | None, traceparent: str | None) -> dict[str, str]:
+        given = {
+            subjects.CORRELATION_ID: correlation_id,
+            subjects.TRACEPARENT: traceparent,
+            subjects.ACTOR: self._actor,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+    async def _ask_again(
+        self,
+        subject: str,
+        body: Mapping[str, Any],
+        headers: Mapping[str, str],
+        deadline: float,
+        attempt: float,
+        again: Callable[[HoraeError], bool],
+    ) -> dict[str, Any]:
+        """Attempts of `attempt` seconds until the deadline, while `again` agrees."""
+        data = _encode(body)
+        pause = FIRST_PAUSE
+        while True:
+            left = max(deadline - time.monotonic(), 0.001)
+            try:
+                return await self._ask(subject, data, headers, min(attempt, left))
+            except (Unavailable, TooManyRequests) as error:
+                wait = pause * random.uniform(0.5, 1.5)  # noqa: S311 - spreads callers, no secret
+                if not again(error) or time.monotonic() + wait >= deadline:
+                    raise
+            await asyncio.sleep(wait)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _ask(
+        self, subject: str, data: bytes, headers: Mapping[str, str], seconds: float
+    ) -> dict[str, Any]:
+        """One attempt."""
+        with driver_errors(f"no answer to {subject}"):
+            # The driver changes the headers that it is given.
+            msg = await self._nc.request(
+                subject, data, timeout=seconds, headers=dict(headers) or None
+            )
+        body = _body(msg)
+        if body.get("ok") is True:
+            return body
+        status = (msg.headers or {}).get(subjects.ERROR_CODE, "500")
+        raise error_from_json(int(status) if status.isdigit() else 500, body)
+
+
+def _nobody(error: HoraeError) -> bool:
+    """True if nobody listens, so that nothing was done."""
+    return isinstance(error.__cause__, nats.errors.NoRespondersError)
+
+
+def _body(msg: Msg) -> dict[str, Any]:
+    try:
+        return _decode(msg.data)
+    except msgspec.MsgspecError as error:
+        raise Unavailable(f"the answer is no JSON object: {error}") from error

@@ -1,0 +1,155 @@
+"""The connection to NATS: it comes back by itself, and its errors are Horae's."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import nats
+import nats.errors
+import structlog
+from nats.aio.client import Client, Server
+
+from horae_domain.errors import PayloadTooLarge, Unavailable
+
+_log = structlog.get_logger("horae.nats")
+
+Callback = Callable[[], Awaitable[None]]
+
+MAX_PENDING = 8 * 1024 * 1024
+"""Bytes that may wait for a connection; what comes beyond is refused at once."""
+RECONNECT_WAIT = 0.5
+"""Seconds between attempts, plus or minus half, so that a herd does not come back as one."""
+FLUSH_TIMEOUT = 5.0
+"""Without a limit, a publish that meets a full buffer hangs if the connection breaks (nats-py 2.16)."""
+
+
+@contextmanager
+def driver_errors(what: str) -> Iterator[None]:
+    """Translate the driver's errors.
+
+    Raises:
+        PayloadTooLarge: the server takes no message of this size.
+        Unavailable: anything else; whether it was done is not known.
+    """
+    try:
+        yield
+    except nats.errors.MaxPayloadError as error:
+        raise PayloadTooLarge(f"{what}: the message is larger than the server allows") from error
+    except (nats.errors.Error, OSError, TimeoutError) as error:
+        reason = str(error) or type(error).__name__
+        raise Unavailable(f"{what}: {reason}", reason=reason) from error
+
+
+async def connect(
+    url: str | list[str],
+    *,
+    name: str,
+    timeout: float = 5.0,  # noqa: ASYNC109 - seconds, as everywhere
+    inbox_prefix: str = "_INBOX",
+    on_reconnect: Callback | None = None,
+    on_closed: Callback | None = None,
+    **options: Any,
+) -> Client:
+    """A connection that reconnects for ever, with jitter; `close` ends it.
+
+    Args:
+        url: of one server or of several of a cluster.
+        name: what the server's monitoring shows.
+        timeout: seconds for the first connection.
+        inbox_prefix: where answers arrive; a tenant with an account of restricted subjects has its own.
+        on_reconnect: called after each reconnection, subscriptions restored.
+        on_closed: called when the connection has ended for good: closed by us, or refused by the
+            server for a reason that does not pass (authorization).
+        options: of nats-py, such as `user_credentials` or `tls`.
+
+    Raises:
+        Unavailable: nobody answered in `timeout` seconds, or the server refused us.
+    """
+    client = Client()
+    watch = _Watch(client, name, on_reconnect, on_closed)
+    try:
+        with driver_errors(f"cannot connect to {_shown(url)}"):
+            await asyncio.wait_for(
+                client.connect(
+                    url,
+                    name=name,
+                    error_cb=watch.error,
+                    disconnected_cb=watch.disconnected,
+                    reconnected_cb=watch.reconnected,
+                    closed_cb=watch.closed,
+                    max_reconnect_attempts=-1,
+                    reconnect_time_wait=0.2,  # type: ignore[arg-type]  # seconds, of any kind
+                    reconnect_to_server_handler=_next_server,
+                    ping_interval=10,
+                    max_outstanding_pings=2,
+                    pending_size=MAX_PENDING,
+                    flush_timeout=FLUSH_TIMEOUT,
+                    inbox_prefix=inbox_prefix,
+                    **options,
+                ),
+                timeout,
+            )
+    except Unavailable:
+        await client.close()
+        raise
+    watch.established = True
+    return client
+
+
+async def close(client: Client, limit: float = 5.0) -> None:
+    """Let subscriptions finish what they hold, send what waits, and end the connection."""
+    if client.is_closed:
+        return
+    try:
+        await asyncio.wait_for(client.drain(), limit)
+    except (nats.errors.Error, OSError, TimeoutError):
+        await client.close()
+
+
+def _next_server(servers: list[Server], _info: dict[str, Any]) -> tuple[Server, float]:
+    """Any server of the pool, after a jittered wait."""
+    return random.choice(servers), RECONNECT_WAIT * random.uniform(0.5, 1.5)  # noqa: S311
+
+
+def _shown(url: str | list[str]) -> str:
+    """URLs without their secrets."""
+    urls = [url] if isinstance(url, str) else url
+    return ", ".join(each.rsplit("@", 1)[-1].removeprefix("nats://") for each in urls)
+
+
+class _Watch:
+    """Logs what happens to a connection."""
+
+    def __init__(
+        self,
+        client: Client,
+        name: str,
+        on_reconnect: Callback | None,
+        on_closed: Callback | None,
+    ) -> None:
+        self.established = False
+        self._client = client
+        self._log = _log.bind(connection=name)
+        self._on_reconnect = on_reconnect
+        self._on_closed = on_closed
+
+    async def error(self, error: Exception) -> None:
+        self._log.warning("nats_error", error=str(error) or type(error).__name__)
+
+    async def disconnected(self) -> None:
+        self._log.warning("nats_disconnected")
+
+    async def reconnected(self) -> None:
+        self._log.info("nats_reconnected")
+        if self._on_reconnect is not None:
+            await self._on_reconnect()
+
+    async def closed(self) -> None:
+        reason = self._client.last_error
+        self._log.info("nats_closed", error=None if reason is None else str(reason))
+        if self.established and self._on_closed is not None:
+            await self._on_closed()

@@ -1,0 +1,287 @@
+"""Commands and queries as a NATS micro service named `horae`.
+
+The micro framework of nats-py handles the requests of an endpoint one after the other and measures
+only the time until its handler returns. So the requests are served here, each as a task of its own,
+and only the protocol of discovery is spoken (ADR-32 of NATS): `nats micro ls|info|stats` sees one
+endpoint for each command and query.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+import nats.errors
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from horae_application.messages import Reply, Request, refused
+from horae_domain.errors import (
+    HoraeError,
+    Internal,
+    InvalidField,
+    PayloadTooLarge,
+    TooManyRequests,
+)
+from horae_domain.wire import MAX_BULK, MAX_REQUEST
+from horae_infrastructure.nats import subjects
+from horae_infrastructure.nats.tasks import Tasks, drain
+
+_log = structlog.get_logger("horae.nats.service")
+_encode = msgspec.json.Encoder().encode
+
+Handler = Callable[[Request], Awaitable[Reply]]
+
+SERVICE = "horae"
+QUEUE_GROUP = "q"
+MAX_IN_FLIGHT = 1024
+_HEADER_LIMIT = 255
+_MESSAGE_LIMIT = 500
+_BULK = frozenset({"schedule.create_many"})
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class _Endpoint:
+    """One command or query: what discovery says about it."""
+
+    def __init__(self, kind: str, name: str, schema: Mapping[str, Any] | None) -> None:
+        self.name = f"{kind}-{name.replace('.', '-')}"
+        self.subject = subjects.request_subject("*", kind, name)
+        self.metadata = {} if schema is None else {"schema": _encode(schema).decode()}
+        self.requests = 0
+        self.errors = 0
+        self.nanoseconds = 0
+        self.last_error = ""
+
+    def info(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "subject": self.subject,
+            "queue_group": QUEUE_GROUP,
+            "metadata": self.metadata,
+        }
+
+    def stats(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "subject": self.subject,
+            "queue_group": QUEUE_GROUP,
+            "num_requests": self.requests,
+            "num_errors": self.errors,
+            "last_error": self.last_error,
+            "processing_time": self.nanoseconds,
+            "average_processing_time": self.nanoseconds // max(self.requests, 1),
+        }
+
+
+class _Kind:
+    """All commands, or all queries: their handler and their endpoints."""
+
+    def __init__(
+        self, kind: str, handler: Handler, names: Iterable[str], schemas: Mapping[str, Any]
+    ) -> None:
+        self.kind = kind
+        self.handler = handler
+        self.endpoints = {name: _Endpoint(kind, name, schemas.get(name)) for name in sorted(names)}
+
+
+class NatsService:
+    """Answers requests that come over NATS; several processes share them as one queue group.
+
+    Args:
+        nc: the connection.
+        commands, queries: answer one request each. A `HoraeError` that they raise becomes a
+            refusal; any other exception a 500 `internal` that says nothing but is logged.
+        command_names, query_names: the endpoints. With no names of a kind, none of it is served.
+        version: of this program, as semantic versioning has it.
+        schemas: the JSON schema of a request's body, by its name, for those who discover us.
+        max_in_flight: requests in progress; beyond, 429 `too_many_requests` is answered at once.
+    """
+
+    def __init__(
+        self,
+        nc: Client,
+        *,
+        commands: Handler,
+        queries: Handler,
+        command_names: Iterable[str],
+        query_names: Iterable[str],
+        version: str,
+        schemas: Mapping[str, Mapping[str, Any]] | None = None,
+        max_in_flight: int = MAX_IN_FLIGHT,
+    ) -> None:
+        self._nc = nc
+        self._version = version
+        schemas = schemas or {}
+        self._kinds = [
+            _Kind("command", commands, command_names, schemas),
+            _Kind("query", queries, query_names, schemas),
+        ]
+        self._id = uuid.uuid4().hex
+        self._started = datetime.now(UTC)
+        self._tasks = Tasks(max_in_flight)
+        self._subscriptions: list[Subscription] = []
+
+    @property
+    def in_flight(self) -> int:
+        """Requests in progress."""
+        return len(self._tasks)
+
+    async def start(self) -> None:
+        """Begin to listen."""
+        for kind in self._kinds:
+            if kind.endpoints:
+                subject = subjects.request_subject("*", kind.kind, ">")
+                await self._listen(subject, self._receiver(kind), QUEUE_GROUP)
+        for verb, say in (("PING", self._ping), ("INFO", self._info), ("STATS", self._stats)):
+            for suffix in ("", f".{SERVICE}", f".{SERVICE}.{self._id}"):
+                await self._listen(f"$SRV.{verb}{suffix}", _teller(say))
+        await self._nc.flush()
+
+    async def stop(self, limit: float = 5.0) -> None:
+        """Take no more requests; those in progress have `limit` seconds to be answered."""
+        await asyncio.gather(*(drain(each, limit) for each in self._subscriptions))
+        self._subscriptions.clear()
+        await self._tasks.finish(limit)
+
+    async def _listen(
+        self, subject: str, receive: Callable[[Msg], Awaitable[None]], queue: str = ""
+    ) -> None:
+        self._subscriptions.append(await self._nc.subscribe(subject, queue=queue, cb=receive))
+
+    def _receiver(self, kind: _Kind) -> Callable[[Msg], Awaitable[None]]:
+        tasks = self._tasks
+
+        async def receive(msg: Msg) -> None:
+            if tasks.full:
+                busy = TooManyRequests("too many requests in progress", limit=tasks.limit)
+                await self._reply(msg, refused(busy))
+            else:
+                tasks.start(self._serve(kind, msg))
+
+        return receive
+
+    async def _serve(self, kind: _Kind, msg: Msg) -> None:
+        began = time.perf_counter_ns()
+        _, tenant, _, name = msg.subject.split(".", 3)
+        endpoint = kind.endpoints.get(name)
+        try:
+            if endpoint is None:
+                known = list(kind.endpoints)
+                raise InvalidField(  # noqa: TRY301 - one place that turns errors into replies
+                    f"no such {kind.kind}: {name[:_HEADER_LIMIT]}", field="name", known=known
+                )
+            reply = await kind.handler(_request(tenant, name, msg))
+        except HoraeError as error:
+            reply = refused(error)
+        except Exception:  # noqa: BLE001 - recorded, and answered
+            _log.exception("request_failed", subject=msg.subject[:_MESSAGE_LIMIT])
+            reply = refused(Internal("an internal error; the engine's log has the reason"))
+        await self._reply(msg, reply)
+        if endpoint is not None:
+            endpoint.requests += 1
+            endpoint.nanoseconds += time.perf_counter_ns() - began
+            if not reply.ok:
+                endpoint.errors += 1
+                endpoint.last_error = str(reply.body.get("error", {}).get("message", ""))
+
+    async def _reply(self, msg: Msg, reply: Reply) -> None:
+        """Send a reply; one that cannot be sent is a refusal, or lost with the connection."""
+        if not msg.reply:
+            return
+        try:
+            data = _encode(reply.body)
+            if len(data) > self._nc.max_payload:
+                too_large = PayloadTooLarge("the answer is too large: ask for less", size=len(data))
+                reply = refused(too_large)
+                data = _encode(reply.body)
+            await self._nc.publish(msg.reply, data, headers=None if reply.ok else _headers(reply))
+        except (nats.errors.Error, OSError) as error:
+            _log.warning("reply_lost", subject=msg.subject, error=str(error))
+
+    def _identity(self, kind: str) -> dict[str, Any]:
+        return {
+            "type": f"io.nats.micro.v1.{kind}_response",
+            "name": SERVICE,
+            "id": self._id,
+            "version": self._version,
+            "metadata": {},
+        }
+
+    def _ping(self) -> dict[str, Any]:
+        return self._identity("ping")
+
+    def _info(self) -> dict[str, Any]:
+        endpoints = [each.info() for kind in self._kinds for each in kind.endpoints.values()]
+        description = "Horae, an event-sourced scheduling engine"
+        return self._identity("info") | {"description": description, "endpoints": endpoints}
+
+    def _stats(self) -> dict[str, Any]:
+        endpoints = [each.stats() for kind in self._kinds for each in kind.endpoints.values()]
+        started = self._started.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        return self._identity("stats") | {"started": started, "endpoints": endpoints}
+
+
+def _teller(say: Callable[[], dict[str, Any]]) -> Callable[[Msg], Awaitable[None]]:
+    async def tell(msg: Msg) -> None:
+        if msg.reply:
+            await msg.respond(_encode(say()))
+
+    return tell
+
+
+def _request(tenant: str, name: str, msg: Msg) -> Request:
+    """The request of a message.
+
+    Raises:
+        InvalidField: the tenant or a header is none.
+        PayloadTooLarge: before anybody has copied it.
+    """
+    if not subjects.TENANT.match(tenant):
+        raise InvalidField("a tenant is 1 to 64 of A-Z a-z 0-9 _ -", field="tenant", value=tenant)
+    limit = MAX_BULK if name in _BULK else MAX_REQUEST
+    if len(msg.data) > limit:
+        raise PayloadTooLarge(
+            f"a request has at most {limit} bytes", limit=limit, size=len(msg.data)
+        )
+    headers = msg.headers
+    if not headers:
+        return Request(tenant=tenant, name=name, body=msg.data, command_id=uuid.uuid4().hex)
+    traceparent = headers.get(subjects.TRACEPARENT, "")
+    return Request(
+        tenant=tenant,
+        name=name,
+        body=msg.data,
+        key=_header(headers, subjects.IDEMPOTENCY_KEY),
+        command_id=uuid.uuid4().hex,
+        correlation_id=_header(headers, subjects.CORRELATION_ID),
+        actor=_header(headers, subjects.ACTOR),
+        # W3C: a malformed one is ignored, not refused.
+        traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else None,
+    )
+
+
+def _header(headers: Mapping[str, str], name: str) -> str | None:
+    value = headers.get(name)
+    if value is not None and not 1 <= len(value) <= _HEADER_LIMIT:
+        raise InvalidField(
+            f"the header {name} has 1 to {_HEADER_LIMIT} characters", field=name, value=value
+        )
+    return value
+
+
+def _headers(reply: Reply) -> dict[str, str]:
+    """What clients of NATS services look at."""
+    message = str(reply.body.get("error", {}).get("message", "refused"))
+    return {
+        subjects.ERROR: message[:_MESSAGE_LIMIT],
+        subjects.ERROR_CODE: str(reply.status),
+    }

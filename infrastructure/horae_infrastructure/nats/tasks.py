@@ -1,0 +1,53 @@
+"""Requests in progress, bounded, and an end in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import nats.errors
+import structlog
+from nats.aio.subscription import Subscription
+
+_log = structlog.get_logger("horae.nats")
+
+
+class Tasks:
+    """Tasks of their own for what arrives; the loop of a subscription must not wait for them."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._running: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    @property
+    def full(self) -> bool:
+        """True if no more should be started."""
+        return len(self._running) >= self.limit
+
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run it; it handles its own errors."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        return task
+
+    async def finish(self, limit: float) -> None:
+        """Wait up to `limit` seconds for those that run, then cancel them."""
+        if not self._running:
+            return
+        _, late = await asyncio.wait(set(self._running), timeout=limit)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+
+
+async def drain(subscription: Subscription, limit: float) -> None:
+    """End a subscription after the messages that it already has; without a connection, at once."""
+    try:
+        await asyncio.wait_for(subscription.drain(), limit)  # type: ignore[no-untyped-call]
+    except (nats.errors.Error, TimeoutError) as error:
+        _log.info("drain_incomplete", subject=subscription.subject, error=str(error))

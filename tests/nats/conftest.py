@@ -1,0 +1,39 @@
+"""Connections for the tests of the bus."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from nats.aio.client import Client
+
+from horae_infrastructure.embedded import Nats
+from horae_infrastructure.nats import close, connect
+
+
+@pytest.fixture
+async def nc(nats_url: str) -> AsyncIterator[Client]:
+    client = await connect(nats_url, name="test")
+    yield client
+    await close(client)
+
+
+@pytest.fixture
+def tenant() -> str:
+    """Of this test alone, since the tests share a server."""
+    return f"t{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def own_server() -> Iterator[Nats]:
+    """A server that the test may kill, and whose storage it may wipe."""
+    with Nats() as server:
+        yield server
+
+
+@pytest.fixture
+async def own_nc(own_server: Nats) -> AsyncIterator[Client]:
+    client = await connect(own_server.url, name="test")
+    yield client
+    await close(client)
