@@ -141,7 +141,8 @@ class _Watch:
         self._log.warning("nats_error", error=str(error) or type(error).__name__)
 
     async def disconnected(self) -> None:
-        self._log.warning("nats_disconnected")
+        if not self._client.is_closed:
+            self._log.warning("nats_disconnected")
 
     async def reconnected(self) -> None:
         self._log.info("nats_reconnected")
