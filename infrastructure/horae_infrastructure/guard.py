@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import resource
@@ -28,6 +29,7 @@ import select
 import signal
 import sys
 import time
+import warnings  # noqa: F401 - os.execvpe wants it when the new user may not read it any more
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -151,15 +153,23 @@ def become(order: Message, guard: int, report: int) -> None:
         os.chdir(order["cwd"])
         step = "limits"
         for name, value in order["limits"].items():
-            hard = resource.getrlimit(LIMITS[name])[1]
-            bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
-            resource.setrlimit(LIMITS[name], (bound, bound))
+            bound(LIMITS[name], value)
         step = "exec"
         os.execvpe(order["command"][0], order["command"], order["env"])  # noqa: S606 - the order
-    except OSError as error:
-        os.write(report, f"{step} {error.errno}".encode())
+    except Exception as error:  # noqa: BLE001 - such as a zero byte in an argument; all are told
+        number = getattr(error, "errno", None) or errno.EINVAL
+        os.write(report, f"{step} {number}".encode())
     finally:
         os._exit(127)
+
+
+def bound(limit: int, value: int) -> None:
+    """Lower a limit of this process to the value, as far as it is not lower already."""
+    hard = resource.getrlimit(limit)[1]
+    most = sys.maxsize if hard == resource.RLIM_INFINITY else hard
+    soft = min(value, most)
+    # At the soft limit of CPU comes SIGXCPU, which tells what happened, at the hard one SIGKILL.
+    resource.setrlimit(limit, (soft, min(soft + (limit == resource.RLIMIT_CPU), most)))
 
 
 class Watch:

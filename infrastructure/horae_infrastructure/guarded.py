@@ -1,7 +1,11 @@
-"""Start a command under a guard of its own, so that nothing of it outlives this process."""
+"""Start a command under a guard of its own, so that nothing of it outlives this process.
+
+`Guarded` is for synchronous callers, `AsyncGuarded` for those on an event loop.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -10,12 +14,17 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
+KILLED = int(signal.SIGKILL)  # the wait status of a command whose guard was killed
 GUARD = str(Path(__file__).with_name("guard.py"))
+
+
+Control = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +84,7 @@ def identity(user: str | None) -> dict[str, Any] | None:
 
 def guard_command(control: int) -> list[str]:
     """The command line of a guard; isolated from the environment and from site-packages."""
-    return [sys.executable, "-I", "-S", GUARD, str(control)]
+    return [sys.executable, "-I", "-S", "-X", "utf8", GUARD, str(control)]
 
 
 @dataclass(slots=True)
@@ -147,3 +156,154 @@ class Guarded:
     def _collect(self) -> None:
         self._guard.wait()
         self._control.close()
+
+
+class AsyncGuarded:
+    """A command under its guard, on an event loop; made by `start`.
+
+    Attributes:
+        pid: the process id of the command.
+    """
+
+    def __init__(self, pid: int, guard: asyncio.subprocess.Process, control: Control) -> None:
+        self.pid = pid
+        self._guard = guard
+        self._answers, self._words = control
+
+    @classmethod
+    async def start(
+        cls,
+        order: Order,
+        *,
+        stdin: int,
+        stdout: int | None = None,
+        stderr: int | None = None,
+        pass_fds: Sequence[int] = (),
+    ) -> Self:
+        """Start a command on open descriptors, which stay the caller's; None shares our own.
+
+        Raises:
+            Refused: the command could not be started.
+            KeyError: there is no such user.
+        """
+        line = order.line()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            answers, words = await asyncio.open_connection(sock=ours)
+            try:
+                guard = await asyncio.create_subprocess_exec(
+                    *guard_command(theirs.fileno()),
+                    pass_fds=[theirs.fileno(), *pass_fds],
+                    stdin=stdin,
+                    stdout=stdout,
+                    stderr=stderr,
+                    start_new_session=True,
+                )
+            except BaseException:
+                words.close()
+                raise
+        try:
+            words.write(line)
+            answer = json.loads(await answers.readline() or b'{"refused": "guard", "errno": 0}')
+        except BaseException:
+            words.close()
+            await guard.wait()
+            raise
+        guarded = cls(answer.get("pid", 0), guard, (answers, words))
+        if "pid" not in answer:
+            await guarded._ended()
+            raise Refused(answer["refused"], answer["errno"])
+        return guarded
+
+    async def wait(self, timeout: float | None) -> tuple[int, bool]:  # noqa: ASYNC109
+        """Wait until nothing of the command is left; stop it after `timeout` seconds.
+
+        Cancelled, it stops the command too, and ends when nothing of it is left.
+
+        Returns:
+            The command's wait status, and whether the time ran out.
+        """
+        ended = asyncio.ensure_future(self._ended())
+        try:
+            done, _ = await asyncio.wait({ended}, timeout=timeout)
+        finally:
+            with contextlib.suppress(OSError):  # the guard may be gone already
+                self._words.write_eof()
+            status = await ended
+        return status, not done
+
+    async def _ended(self) -> int:
+        answer = json.loads(await self._answers.readline() or b"{}")
+        await self._guard.wait()
+        self._words.close()
+        with contextlib.suppress(OSError):  # the order may not have been read
+            await self._words.wait_closed()
+        return int(answer.get("status", KILLED))
+
+
+@contextmanager
+def input_file(content: bytes) -> Iterator[int]:
+    """A descriptor to read the content from, however late, without a writer that waits."""
+    descriptor = os.memfd_create("stdin")
+    try:
+        with open(descriptor, "wb", closefd=False) as file:
+            file.write(content)
+        os.lseek(descriptor, 0, os.SEEK_SET)
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+class Captured:
+    """A pipe whose last bytes are kept, read as long as somebody writes; made by `open`.
+
+    Attributes:
+        writing: the end for the command.
+        truncated: whether there was more than is kept.
+        task: ends when nobody writes any more.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, writing: int, keep: int) -> None:
+        self.writing = writing
+        self.keep = keep
+        self.truncated = False
+        self._kept = bytearray()
+        self.task = asyncio.ensure_future(self._read(reader))
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, keep: int) -> AsyncIterator[Self]:
+        """A pipe that keeps so many bytes; closed at the end, even if somebody still writes."""
+        reading, writing = os.pipe()
+        reader = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(reading, "rb", 0)
+        )
+        captured = cls(reader, writing, keep)
+        try:
+            yield captured
+        finally:
+            captured.release()
+            captured.task.cancel()
+            transport.close()
+
+    def release(self) -> None:
+        """Close our copy of the writing end, once the command has its own."""
+        if self.writing >= 0:
+            os.close(self.writing)
+            self.writing = -1
+
+    def text(self) -> str:
+        """What was kept; bytes that are no UTF-8 are replaced."""
+        return self._kept.decode(errors="replace")
+
+    def content(self) -> bytes:
+        """What was kept."""
+        return bytes(self._kept)
+
+    async def _read(self, reader: asyncio.StreamReader) -> None:
+        while chunk := await reader.read(65536):
+            self._kept += chunk
+            if len(self._kept) > self.keep:
+                del self._kept[: -self.keep]
+                self.truncated = True
