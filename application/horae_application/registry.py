@@ -1,0 +1,95 @@
+"""The functions that an application serves, by name."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, get_type_hints
+
+from pydantic import TypeAdapter, ValidationError
+
+from horae_application.context import Context
+
+Function = Callable[..., Any]
+
+
+class PayloadInvalid(Exception):  # noqa: N818 - what the payload is
+    """The payload does not fit the type that the handler is annotated with; not retried."""
+
+
+class Handler(NamedTuple):
+    """A function and how to call it."""
+
+    name: str
+    function: Function
+    asynchronous: bool
+    arguments: int
+    adapter: TypeAdapter[Any] | None
+    """Validates the payload into the annotated type; None takes it as it is."""
+
+    def call_arguments(self, context: Context) -> tuple[Any, ...]:
+        """The positional arguments of a call.
+
+        Raises:
+            PayloadInvalid: the payload is not of the annotated type.
+        """
+        if self.arguments == 0:
+            return ()
+        if self.arguments == 1:
+            return (context,)
+        if self.adapter is None:
+            return (context, context.payload)
+        try:
+            return (context, self.adapter.validate_python(context.payload))
+        except ValidationError as error:
+            raise PayloadInvalid(str(error)) from error
+
+
+class Registry:
+    """Handlers of one application; names are explicit and unique."""
+
+    def __init__(self) -> None:
+        self._handlers: dict[str, Handler] = {}
+
+    def add(self, name: str, function: Function) -> None:
+        """Serve `name` by a function of (context) or (context, payload).
+
+        Raises:
+            ValueError: the name is taken by another function.
+            TypeError: the function takes more arguments.
+        """
+        if name in self._handlers and self._handlers[name].function is not function:
+            raise ValueError(f"a handler named {name!r} is registered already")
+        self._handlers[name] = _inspect(name, function)
+
+    def get(self, name: str) -> Handler | None:
+        """The handler of a name."""
+        return self._handlers.get(name)
+
+    def names(self) -> Iterable[str]:
+        """All names, sorted."""
+        return sorted(self._handlers)
+
+
+def _inspect(name: str, function: Function) -> Handler:
+    parameters = [
+        each
+        for each in inspect.signature(function).parameters.values()
+        if each.kind in {each.POSITIONAL_ONLY, each.POSITIONAL_OR_KEYWORD}
+    ]
+    if len(parameters) > 2:  # noqa: PLR2004 - context and payload
+        raise TypeError(f"handler {name!r} takes the context and, if it wants, the payload")
+    adapter = None
+    if len(parameters) == 2:  # noqa: PLR2004
+        annotation = _hints(function).get(parameters[1].name, Any)
+        if annotation is not Any:
+            adapter = TypeAdapter(annotation)
+    asynchronous = inspect.iscoroutinefunction(function)
+    return Handler(name, function, asynchronous, len(parameters), adapter)
+
+
+def _hints(function: Function) -> dict[str, Any]:
+    try:
+        return get_type_hints(function)
+    except NameError as error:
+        raise TypeError(f"{function!r}: an annotation cannot be resolved: {error}") from error

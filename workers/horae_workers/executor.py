@@ -1,0 +1,293 @@
+"""The executor role: runs handlers on the application's event loop, off the engine's thread.
+
+Async functions run on the loop, synchronous ones in a thread each, those with isolation `process`
+and commands in a child process. An attempt that is fenced (timed out, cancelled, lost) is cancelled
+where that is possible; its slot is free when its code has really ended, so that hung threads cannot
+pile up beyond the executor's size.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import traceback
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import msgspec
+import structlog
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+from horae_application.context import Context
+from horae_application.messages import Reply
+from horae_application.registry import Handler, Registry
+from horae_application.result import Result, RetryAfter
+from horae_application.work import Work
+from horae_domain.definition import MAX_PAYLOAD, Action, FunctionAction, ProcessAction
+
+CONCURRENCY = 16
+"""Handlers at once, unless told (D)."""
+MAX_STACK = 16_000
+"""Characters of a stack trace that are kept."""
+
+_log = structlog.get_logger(__name__)
+
+Reporter = Callable[[Work, dict[str, Any]], Awaitable[Reply]]
+"""Carries the outcome of an attempt to whoever owns it."""
+
+
+class Children(Protocol):
+    """Runs code that can be killed; an adapter stands in the infrastructure."""
+
+    async def process(self, action: dict[str, Any], context: Context) -> Any:
+        """Run a command line to its end and return what it printed."""
+        ...
+
+    async def function(self, handler: Handler, context: Context) -> Any:
+        """Run a handler in an interpreter of its own."""
+        ...
+
+
+class Executor:
+    """Implements the port `LocalExecutor`."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        report: Reporter,
+        *,
+        concurrency: int = CONCURRENCY,
+        children: Children | None = None,
+        allow_processes: bool = False,
+        now: Callable[[], datetime] | None = None,
+        client: Any = None,
+    ) -> None:
+        self._registry = registry
+        self._report = report
+        self._children = children
+        self._allow_processes = allow_processes
+        self._now = now or (lambda: datetime.now(UTC))
+        self._client = client
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = threading.Lock()
+        self._taken = 0
+        self._accepting = True
+        self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self.concurrency = concurrency
+        self.done = 0
+
+    def bind(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run handlers on this loop."""
+        self._loop = loop
+
+    # --- from the engine's thread -----------------------------------------------------------------
+
+    def serves(self, action: Action) -> bool:
+        """True if this process can do such work."""
+        if isinstance(action, FunctionAction):
+            return self._registry.get(action.name) is not None
+        return isinstance(action, ProcessAction) and self._allow_processes
+
+    def free(self) -> int:
+        """How many more attempts it would start at once."""
+        return self.concurrency - self._taken if self._accepting else 0
+
+    def start(self, works: Sequence[Work]) -> None:
+        """Begin attempts; each ends in one report."""
+        with self._lock:
+            self._taken += len(works)
+        assert self._loop is not None  # noqa: S101 - bound before the engine starts
+        self._loop.call_soon_threadsafe(self._begin, list(works))
+
+    def stop(self, leases: Sequence[tuple[str, str]]) -> None:
+        """Cancel attempts whose outcome no longer counts."""
+        assert self._loop is not None  # noqa: S101
+        self._loop.call_soon_threadsafe(self._cancel, list(leases))
+
+    # --- on the loop ------------------------------------------------------------------------------
+
+    def _begin(self, works: Sequence[Work]) -> None:
+        for work in works:
+            key = (work.execution_id, work.lease)
+            task = asyncio.get_running_loop().create_task(self._attempt(work))
+            self._tasks[key] = task
+
+    def _cancel(self, leases: Sequence[tuple[str, str]]) -> None:
+        for key in leases:
+            task = self._tasks.get(key)
+            if task is not None:
+                task.cancel()
+
+    async def _attempt(self, work: Work) -> None:
+        try:
+            outcome = await self.run(work)
+        except asyncio.CancelledError:
+            return  # fenced, or the process stops: the engine knows already
+        finally:
+            with self._lock:
+                self._taken -= 1
+            self._tasks.pop((work.execution_id, work.lease), None)
+        self.done += 1
+        await self._deliver(work, outcome)
+
+    async def _deliver(self, work: Work, outcome: dict[str, Any]) -> None:
+        pause = 0.05
+        while True:
+            reply = await self._report(work, outcome)
+            if reply.status != 503:  # noqa: PLR2004 - unavailable: nothing was decided
+                if not reply.ok:
+                    _log.info("outcome refused", execution_id=work.execution_id, **_short(reply))
+                return
+            await asyncio.sleep(pause)
+            pause = min(2.0, pause * 2)
+
+    async def run(self, work: Work) -> dict[str, Any]:
+        """Run one attempt to its end; the body of its `execution.report`."""
+        context = Context(work, now=self._now, client=self._client)
+        try:
+            value = await self._call(work, context)
+            outcome = _outcome(value)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a handler may raise anything
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            outcome = {"outcome": "failed", "error": describe(error)}
+        return outcome | {
+            "execution_id": work.execution_id,
+            "lease": work.lease,
+            "started_at": context.started_at,
+            "logs": context.logs,
+        }
+
+    async def _call(self, work: Work, context: Context) -> Any:
+        name = work.handler
+        if name is None:
+            if self._children is None:
+                raise RuntimeError("this executor does not run processes")
+            return await self._children.process(work.action, context)
+        handler = self._registry.get(name)
+        if handler is None:
+            raise LookupError(f"no handler {name!r}; there are {', '.join(self._registry.names())}")
+        isolation = work.action.get("isolation", "inline")
+        if isolation == "process":
+            if self._children is None:
+                raise RuntimeError("this executor does not isolate in processes")
+            return await self._children.function(handler, context)
+        arguments = handler.call_arguments(context)
+        if handler.asynchronous and isolation == "inline":
+            return await handler.function(*arguments)
+        if handler.asynchronous:
+            return await in_thread(lambda: asyncio.run(handler.function(*arguments)))
+        return await in_thread(lambda: handler.function(*arguments))
+
+    # --- the end ----------------------------------------------------------------------------------
+
+    @property
+    def running(self) -> int:
+        """Attempts that hold a slot."""
+        return self._taken
+
+    def refuse(self) -> None:
+        """Take no new work."""
+        self._accepting = False
+
+    async def drain(self, seconds: float) -> bool:
+        """Wait for what runs; after the time cancel it. True if all has ended by itself."""
+        self.refuse()
+        tasks = list(self._tasks.values())
+        if not tasks:
+            return True
+        _, pending = await asyncio.wait(tasks, timeout=seconds)
+        for task in pending:
+            task.cancel()
+        if pending:
+            await asyncio.wait(pending, timeout=1.0)
+        return not pending
+
+
+async def in_thread(call: Callable[[], Any]) -> Any:
+    """Call in a daemon thread of its own, so that a call that never ends holds nobody up."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
+
+    def settle(value: Any, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is None:
+            future.set_result(value)
+        else:
+            future.set_exception(error)
+
+    def body() -> None:
+        value, failure = None, None
+        try:
+            value = call()
+        except BaseException as error:  # noqa: BLE001 - it is handed to whoever waits
+            failure = RuntimeError(f"handler raised {error!r}") if _ends(error) else error
+        try:
+            loop.call_soon_threadsafe(settle, value, failure)
+        except RuntimeError:  # the loop has closed meanwhile, nobody waits
+            _log.warning("a handler outlived its loop")
+
+    threading.Thread(target=body, daemon=True, name="horae-handler").start()
+    return await future
+
+
+def _ends(error: BaseException) -> bool:
+    """True for what would end the loop that it is handed to."""
+    return isinstance(error, StopIteration | SystemExit | KeyboardInterrupt | GeneratorExit)
+
+
+def _outcome(value: Any) -> dict[str, Any]:
+    """The report of what a handler returned; a plain value is a success with that value."""
+    result = value if isinstance(value, Result) else Result(value=value)
+    body: dict[str, Any] = {"outcome": result.outcome, "result": encodable(result.value)}
+    metadata = dict(result.metadata)
+    if result.operations:
+        metadata["operations"] = list(result.operations)
+    extra = {
+        "after": result.after,
+        "limit": result.limit,
+        "cooldown": result.cooldown,
+        "error": result.error,
+        "metadata": encodable(metadata) or None,
+    }
+    return body | {key: each for key, each in extra.items() if each is not None}
+
+
+def encodable(value: Any) -> Any:
+    """A value as JSON can carry it.
+
+    Raises:
+        TypeError: JSON cannot carry it, or it has over 1 MiB.
+    """
+    if value is None or isinstance(value, bool | int | str) and len(str(value)) < 1000:  # noqa: PLR2004, RUF021
+        return value
+    try:
+        plain = to_jsonable_python(value)
+        size = len(msgspec.json.encode(plain))
+    except (PydanticSerializationError, msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise TypeError(f"the result cannot be JSON: {error}") from error
+    if size > MAX_PAYLOAD:
+        raise TypeError(f"the result has {size} bytes of JSON, at most {MAX_PAYLOAD}")
+    return plain
+
+
+def describe(error: BaseException) -> dict[str, Any]:
+    """An exception as the log keeps it."""
+    stack = "".join(traceback.format_exception(error))[-MAX_STACK:]
+    described = {
+        "type": type(error).__name__,
+        "message": str(error)[:4000],
+        "stack": stack,
+    }
+    if isinstance(error, RetryAfter):
+        described["retry_after"] = error.after.total_seconds()
+    return described
+
+
+def _short(reply: Reply) -> dict[str, Any]:
+    error = reply.body.get("error") or {}
+    return {"code": error.get("code"), "reason": error.get("message")}
