@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Self
 
 KILLED = int(signal.SIGKILL)  # the wait status of a command whose guard was killed
+STRAY_WRITER = 1.0  # seconds to wait for a foreign process that was handed a pipe of the command
 GUARD = str(Path(__file__).with_name("guard.py"))
 
 
@@ -227,8 +228,9 @@ class AsyncGuarded:
         try:
             done, _ = await asyncio.wait({ended}, timeout=timeout)
         finally:
-            with contextlib.suppress(OSError):  # the guard may be gone already
-                self._words.write_eof()
+            if not self._words.is_closing():
+                with contextlib.suppress(OSError):  # the guard may be gone already
+                    self._words.write_eof()
             status = await ended
         return status, not done
 

@@ -18,11 +18,17 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 from horae_domain.errors import HoraeError
-from horae_infrastructure.guarded import AsyncGuarded, Captured, Order, Refused, input_file
+from horae_infrastructure.guarded import (
+    STRAY_WRITER,
+    AsyncGuarded,
+    Captured,
+    Order,
+    Refused,
+    input_file,
+)
 
 KEPT_OUTPUT = 64 * 1024  # bytes of each of standard output and error, the last ones
 GRACE = 5.0  # seconds between SIGTERM and SIGKILL
-STRAY_WRITER = 1.0  # seconds to wait for a foreign process that was handed a pipe of the command
 REASONS = {
     errno.ENOENT: "not found",
     errno.EACCES: "permission denied",

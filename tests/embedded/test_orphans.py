@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,6 +43,8 @@ def parent(directory: Path, how: str) -> Iterator[tuple[subprocess.Popen[str], d
         finally:
             os.kill(report["bystander"], signal.SIGKILL)
             process.kill()
+            process.wait()
+            shutil.rmtree(report["temporary"], ignore_errors=True)  # if the guard was killed
 
 
 def descendants(process: subprocess.Popen[str], report: dict[str, Any]) -> list[psutil.Process]:

@@ -225,3 +225,10 @@ def test_every_test_gets_a_database_of_its_own(postgres_url: str) -> None:
 def test_every_test_gets_an_empty_valkey(valkey_url: str) -> None:
     with redis.Redis.from_url(valkey_url) as client:
         assert client.dbsize() == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs it as another user")
+def test_postgres_of_root_says_which_directory_is_closed_to_it(tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    with pytest.raises(EmbeddedServerFailed, match=f"may not enter {tmp_path}"):
+        Postgres(tmp_path / "data").start()

@@ -55,6 +55,17 @@ async def test_outcome_has_exit_code_and_both_outputs() -> None:
     assert outcome.duration < 5
 
 
+def test_commands_run_on_uvloop() -> None:
+    uvloop = pytest.importorskip("uvloop")
+
+    async def both() -> tuple[ProcessOutcome, ProcessOutcome]:
+        return await shell("cat; exit 3", stdin="in"), await shell("sleep 50", timeout=0.1)
+
+    normal, late = uvloop.run(both())
+    assert (normal.exit_code, normal.stdout) == (3, "in")
+    assert late.timed_out
+
+
 async def test_arguments_are_not_read_by_a_shell() -> None:
     spec = ProcessSpec(command=["printf", "%s", "$HOME; `id` *"])
     assert (await run_process(spec, timeout=10)).stdout == "$HOME; `id` *"

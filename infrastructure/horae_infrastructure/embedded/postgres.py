@@ -6,6 +6,7 @@ import os
 import pwd
 import shutil
 import signal
+import stat
 import struct
 import subprocess
 from collections.abc import Sequence
@@ -82,6 +83,7 @@ class Postgres(EmbeddedServer):
         """Make the cluster and the socket's directory, owned by the server's user."""
         if self.user() is not None:
             self._ensure_user()
+            self._check_ways()
             os.chmod(self.data_dir, 0o711)  # noqa: PTH101, S103 - the cluster inside is private
         self._own(self._sockets)
         if not (self.cluster / "PG_VERSION").exists():
@@ -114,6 +116,16 @@ class Postgres(EmbeddedServer):
             if not has_user(SYSTEM_USER):  # another process may have made it at the same time
                 reason = f"the system user {SYSTEM_USER} could not be made"
                 raise EmbeddedServerFailed(self.name, reason, [str(error)]) from error
+
+    def _check_ways(self) -> None:
+        """The server's user is a stranger: it must be able to enter what leads to its files."""
+        for path in (self.data_dir, self.program()):
+            for directory in path.parents:
+                if not directory.stat().st_mode & stat.S_IXOTH:
+                    reason = (
+                        f"its user {SYSTEM_USER} may not enter {directory}, on the way to {path}"
+                    )
+                    raise EmbeddedServerFailed(self.name, reason, [])
 
     def _own(self, directory: Path) -> None:
         """Make a private directory that belongs to the server's user."""
