@@ -70,9 +70,14 @@ class Walker:
             found = self._within(stretch, second)
             if found is None or found.second < stretch.end:
                 return found
-            # The wall time found lies in a later stretch, whose offset differs by less than two
-            # days from this one's in any zone; nothing fires before that.
-            second = max(stretch.end, found.second - 2 * _DAY)
+            second = stretch.end
+            if stretch.coming is None:
+                # No clock is put back soon, so nothing fires before the wall time found; and where
+                # it lies far from any change, its instant is certain.
+                there = self._stretch(found.second)
+                if there.last is None and there.coming is None:
+                    return Firing(found.wall - there.offset, found.wall, 0)
+                second = max(second, found.second - 2 * _DAY)
         return None
 
     def previous(self, second: int) -> Firing | None:

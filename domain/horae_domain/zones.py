@@ -6,19 +6,22 @@ due; so the database is a dependency like any other, and its version is recorded
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cache
 from importlib import import_module, resources
+from itertools import pairwise
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from horae_domain.errors import InvalidTrigger
 
 _DAY = 86_400
-_SPAN = 365 * _DAY
-_STEP = 6 * _DAY
-"""No zone since 1900 kept an offset for less than 6.9 days (a test reads them all)."""
+_BLOCK = 6 * _DAY
+"""A block has one change at most: no zone ever kept an offset for less than 6.9 days (a test
+reads them all)."""
+
+_KEPT = 4096
+"""Blocks of a zone that are kept: 67 years."""
 
 _ROOT = resources.files("tzdata")
 
@@ -62,10 +65,9 @@ class Change(NamedTuple):
 
 
 class Stretch(NamedTuple):
-    """A time, within one span, during which a zone keeps its offset from UTC.
+    """A time during which a zone keeps its offset from UTC: it ends before `end`.
 
-    `last` and `coming` are the changes nearest before and after, if within the span or six days
-    of it; the stretch begins at the last one or earlier, and ends before `end`.
+    `last` and `coming` are the changes nearest before and after it, if within six days.
     """
 
     offset: int
@@ -75,43 +77,45 @@ class Stretch(NamedTuple):
 
 
 class Timeline:
-    """When a zone's offset from UTC changes, in whole seconds.
-
-    Read from the zone in spans of a year's length, which are kept.
-    """
+    """When a zone's offset from UTC changes, in whole seconds; read in blocks that are kept."""
 
     def __init__(self, zone: ZoneInfo) -> None:
         self.zone = zone
-        self._spans: dict[int, tuple[list[int], list[Stretch]]] = {}
+        self._blocks: dict[int, tuple[Stretch, ...]] = {}
+        self._changes: dict[int, Change] = {}
 
     def stretch(self, second: int) -> Stretch:
         """The stretch that contains a UTC second."""
-        number = second // _SPAN
-        starts, stretches = self._spans.get(number) or self._read(number)
-        return stretches[bisect_right(starts, second)]
+        number = second // _BLOCK
+        block = self._blocks.get(number) or self._read(number)
+        return block[0] if second < block[0].end else block[1]
 
-    def _read(self, number: int) -> tuple[list[int], list[Stretch]]:
-        first, end = number * _SPAN, (number + 1) * _SPAN
-        changes = self._changes(first - _STEP, end + _STEP)
-        starts = [change.at for change in changes]
-        stretches = []
-        for index in range(len(changes) + 1):
-            last = changes[index - 1] if index else None
-            coming = changes[index] if index < len(changes) else None
-            offset = last.after if last else coming.before if coming else self._offset(first)
-            stretches.append(Stretch(offset, min(coming.at, end) if coming else end, last, coming))
-        self._spans[number] = starts, stretches
-        return starts, stretches
+    def _read(self, number: int) -> tuple[Stretch, ...]:
+        offsets = [self._offset(n * _BLOCK) for n in range(number - 1, number + 3)]
+        before, change, after = (
+            None if left == right else self._change(n, left, right)
+            for n, (left, right) in enumerate(pairwise(offsets), number - 1)
+        )
+        end = (number + 1) * _BLOCK
+        if change is None:
+            block: tuple[Stretch, ...] = (Stretch(offsets[1], end, before, after),)
+        else:
+            block = (
+                Stretch(change.before, change.at, before, change),
+                Stretch(change.after, end, change, after),
+            )
+        if len(self._blocks) >= _KEPT:
+            self._blocks.clear()
+            self._changes.clear()
+        self._blocks[number] = block
+        return block
 
-    def _changes(self, first: int, end: int) -> list[Change]:
-        found = []
-        left, before = first, self._offset(first)
-        while left < end:
-            right = left + _STEP
-            after = self._offset(right)
-            if after != before:
-                found.append(Change(self._edge(left, right, before), before, after))
-            left, before = right, after
+    def _change(self, number: int, before: int, after: int) -> Change:
+        """The change in a block: after its first second, up to the first of the next block."""
+        found = self._changes.get(number)
+        if found is None:
+            edge = self._edge(number * _BLOCK, (number + 1) * _BLOCK, before)
+            found = self._changes[number] = Change(edge, before, after)
         return found
 
     def _edge(self, left: int, right: int, before: int) -> int:
@@ -125,8 +129,7 @@ class Timeline:
         return right
 
     def _offset(self, second: int) -> int:
-        wall = datetime.fromtimestamp(second, UTC).astimezone(self.zone)
-        offset = wall.utcoffset()
+        offset = datetime.fromtimestamp(second, self.zone).utcoffset()
         assert offset is not None  # noqa: S101 - a ZoneInfo always knows
         return offset.days * _DAY + offset.seconds
 
