@@ -146,6 +146,15 @@ class TestLedger:
         store.append(batch(settled=[(3, one)]))
         assert store.lines([one]) == {}
 
+    def test_the_last_of_two_lines_in_one_batch_stays(self, store: EventStore):
+        store.append(batch(ledger=[line(1, 5, 3, b"a"), line(1, 6, 3, b"b")]))
+        assert store.lines([stream_number(1)]) == {stream_number(1): line(1, 6, 3, b"b")}
+
+    def test_a_line_written_and_settled_in_one_batch_is_gone(self, store: EventStore):
+        store.append(batch(ledger=[line(1, 5, 3)], settled=[(3, stream_number(1))]))
+        assert store.lines([stream_number(1)]) == {}
+        assert store.due(range(64), None, 100, 10) == []
+
     def test_settling_what_is_not_there_is_nothing(self, store: EventStore):
         store.append(batch(settled=[(3, stream_number(1))]))
         assert store.lines([stream_number(1)]) == {}
@@ -255,14 +264,10 @@ class TestOwnership:
             winners = [n for n in range(6) if granted[n].get(partition) == epoch]
             assert [f"e{n}" for n in winners] == [owner]
 
-    def test_who_lost_partitions_cannot_join_again(self, store: EventStore):
-        store.join("a", "", -1 if not store.single_process else 60)
-        if store.single_process:
-            store.claim("a", [1, 2])
-        else:
-            store.join("a", "", 60)
-            store.claim("a", [1, 2])
-            store.join("a", "", -1)
+    def test_who_lost_partitions_cannot_join_again_under_its_name(self, store: EventStore):
+        store.join("a", "", 60)
+        store.claim("a", [1, 2])
+        store.join("a", "", -1)  # its lease has run out
         store.join("b", "", 60)
         assert store.claim("b", [2]) == {2: 2}
         with pytest.raises(Fenced) as refused:

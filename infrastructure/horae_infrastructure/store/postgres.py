@@ -10,7 +10,6 @@ from select import select
 from threading import Event, Lock
 from time import monotonic
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
 from uuid import UUID, uuid4
 
 import psycopg
@@ -355,14 +354,16 @@ class PostgresStore:
 def _parameters(url: str) -> tuple[dict[str, Any], str]:
     """The driver's parameters of a URL, and the schema that it names."""
     base, _, query = url.partition("?")
-    pairs = dict(parse_qsl(query))
+    pairs = dict(pair.split("=", 1) for pair in query.split("&") if "=" in pair)
     schema = pairs.pop("schema", "public")
     if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", schema):
         raise ValueError(f"{schema!r} is no name for a schema: [a-z_][a-z0-9_]*")
-    parameters: dict[str, Any] = _TIMES | conninfo_to_dict(f"{base}?{urlencode(pairs)}")
+    parameters: dict[str, Any] = _TIMES | conninfo_to_dict(
+        f"{base}?{'&'.join(f'{key}={value}' for key, value in pairs.items())}"
+    )
     settings = _SETTINGS | {"search_path": schema}
-    options = [str(parameters.get("options") or ""), *(f"-c {k}={v}" for k, v in settings.items())]
-    parameters["options"] = " ".join(options)
+    given = str(parameters.get("options") or "")  # comes last and so has the last word
+    parameters["options"] = " ".join([*(f"-c {k}={v}" for k, v in settings.items()), given])
     return parameters, schema
 
 

@@ -140,15 +140,17 @@ class SqliteStore:
         """Lines with `due < before`, in order of (due, stream), beginning after a key."""
         wanted = sorted(set(partitions))
         instant, stream = after or FIRST
-        sql = (
-            "SELECT partition, stream, due, state FROM horae_ledger"
-            " WHERE (due, stream) > (?, ?) AND due < ?"
-        )
-        values: list[Any] = [instant, stream.bytes, before]
+        where, values = "(due, stream) > (?, ?) AND due < ?", [instant, stream.bytes, before]
         if len(wanted) < self._partitions:
-            sql += f" AND partition IN ({_marks(len(wanted))})"
+            where += f" AND partition IN ({_marks(len(wanted))})"
             values += wanted
-        rows = self._rows(sql + " ORDER BY due, stream LIMIT ?", [*values, limit])
+        # the index alone decides which lines, and only those are looked up
+        rows = self._rows(
+            "SELECT partition, stream, due, state FROM (SELECT stream FROM horae_ledger"
+            f" WHERE {where} ORDER BY due, stream LIMIT ?)"
+            " CROSS JOIN horae_ledger USING (stream) ORDER BY due, stream",  # noqa: S608
+            [*values, limit],
+        )
         return [LedgerRow(part, UUID(bytes=raw), due, state) for part, raw, due, state in rows]
 
     def read(self, after: int, limit: int) -> list[StoredEvent]:
@@ -258,6 +260,8 @@ class SqliteStore:
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """The writer inside a transaction that commits unless the block raises."""
         with self._writing, _translated():
+            if self._readers.closed:
+                raise StoreUnavailable("the store is closed")
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 yield self._writer
