@@ -32,7 +32,7 @@ class Context:
     def __init__(
         self, work: Work, *, now: Callable[[], datetime] | None = None, client: Any = None
     ) -> None:
-        self._work = work
+        self.work = work
         self._now = now or _utc
         self.schedule_id = work.schedule_id
         self.execution_id = work.execution_id

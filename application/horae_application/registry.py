@@ -60,7 +60,7 @@ class Registry:
         """
         if name in self._handlers and self._handlers[name].function is not function:
             raise ValueError(f"a handler named {name!r} is registered already")
-        self._handlers[name] = _inspect(name, function)
+        self._handlers[name] = inspect_handler(name, function)
 
     def get(self, name: str) -> Handler | None:
         """The handler of a name."""
@@ -71,7 +71,12 @@ class Registry:
         return sorted(self._handlers)
 
 
-def _inspect(name: str, function: Function) -> Handler:
+def inspect_handler(name: str, function: Function) -> Handler:
+    """How to call a function.
+
+    Raises:
+        TypeError: it takes more than a context and a payload.
+    """
     parameters = [
         each
         for each in inspect.signature(function).parameters.values()

@@ -6,7 +6,9 @@ from datetime import timedelta
 from typing import Any
 
 import msgspec
+from pydantic_core import PydanticSerializationError, to_jsonable_python
 
+from horae_domain.definition import MAX_PAYLOAD
 from horae_domain.durations import parse_duration
 
 Span = str | float | timedelta
@@ -71,3 +73,42 @@ class RetryAfter(Exception):  # noqa: N818 - it says when
     def __init__(self, after: Span, message: str = "") -> None:
         self.after = parse_duration(after, field="after")
         super().__init__(message or f"try again after {after}")
+
+
+class Finished(dict[str, Any]):
+    """The body of a report that was made up elsewhere, in a child process."""
+
+
+def outcome_of(value: Any) -> dict[str, Any]:
+    """The report of what a handler returned; a plain value is a success with that value."""
+    result = value if isinstance(value, Result) else Result(value=value)
+    body: dict[str, Any] = {"outcome": result.outcome, "result": encodable(result.value)}
+    metadata = dict(result.metadata)
+    if result.operations:
+        metadata["operations"] = list(result.operations)
+    extra = {
+        "after": result.after,
+        "limit": result.limit,
+        "cooldown": result.cooldown,
+        "error": result.error,
+        "metadata": encodable(metadata) or None,
+    }
+    return body | {key: each for key, each in extra.items() if each is not None}
+
+
+def encodable(value: Any) -> Any:
+    """A value as JSON can carry it.
+
+    Raises:
+        TypeError: JSON cannot carry it, or it has over 1 MiB.
+    """
+    if value is None or isinstance(value, bool | int | str) and len(str(value)) < 1000:  # noqa: PLR2004, RUF021
+        return value
+    try:
+        plain = to_jsonable_python(value)
+        size = len(msgspec.json.encode(plain))
+    except (PydanticSerializationError, msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise TypeError(f"the result cannot be JSON: {error}") from error
+    if size > MAX_PAYLOAD:
+        raise TypeError(f"the result has {size} bytes of JSON, at most {MAX_PAYLOAD}")
+    return plain

@@ -15,16 +15,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-import msgspec
 import structlog
-from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from horae_application.context import Context
 from horae_application.messages import Reply
 from horae_application.registry import Handler, Registry
-from horae_application.result import Result, RetryAfter
+from horae_application.result import Finished, RetryAfter, outcome_of
 from horae_application.work import Work
-from horae_domain.definition import MAX_PAYLOAD, Action, FunctionAction, ProcessAction
+from horae_domain.errors import HoraeError
+from horae_domain.definition import Action, FunctionAction, ProcessAction
 
 CONCURRENCY = 16
 """Handlers at once, unless told (D)."""
@@ -44,7 +43,7 @@ class Children(Protocol):
         """Run a command line to its end and return what it printed."""
         ...
 
-    async def function(self, handler: Handler, context: Context) -> Any:
+    async def function(self, handler: Handler, context: Context) -> Finished:
         """Run a handler in an interpreter of its own."""
         ...
 
@@ -72,6 +71,8 @@ class Executor:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()
         self._taken = 0
+        self._orphans = 0
+        self._waiting: set[asyncio.Task[None]] = set()
         self._accepting = True
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self.concurrency = concurrency
@@ -91,7 +92,7 @@ class Executor:
 
     def free(self) -> int:
         """How many more attempts it would start at once."""
-        return self.concurrency - self._taken if self._accepting else 0
+        return self.concurrency - self._taken - self._orphans if self._accepting else 0
 
     def start(self, works: Sequence[Work]) -> None:
         """Begin attempts; each ends in one report."""
@@ -147,7 +148,7 @@ class Executor:
         context = Context(work, now=self._now, client=self._client)
         try:
             value = await self._call(work, context)
-            outcome = _outcome(value)
+            outcome = value if isinstance(value, Finished) else outcome_of(value)
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - a handler may raise anything
@@ -158,7 +159,7 @@ class Executor:
             "execution_id": work.execution_id,
             "lease": work.lease,
             "started_at": context.started_at,
-            "logs": context.logs,
+            "logs": outcome.get("logs") or context.logs,
         }
 
     async def _call(self, work: Work, context: Context) -> Any:
@@ -179,8 +180,25 @@ class Executor:
         if handler.asynchronous and isolation == "inline":
             return await handler.function(*arguments)
         if handler.asynchronous:
-            return await in_thread(lambda: asyncio.run(handler.function(*arguments)))
-        return await in_thread(lambda: handler.function(*arguments))
+            return await self._thread(lambda: asyncio.run(handler.function(*arguments)))
+        return await self._thread(lambda: handler.function(*arguments))
+
+    async def _thread(self, call: Callable[[], Any]) -> Any:
+        thread, future = in_thread(call)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            # A thread cannot be killed: its slot stays taken until its code has ended.
+            self._orphans += 1
+            ended = asyncio.get_running_loop().create_task(self._await_end(thread))
+            self._waiting.add(ended)
+            ended.add_done_callback(self._waiting.discard)
+            raise
+
+    async def _await_end(self, thread: threading.Thread) -> None:
+        while thread.is_alive():
+            await asyncio.sleep(0.5)
+        self._orphans -= 1
 
     # --- the end ----------------------------------------------------------------------------------
 
@@ -207,7 +225,7 @@ class Executor:
         return not pending
 
 
-async def in_thread(call: Callable[[], Any]) -> Any:
+def in_thread(call: Callable[[], Any]) -> tuple[threading.Thread, asyncio.Future[Any]]:
     """Call in a daemon thread of its own, so that a call that never ends holds nobody up."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[Any] = loop.create_future()
@@ -231,48 +249,14 @@ async def in_thread(call: Callable[[], Any]) -> Any:
         except RuntimeError:  # the loop has closed meanwhile, nobody waits
             _log.warning("a handler outlived its loop")
 
-    threading.Thread(target=body, daemon=True, name="horae-handler").start()
-    return await future
+    thread = threading.Thread(target=body, daemon=True, name="horae-handler")
+    thread.start()
+    return thread, future
 
 
 def _ends(error: BaseException) -> bool:
     """True for what would end the loop that it is handed to."""
     return isinstance(error, StopIteration | SystemExit | KeyboardInterrupt | GeneratorExit)
-
-
-def _outcome(value: Any) -> dict[str, Any]:
-    """The report of what a handler returned; a plain value is a success with that value."""
-    result = value if isinstance(value, Result) else Result(value=value)
-    body: dict[str, Any] = {"outcome": result.outcome, "result": encodable(result.value)}
-    metadata = dict(result.metadata)
-    if result.operations:
-        metadata["operations"] = list(result.operations)
-    extra = {
-        "after": result.after,
-        "limit": result.limit,
-        "cooldown": result.cooldown,
-        "error": result.error,
-        "metadata": encodable(metadata) or None,
-    }
-    return body | {key: each for key, each in extra.items() if each is not None}
-
-
-def encodable(value: Any) -> Any:
-    """A value as JSON can carry it.
-
-    Raises:
-        TypeError: JSON cannot carry it, or it has over 1 MiB.
-    """
-    if value is None or isinstance(value, bool | int | str) and len(str(value)) < 1000:  # noqa: PLR2004, RUF021
-        return value
-    try:
-        plain = to_jsonable_python(value)
-        size = len(msgspec.json.encode(plain))
-    except (PydanticSerializationError, msgspec.MsgspecError, RecursionError, ValueError) as error:
-        raise TypeError(f"the result cannot be JSON: {error}") from error
-    if size > MAX_PAYLOAD:
-        raise TypeError(f"the result has {size} bytes of JSON, at most {MAX_PAYLOAD}")
-    return plain
 
 
 def describe(error: BaseException) -> dict[str, Any]:
@@ -283,6 +267,8 @@ def describe(error: BaseException) -> dict[str, Any]:
         "message": str(error)[:4000],
         "stack": stack,
     }
+    if isinstance(error, HoraeError) and "stack" in error.details:
+        described |= {key: error.details[key] for key in ("type", "stack")}
     if isinstance(error, RetryAfter):
         described["retry_after"] = error.after.total_seconds()
     return described

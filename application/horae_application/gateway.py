@@ -1,0 +1,241 @@
+"""Where requests come in, from NATS or from Python: read, brought to the partition's owner, answered.
+
+It runs on the event loop; the engine decides in its own thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+from uuid import uuid4
+
+import msgspec
+
+from horae_application import messages
+from horae_application.engine import Engine
+from horae_application.messages import Command, Reply, Request, read_command, refused
+from horae_application.ports import Forwarder
+from horae_application.tasks import Task, partition_of_command
+from horae_domain.definition import Definition, FunctionAction, parse_definition
+from horae_domain.errors import HoraeError, Unavailable, UnknownHandler
+from horae_domain.identity import partition_of
+
+PATIENCE = 10.0
+"""Seconds that a command waits for a partition's owner before it is refused as unavailable."""
+PAUSE = 0.1
+"""Seconds between looks while a partition has no owner."""
+
+
+class Known(Protocol):
+    """Which handlers somebody serves."""
+
+    def serves(self, name: str) -> bool:
+        """True if an executor here or elsewhere has announced it."""
+        ...
+
+    def names(self) -> Iterable[str]:
+        """All that are announced."""
+        ...
+
+
+class Gateway:
+    """Answers commands: decides here what is owned here, forwards the rest."""
+
+    def __init__(self, engine: Engine, known: Known, forwarder: Forwarder | None = None) -> None:
+        self._engine = engine
+        self._known = known
+        self._forwarder = forwarder
+
+    async def command(self, request: Request) -> Reply:
+        """The reply to a command; never raises."""
+        try:
+            command = read_command(request.name, request.body)
+            if isinstance(command, messages.CreateMany):
+                return await self._create_many(request, command)
+            self._check_handler(command)
+            return await self._bring(request, command)
+        except HoraeError as error:
+            return refused(error)
+
+    async def local(self, request: Request) -> Reply:
+        """The reply to a command that another engine has forwarded; it goes no further."""
+        try:
+            command = read_command(request.name, request.body)
+            if isinstance(command, messages.CreateMany):
+                return await self._create_many(request, command, forward=False)
+            return await self._decide(request, command)
+        except HoraeError as error:
+            return refused(error)
+
+    async def report(self, request: Request, command: messages.ReportExecution) -> Reply:
+        """The reply to a report of an executor in this process, already read."""
+        partition = partition_of_command(request.tenant, command)
+        if partition in self._engine.ownership.epochs or self._forwarder is None:
+            return await self._decide(request, command)
+        body = msgspec.json.encode(command.model_dump(mode="json", exclude_unset=True))
+        return await self._bring(msgspec.structs.replace(request, body=body), command)
+
+    # --- one command ------------------------------------------------------------------------------
+
+    async def _bring(self, request: Request, command: Command) -> Reply:
+        partition = partition_of_command(request.tenant, command)
+        deadline = asyncio.get_running_loop().time() + PATIENCE
+        while True:
+            reply = await self._try(request, command, partition)
+            if not moved(reply) or asyncio.get_running_loop().time() > deadline:
+                return reply
+            await asyncio.sleep(PAUSE)
+
+    async def _try(self, request: Request, command: Command, partition: int) -> Reply:
+        ownership = self._engine.ownership
+        if partition in ownership.epochs:
+            return await self._decide(request, command)
+        address = ownership.directory.get(partition)
+        if address is None or self._forwarder is None or address == ownership.address:
+            return refused(Unavailable("the partition has no owner at the moment", moved=True))
+        return await self._forwarder.forward(address, request)
+
+    async def _decide(self, request: Request, command: Command) -> Reply:
+        future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._engine.submit(Task(request, command, setter(future)))
+        return await future
+
+    def _check_handler(self, command: Command) -> None:
+        if isinstance(command, messages.CreateSchedule | messages.UpdateSchedule):
+            if not command.allow_unknown:
+                self._require_handler(command.definition)
+
+    def _require_handler(self, definition: Definition) -> None:
+        action = definition.action
+        if isinstance(action, FunctionAction) and not self._known.serves(action.name):
+            known = sorted(self._known.names())
+            raise UnknownHandler(
+                f"nobody serves a handler {action.name!r}; there are: {', '.join(known) or 'none'}",
+                field="action.name",
+                value=action.name,
+                known=known,
+            )
+
+    # --- many -------------------------------------------------------------------------------------
+
+    async def _create_many(
+        self, request: Request, command: messages.CreateMany, *, forward: bool = True
+    ) -> Reply:
+        """Each definition is answered by itself, in the order given."""
+        results: list[Reply | None] = [None] * len(command.schedules)
+        here: list[tuple[int, Request, messages.CreateSchedule]] = []
+        there: dict[str, list[int]] = {}
+        for index, content in enumerate(command.schedules):
+            try:
+                one = self._read_one(content, index, command.allow_unknown or not forward)
+            except HoraeError as error:
+                results[index] = refused(error)
+                continue
+            address = self._address(request.tenant, one.definition.id) if forward else None
+            if address is None:
+                here.append((index, self._request_one(request, one, index), one))
+            else:
+                there.setdefault(address, []).append(index)
+        jobs = [
+            self._many_there(request, command, address, each) for address, each in there.items()
+        ]
+        many = await asyncio.gather(self._many_here(here), *jobs)
+        for part in many:
+            for index, reply in part:
+                results[index] = reply
+        return _bulk_reply([each for each in results if each is not None])
+
+    def _read_one(self, content: Any, index: int, allow_unknown: bool) -> messages.CreateSchedule:
+        definition = parse_definition(content, prefix=f"schedules[{index}]")
+        if not allow_unknown:
+            self._require_handler(definition)
+        return messages.CreateSchedule.model_construct(definition=definition, allow_unknown=True)
+
+    def _request_one(self, request: Request, one: messages.CreateSchedule, index: int) -> Request:
+        key = f"{request.key}/{index}" if request.key else None
+        body = msgspec.json.encode(one.definition.canonical()) if key else b""
+        return msgspec.structs.replace(request, name="schedule.create", body=body, key=key)
+
+    def _address(self, tenant: str, id_: str) -> str | None:
+        """Where to forward to; None if it is decided here, or nobody better is known."""
+        ownership = self._engine.ownership
+        partition = partition_of(tenant, id_)
+        if partition in ownership.epochs or self._forwarder is None:
+            return None
+        address = ownership.directory.get(partition)
+        return None if address == ownership.address else address
+
+    async def _many_here(
+        self, each: list[tuple[int, Request, messages.CreateSchedule]]
+    ) -> list[tuple[int, Reply]]:
+        replies = await asyncio.gather(*(self._decide(request, one) for _, request, one in each))
+        return [(index, reply) for (index, _, _), reply in zip(each, replies, strict=True)]
+
+    async def _many_there(
+        self, request: Request, command: messages.CreateMany, address: str, indexes: list[int]
+    ) -> list[tuple[int, Reply]]:
+        assert self._forwarder is not None  # noqa: S101 - _address gives none without it
+        chosen = [command.schedules[index] for index in indexes]
+        body = msgspec.json.encode({"schedules": chosen, "allow_unknown": True})
+        key = f"{request.key}@{indexes[0]}" if request.key else None
+        reply = await self._forwarder.forward(
+            address, msgspec.structs.replace(request, body=body, key=key)
+        )
+        if "results" not in reply.body:
+            return [(index, reply) for index in indexes]
+        bodies = reply.body["results"]
+        return [
+            (index, Reply(200 if body["ok"] else 409, body))
+            for index, body in zip(indexes, bodies, strict=True)
+        ]
+
+
+def setter(future: asyncio.Future[Reply]) -> Callable[[Reply], None]:
+    """Sets a future unless whoever waited has gone."""
+
+    def done(reply: Reply) -> None:
+        if not future.done():
+            future.set_result(reply)
+
+    return done
+
+
+def moved(reply: Reply) -> bool:
+    """True if nothing was decided because the partition is owned elsewhere, or by nobody yet."""
+    return reply.status == Unavailable.status and bool(reply.body["error"].get("moved"))
+
+
+def _bulk_reply(results: list[Reply]) -> Reply:
+    positions = [each.body["position"] for each in results if each.ok]
+    last = max(positions, key=lambda text: int(text.rsplit(".", 1)[1]), default=None)
+    created = len(positions)
+    body = {
+        "ok": created == len(results),
+        "created": created,
+        "refused": len(results) - created,
+        "position": last,
+        "results": [each.body for each in results],
+    }
+    return Reply(200, body)
+
+
+def new_request(
+    tenant: str,
+    name: str,
+    body: dict[str, Any],
+    *,
+    key: str | None = None,
+    correlation_id: str | None = None,
+    actor: str | None = None,
+) -> Request:
+    """A request made in this process."""
+    return Request(
+        tenant=tenant,
+        name=name,
+        body=msgspec.json.encode(body),
+        key=key,
+        command_id=uuid4().hex,
+        correlation_id=correlation_id,
+        actor=actor,
+    )

@@ -1,0 +1,137 @@
+"""The application object: handlers and schedules in Python, and the ways to run or reach an engine."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import structlog
+
+from horae.client import Client, Json, define
+from horae.runtime import ROLES, Runtime, bootstrap
+from horae.triggers import Trigger
+from horae_application.registry import Registry
+from horae_domain.definition import parse_definition
+from horae_domain.errors import ScheduleExists
+from horae_infrastructure.settings import Settings
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_log = structlog.get_logger("horae")
+
+
+class Horae:
+    """Handlers and schedules of one application.
+
+    Args:
+        name: of the application, as executors announce it.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.registry = Registry()
+        self.schedules: dict[str, Json] = {}
+
+    # --- decorators -------------------------------------------------------------------------------
+
+    def handler(self, name: str) -> Callable[[F], F]:
+        """Serve an action by a function of (context) or (context, payload)."""
+
+        def mark(function: F) -> F:
+            self.registry.add(name, function)
+            return function
+
+        return mark
+
+    def schedule(self, id: str, trigger: Trigger, **policies: Any) -> Callable[[F], F]:  # noqa: A002
+        """Run a function on a trigger; the schedule is made, or brought up to date, at the start.
+
+        The function is served under the schedule's id. Policies are the fields of a definition.
+
+        Raises:
+            InvalidField, InvalidTrigger: at once, where it is written.
+        """
+
+        def mark(function: F) -> F:
+            isolation = policies.pop("isolation", None)
+            action: Json = {"type": "function", "name": id}
+            if isolation is not None:
+                action["isolation"] = isolation
+            definition = define(id, trigger, action, **policies)
+            parse_definition(definition)
+            if id in self.schedules:
+                raise ValueError(f"schedule {id!r} is declared twice")
+            self.registry.add(id, function)
+            self.schedules[id] = definition
+            return function
+
+        return mark
+
+    # --- engines ----------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def embedded(
+        self, store_url: str = "memory://", **settings: Any
+    ) -> AsyncIterator[Client]:
+        """An engine inside this process: no servers, views in memory, handlers on this loop."""
+        told = Settings.read(store_url=store_url, redis_url="memory://", **settings)
+        async with self.serve(told.model_copy(update={"nats_url": None})) as runtime:
+            yield runtime.client()
+
+    @asynccontextmanager
+    async def connect(
+        self, nats_url: str, *, tenant: str = "default", actor: str | None = None
+    ) -> AsyncIterator[Client]:
+        """The same calls over NATS, to engines elsewhere."""
+        async with connect(nats_url, tenant=tenant, actor=actor or self.name) as client:
+            yield client
+
+    @asynccontextmanager
+    async def serve(
+        self, settings: Settings, *, roles: tuple[str, ...] = ROLES
+    ) -> AsyncIterator[Runtime]:
+        """Run roles in this process against the given servers."""
+        async with bootstrap(settings, self.registry, roles=roles, app=self.name) as runtime:
+            if runtime.gateway is not None and "executor" in roles:
+                await declare(runtime.client(), self.schedules)
+            yield runtime
+
+    @asynccontextmanager
+    async def lifespan(self, asgi: Any) -> AsyncIterator[Mapping[str, Any]]:
+        """Lifespan of an ASGI framework: an embedded engine by the environment's settings.
+
+        Its client is in the application's state as `horae`.
+        """
+        del asgi
+        async with self.serve(Settings.read()) as runtime:
+            yield {"horae": runtime.client()}
+
+
+@asynccontextmanager
+async def connect(
+    nats_url: str, *, tenant: str = "default", actor: str | None = None
+) -> AsyncIterator[Client]:
+    """A client of engines elsewhere, over NATS."""
+    from horae_infrastructure.nats.client import NatsCaller
+    from horae_infrastructure.nats.connection import close
+    from horae_infrastructure.nats.connection import connect as open_connection
+
+    connection = await open_connection(nats_url, name="horae-client")
+    try:
+        yield Client(NatsCaller(connection, tenant, actor=actor))
+    finally:
+        await close(connection)
+
+
+async def declare(client: Client, schedules: Mapping[str, Json]) -> None:
+    """Make the schedules of an application, or bring them up to date; pauses survive."""
+    for id_, definition in schedules.items():
+        try:
+            await client.command("schedule.create", definition)
+        except ScheduleExists:
+            answer = await client.command("schedule.update", definition)
+            _log.info("schedule updated", schedule_id=id_, revision=answer.get("revision"))
+
+
+__all__ = ["Horae", "connect", "declare"]

@@ -1,0 +1,183 @@
+"""The calls of an engine, the same in this process and over NATS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from pydantic_core import to_jsonable_python
+
+from horae.triggers import Trigger
+from horae_domain.durations import format_duration
+from horae_domain.instants import format_instant
+
+Json = dict[str, Any]
+
+
+class Caller(Protocol):
+    """Carries requests to an engine; refusals come back as the errors of `horae_domain.errors`."""
+
+    async def command(self, name: str, body: Mapping[str, Any], *, key: str | None = None) -> Json:
+        """Send a command."""
+        ...
+
+    async def query(self, name: str, body: Mapping[str, Any]) -> Json:
+        """Send a query."""
+        ...
+
+
+class Client:
+    """Commands and queries as methods; every answer is the wire's JSON object.
+
+    Every method raises the errors of `horae_domain.errors`, each with its `code` and `field`.
+    """
+
+    def __init__(self, caller: Caller) -> None:
+        self._caller = caller
+
+    # --- schedules --------------------------------------------------------------------------------
+
+    async def create_schedule(
+        self,
+        id: str,  # noqa: A002 - the wire's name
+        trigger: Trigger,
+        action: str | Mapping[str, Any],
+        *,
+        idempotency_key: str | None = None,
+        allow_unknown: bool = False,
+        **policies: Any,
+    ) -> Json:
+        """Create a schedule.
+
+        Args:
+            id: its name in the tenant.
+            trigger: of `cron`, `every`, `once`, `manual`.
+            action: a handler's name, or the wire's action.
+            idempotency_key: the same key and content get the first answer.
+            allow_unknown: accept a handler that nobody serves yet.
+            policies: the other fields of a definition, such as `payload` or `retry`.
+        """
+        definition = define(id, trigger, action, **policies)
+        if allow_unknown:
+            definition["allow_unknown"] = True
+        return await self.command("schedule.create", definition, key=idempotency_key)
+
+    async def create_schedules(
+        self, definitions: Iterable[Mapping[str, Any]], *, idempotency_key: str | None = None
+    ) -> Json:
+        """Create many; `results` answers each by itself, in order."""
+        body = {"schedules": [plain(each) for each in definitions]}
+        return await self.command("schedule.create_many", body, key=idempotency_key)
+
+    async def update_schedule(
+        self, definition: Mapping[str, Any], *, expected_revision: int | None = None
+    ) -> Json:
+        """Replace a schedule's whole definition."""
+        body = dict(definition)
+        if expected_revision is not None:
+            body["expected_revision"] = expected_revision
+        return await self.command("schedule.update", body)
+
+    async def pause_schedule(self, id: str, *, note: str = "") -> Json:  # noqa: A002
+        """Fire nothing until resumed."""
+        return await self.command("schedule.pause", {"id": id, "note": note})
+
+    async def resume_schedule(self, id: str, *, note: str = "") -> Json:  # noqa: A002
+        """Fire again."""
+        return await self.command("schedule.resume", {"id": id, "note": note})
+
+    async def cancel_schedule(self, id: str, *, note: str = "") -> Json:  # noqa: A002
+        """End it; what has not started is cancelled with it."""
+        return await self.command("schedule.cancel", {"id": id, "note": note})
+
+    async def trigger_schedule(
+        self,
+        id: str,
+        *,
+        key: str | None = None,
+        **override: Any,  # noqa: A002
+    ) -> Json:
+        """Run now; `payload=` overrides the schedule's, `key` makes it the same execution again."""
+        body: Json = {"id": id, **override}
+        if key is not None:
+            body["key"] = key
+        return await self.command("schedule.trigger", body)
+
+    async def get_schedule(self, id: str, **options: Any) -> Json:  # noqa: A002
+        """One schedule with its state, counts and next fire times."""
+        return await self.query("schedule.get", {"id": id, **options})
+
+    async def list_schedules(self, **filters: Any) -> Json:
+        """Schedules by type, status, tags, …; `cursor` leads to the next page."""
+        return await self.query("schedule.list", filters)
+
+    async def preview_schedule(self, **options: Any) -> Json:
+        """The next fire times of a schedule by `id`, or of a `trigger`."""
+        return await self.query("schedule.preview", options)
+
+    async def schedule_history(self, id: str, **options: Any) -> Json:  # noqa: A002
+        """What was decided for a schedule, newest first."""
+        return await self.query("schedule.history", {"id": id, **options})
+
+    # --- executions -------------------------------------------------------------------------------
+
+    async def get_execution(self, id: str, **options: Any) -> Json:  # noqa: A002
+        """One execution with its attempts, logs and timeline."""
+        return await self.query("execution.get", {"id": id, **options})
+
+    async def list_executions(self, **filters: Any) -> Json:
+        """Executions, newest first."""
+        return await self.query("execution.list", filters)
+
+    async def cancel_execution(self, id: str, *, reason: str = "") -> Json:  # noqa: A002
+        """End an execution before its outcome."""
+        return await self.command("execution.cancel", {"id": id, "reason": reason})
+
+    # --- the rest ---------------------------------------------------------------------------------
+
+    async def list_timers(self, **filters: Any) -> Json:
+        """What waits for a time, soonest first."""
+        return await self.query("timer.list", filters)
+
+    async def health(self) -> Json:
+        """The components and their state."""
+        return await self.query("health", {})
+
+    async def command(self, name: str, body: Mapping[str, Any], *, key: str | None = None) -> Json:
+        """Any command by its name."""
+        return await self._caller.command(name, plain(body), key=key)
+
+    async def query(self, name: str, body: Mapping[str, Any]) -> Json:
+        """Any query by its name."""
+        return await self._caller.query(name, plain(body))
+
+
+def define(
+    id: str,  # noqa: A002 - the wire's name
+    trigger: Trigger,
+    action: str | Mapping[str, Any],
+    **policies: Any,
+) -> Json:
+    """The wire form of a definition; policies that are None are left out."""
+    doing = {"type": "function", "name": action} if isinstance(action, str) else dict(action)
+    told = {name: value for name, value in policies.items() if value is not None}
+    return plain({"id": id, "trigger": dict(trigger), "action": doing, **told})
+
+
+def plain(value: Mapping[str, Any]) -> Json:
+    """A body with Python's times, durations and models as the wire has them."""
+    result: Json = to_jsonable_python(_texts(value), fallback=str)
+    return result
+
+
+def _texts(value: Any) -> Any:
+    if isinstance(value, timedelta):
+        return format_duration(value)
+    if isinstance(value, datetime) and value.tzinfo is not None:
+        return format_instant(value)
+    if isinstance(value, Mapping):
+        return {key: _texts(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_texts(each) for each in value]
+    return value

@@ -1,0 +1,313 @@
+"""The composition root: settings in, a running engine out.
+
+Every part is made here by a plain constructor call, in the branch that needs it, and ended in the
+reverse order. Nothing else imports adapters.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+from uuid import uuid4
+
+import structlog
+
+from horae.client import Client
+from horae_application.engine import Committed, Engine, deliver_here
+from horae_application.gateway import Gateway, new_request
+from horae_application.messages import COMMANDS, Command, Reply, ReportExecution, Request, refused
+from horae_application.ownership import Ownership
+from horae_application.ports import Clock, EventStore, Forwarder, WorkBus
+from horae_application.registry import Registry
+from horae_application.tasks import Task
+from horae_application.work import Work
+from horae_domain.errors import HoraeError, error_from_json
+from horae_domain.wire import validate
+from horae_infrastructure.children import ChildProcesses
+from horae_infrastructure.clock import SystemClock
+from horae_infrastructure.settings import Settings
+from horae_infrastructure.store import open_store
+from horae_projections.messages import QUERIES
+from horae_projections.ports import ViewStore
+from horae_projections.projector import Projector
+from horae_projections.queries import Queries
+from horae_workers.executor import Executor
+
+ROLES = ("engine", "executor", "views")
+"""What a process can do; all of it unless told."""
+
+_log = structlog.get_logger("horae")
+
+
+class Serving:
+    """Which handlers somebody serves: this process's registry, and what others announce."""
+
+    def __init__(self, registry: Registry | None, announced: Any = None) -> None:
+        self._registry = registry
+        self._announced = announced
+
+    def serves(self, name: str) -> bool:
+        """True if an executor has it."""
+        here = self._registry is not None and self._registry.get(name) is not None
+        return here or (self._announced is not None and self._announced.serves(name))
+
+    def names(self) -> Iterable[str]:
+        """All names."""
+        here = set(self._registry.names()) if self._registry is not None else set()
+        return here | set(self._announced.handlers() if self._announced is not None else ())
+
+
+class LocalCaller:
+    """Requests of this process, to its own engine and views."""
+
+    def __init__(self, runtime: Runtime, tenant: str) -> None:
+        self._runtime = runtime
+        self._tenant = tenant
+
+    async def command(
+        self, name: str, body: Mapping[str, Any], *, key: str | None = None
+    ) -> dict[str, Any]:
+        """Send a command; refusals are raised."""
+        reply = await self._runtime.command(new_request(self._tenant, name, dict(body), key=key))
+        if not reply.ok:
+            raise error_from_json(reply.status, reply.body)
+        return reply.body
+
+    async def query(self, name: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Send a query; refusals are raised."""
+        request = new_request(self._tenant, name, dict(body))
+        queries = self._runtime.require_queries()
+        return await queries.answer(self._tenant, name, request.body)
+
+
+class Runtime:
+    """The parts of one process, by role; made by `bootstrap`."""
+
+    def __init__(self, settings: Settings, roles: Collection[str]) -> None:
+        self.settings = settings
+        self.roles = tuple(roles)
+        self.store: EventStore | None = None
+        self.engine: Engine | None = None
+        self.gateway: Gateway | None = None
+        self.executor: Executor | None = None
+        self.projector: Projector | None = None
+        self.queries: Queries | None = None
+
+    def client(self, tenant: str | None = None) -> Client:
+        """The calls of this engine, in process."""
+        return Client(self.caller(tenant))
+
+    def caller(self, tenant: str | None = None) -> LocalCaller:
+        """What carries this process's own requests."""
+        return LocalCaller(self, tenant or self.settings.tenant)
+
+    async def command(self, request: Request) -> Reply:
+        """Answer a command."""
+        if self.gateway is None:
+            raise RuntimeError("this process has no engine")
+        return await self.gateway.command(request)
+
+    async def query(self, request: Request) -> Reply:
+        """Answer a query."""
+        try:
+            answer = await self.require_queries().answer(request.tenant, request.name, request.body)
+        except HoraeError as error:
+            return refused(error)
+        return Reply(200, answer)
+
+    def require_queries(self) -> Queries:
+        """The queries of this process."""
+        if self.queries is None:
+            raise RuntimeError("this process has no views")
+        return self.queries
+
+    async def report(self, work: Work, outcome: dict[str, Any]) -> Reply:
+        """Carry an attempt's outcome to its owner: this process, or whoever took it over."""
+        assert self.gateway is not None  # noqa: S101 - executors here have an engine beside them
+        try:
+            command = validate(ReportExecution, outcome)
+        except HoraeError as error:
+            command = validate(ReportExecution, _unreportable(outcome, error))
+        return await self.gateway.report(request_of(work, command), command)
+
+
+def request_of(work: Work, command: Command) -> Request:
+    """The request that carries a report made in this process; its body is not needed."""
+    return Request(
+        tenant=work.tenant,
+        name=command.name,
+        body=b"",
+        correlation_id=work.correlation_id,
+        actor="executor",
+    )
+
+
+def _unreportable(outcome: dict[str, Any], error: HoraeError) -> dict[str, Any]:
+    """A report that says why the real one cannot be taken."""
+    kept = {key: outcome[key] for key in ("execution_id", "lease", "started_at")}
+    described = {"type": "ResultRefused", "message": error.message}
+    return kept | {"outcome": "failed", "error": described}
+
+
+def process_name() -> str:
+    """A name for this process that no other one has."""
+    return f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
+
+
+@asynccontextmanager
+async def bootstrap(
+    settings: Settings,
+    registry: Registry,
+    *,
+    roles: Collection[str] = ROLES,
+    app: str = "app",
+    clock: Clock | None = None,
+) -> AsyncIterator[Runtime]:
+    """Build and run a process; on leaving, running handlers are drained and all is closed."""
+    runtime = Runtime(settings, roles)
+    async with AsyncExitStack() as stack:
+        bus = None
+        if settings.nats_url is not None:
+            from horae.wiring_nats import NatsWiring
+
+            bus = await NatsWiring.connect(stack, runtime, registry, app)
+        if {"engine", "views"} & set(roles):
+            runtime.store = await asyncio.to_thread(_open, settings)
+            stack.push_async_callback(asyncio.to_thread, runtime.store.close)
+        if "views" in roles:
+            await _add_views(stack, runtime)
+        if "engine" in roles:
+            await _add_engine(stack, runtime, registry, clock or SystemClock(), bus)
+        if bus is not None:
+            await bus.serve(stack)
+        yield runtime
+
+
+def _open(settings: Settings) -> EventStore:
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    return open_store(
+        settings.store_url,
+        data_dir=settings.data_dir,
+        allow_unsafe=settings.allow_unsafe_store,
+    )
+
+
+async def _add_views(stack: AsyncExitStack, runtime: Runtime) -> None:
+    assert runtime.store is not None  # noqa: S101 - opened for this role
+    views = _views(runtime.settings.redis_url)
+    stack.push_async_callback(views.close)
+    await views.check()
+    runtime.projector = Projector(runtime.store, views)
+    runtime.queries = Queries(runtime.projector, views, probes=probes(runtime))
+    task = asyncio.create_task(runtime.projector.run())
+    stack.push_async_callback(_cancel, task)
+
+
+def _views(url: str | None) -> ViewStore:
+    if url is None or url.startswith("memory://"):
+        from horae_infrastructure.views.memory import MemoryViews
+
+        return MemoryViews()
+    from horae_infrastructure.views.redis import RedisViews
+
+    return RedisViews(url)
+
+
+async def _add_engine(
+    stack: AsyncExitStack, runtime: Runtime, registry: Registry, clock: Clock, bus: Any
+) -> None:
+    assert runtime.store is not None  # noqa: S101 - opened for this role
+    loop = asyncio.get_running_loop()
+    if "executor" in runtime.roles:
+        runtime.executor = Executor(
+            registry,
+            runtime.report,
+            concurrency=runtime.settings.concurrency,
+            children=ChildProcesses(),
+            allow_processes=runtime.settings.allow_processes,
+            now=clock.now,
+            client=runtime.client(),
+        )
+        runtime.executor.bind(loop)
+    name = process_name()
+    address = bus.address(name) if bus is not None else ""
+    work_bus: WorkBus | None = bus.work_bus if bus is not None else None
+    forwarder: Forwarder | None = bus.forwarder if bus is not None else None
+    announced = bus.announced if bus is not None else None
+    runtime.engine = Engine(
+        runtime.store,
+        clock,
+        Ownership(runtime.store, name, address),
+        executor=runtime.executor,
+        bus=work_bus,
+        deliver=lambda replies: loop.call_soon_threadsafe(deliver_here, replies),
+        listener=_listener(runtime),
+    )
+    serving = Serving(registry if "executor" in runtime.roles else None, announced)
+    runtime.gateway = Gateway(runtime.engine, serving, forwarder)
+    thread = threading.Thread(target=runtime.engine.run, name="horae-engine", daemon=True)
+    thread.start()
+    stack.push_async_callback(_stop_engine, runtime, thread)
+
+
+def _listener(runtime: Runtime) -> Any:
+    projector = runtime.projector
+
+    def listen(committed: Committed) -> None:
+        if projector is not None:
+            projector.hint(committed.positions, committed.events)
+
+    return listen
+
+
+async def _stop_engine(runtime: Runtime, thread: threading.Thread) -> None:
+    if runtime.executor is not None:
+        await runtime.executor.drain(runtime.settings.drain)
+    assert runtime.engine is not None  # noqa: S101 - it was made
+    runtime.engine.stop()
+    await asyncio.to_thread(thread.join, 10.0)
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def probes(runtime: Runtime) -> Mapping[str, Any]:
+    """What health asks of this process's parts."""
+
+    def store() -> dict[str, Any]:
+        engine = runtime.engine
+        error = engine.store_error if engine is not None else None
+        issues = [{"severity": "critical", "message": error}] if error else []
+        return {"status": "down" if error else "up", "issues": issues}
+
+    def engine() -> dict[str, Any]:
+        running = runtime.engine
+        if running is None:
+            return {"status": "up"}
+        quarantined = len(running.lines.quarantined)
+        issues = []
+        if quarantined:
+            issues.append(
+                {"severity": "error", "message": f"{quarantined} schedules are quarantined"}
+            )
+        return {
+            "status": "up",
+            "partitions": len(running.ownership.epochs),
+            "committed": running.committed,
+            "issues": issues,
+        }
+
+    def workers() -> dict[str, Any]:
+        executor = runtime.executor
+        if executor is None:
+            return {"status": "up", "running": 0}
+        return {"status": "up", "running": executor.running, "free": executor.free()}
+
+    return {"store": store, "engine": engine, "workers": workers}

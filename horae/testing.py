@@ -1,0 +1,191 @@
+"""A test kit: an engine on a clock that the test moves.
+
+```python
+async with testing.engine(app) as engine:
+    await engine.advance("24 hours")
+    assert (await engine.get_schedule("daily"))["counts"]["succeeded"] == 1
+```
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from horae.app import Horae, declare
+from horae.client import Client, Json
+from horae.runtime import Runtime, Serving, probes
+from horae_application.engine import Committed, Engine
+from horae_application.gateway import Gateway
+from horae_application.ownership import Ownership
+from horae_application.tasks import Task
+from horae_domain.durations import parse_duration
+from horae_domain.instants import from_micros, to_micros
+from horae_infrastructure.children import ChildProcesses
+from horae_infrastructure.settings import Settings
+from horae_infrastructure.store.memory import MemoryStore
+from horae_infrastructure.views.memory import MemoryViews
+from horae_projections.projector import Projector
+from horae_projections.queries import Queries
+from horae_workers.executor import Executor
+
+PATIENCE = 2.0
+"""Real seconds that a handler may take before the clock moves on without it."""
+
+
+class ManualClock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self, start: datetime) -> None:
+        self._now = start
+
+    def now(self) -> datetime:
+        """The present of the test."""
+        return self._now
+
+    def monotonic(self) -> float:
+        """Seconds, moved with the clock."""
+        return self._now.timestamp()
+
+    def move_to(self, instant: datetime) -> None:
+        """Let it be another time."""
+        self._now = instant
+
+
+class _StepEngine(Engine):
+    """Decides on the event loop when it is told, instead of in a thread of its own."""
+
+    def submit(self, task: Task) -> None:
+        super().submit(task)
+        asyncio.get_running_loop().call_soon(self.step)
+
+
+class TestEngine(Client):
+    """The client's calls, and `advance`."""
+
+    __test__ = False
+
+    def __init__(self, runtime: Runtime, clock: ManualClock) -> None:
+        self._runtime = runtime
+        self._clock = clock
+        self._hung: set[int] = set()
+        super().__init__(_Caller(self, runtime))
+
+    @property
+    def now(self) -> datetime:
+        """The present of the test."""
+        return self._clock.now()
+
+    async def advance(self, by: str | float | timedelta) -> None:
+        """Move the clock, stopping at every instant at which something is due.
+
+        Handlers run to their end at each stop; one that takes longer than `PATIENCE` real seconds
+        is left running while the time goes on, so that its timeout comes.
+        """
+        await self.advance_to(self.now + parse_duration(by, field="by"))
+
+    async def advance_to(self, target: datetime) -> None:
+        """The same up to an instant."""
+        engine = self._runtime.engine
+        assert engine is not None  # noqa: S101 - the kit has made it
+        while True:
+            await self.settle()
+            wake = engine.lines.next_wake()
+            if wake is None or wake > to_micros(target):
+                break
+            if wake > to_micros(self.now):
+                self._clock.move_to(from_micros(wake))
+        self._clock.move_to(target)
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Let everything happen that happens at this instant."""
+        engine, executor = self._runtime.engine, self._runtime.executor
+        assert engine is not None  # noqa: S101
+        assert executor is not None  # noqa: S101
+        deadline = asyncio.get_running_loop().time() + PATIENCE
+        while True:
+            before = engine.committed
+            while engine.step() == 0.0:
+                pass
+            await asyncio.sleep(0)
+            if engine.committed == before and executor.running <= len(self._hung):
+                break
+            if executor.running and asyncio.get_running_loop().time() > deadline:
+                self._hung = set(range(executor.running))
+                break
+            if executor.running > len(self._hung):
+                await asyncio.sleep(0.0005)
+        self._hung = set(range(min(len(self._hung), executor.running)))
+        projector = self._runtime.projector
+        assert projector is not None  # noqa: S101
+        await projector.catch_up()
+
+
+class _Caller:
+    """Requests of the test, decided at once, with views brought up to date before a query."""
+
+    def __init__(self, engine: TestEngine, runtime: Runtime) -> None:
+        self._engine = engine
+        self._local = runtime.caller()
+        self._runtime = runtime
+
+    async def command(
+        self, name: str, body: Mapping[str, Any], *, key: str | None = None
+    ) -> Json:
+        return await self._local.command(name, body, key=key)
+
+    async def query(self, name: str, body: Mapping[str, Any]) -> Json:
+        assert self._runtime.projector is not None  # noqa: S101
+        await self._runtime.projector.catch_up()
+        return await self._local.query(name, body)
+
+
+@asynccontextmanager
+async def engine(
+    app: Horae | None = None,
+    *,
+    start: datetime = datetime(2026, 1, 1, tzinfo=UTC),
+    concurrency: int = 16,
+    allow_processes: bool = False,
+) -> AsyncIterator[TestEngine]:
+    """An engine in memory at `start`, with the application's handlers and schedules."""
+    served = app or Horae("test")
+    clock = ManualClock(start)
+    runtime = Runtime(Settings.read(store_url="memory://", concurrency=concurrency), ("engine",))
+    store = MemoryStore(clock=lambda: to_micros(clock.now()))
+    views = MemoryViews()
+    runtime.store = store
+    runtime.projector = Projector(store, views)
+    runtime.queries = Queries(runtime.projector, views, probes=probes(runtime))
+    runtime.executor = Executor(
+        served.registry,
+        runtime.report,
+        concurrency=concurrency,
+        children=ChildProcesses(),
+        allow_processes=allow_processes,
+        now=clock.now,
+        client=runtime.client(),
+    )
+    runtime.executor.bind(asyncio.get_running_loop())
+    runtime.engine = _StepEngine(
+        store, clock, Ownership(store, "test"), executor=runtime.executor, listener=_ignore
+    )
+    runtime.gateway = Gateway(runtime.engine, Serving(served.registry))
+    runtime.engine.step()
+    await runtime.projector.catch_up()
+    tested = TestEngine(runtime, clock)
+    try:
+        await declare(tested, served.schedules)
+        yield tested
+    finally:
+        await runtime.executor.drain(0)
+        store.close()
+
+
+def _ignore(committed: Committed) -> None:
+    """Views read the log before each query."""
+    del committed

@@ -1,0 +1,80 @@
+"""Triggers and policies as Python users write them; each is the wire's JSON."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from horae_domain.durations import format_duration, parse_duration
+from horae_domain.instants import format_instant, parse_instant
+
+Span = str | float | timedelta
+Trigger = dict[str, Any]
+
+
+def cron(expression: str, *, timezone: str = "UTC") -> Trigger:
+    """Fire at the wall-clock instants of a cron expression of 5 fields, or 6 with seconds first."""
+    return {"type": "cron", "expression": expression, "timezone": timezone}
+
+
+def every(interval: Span, *, anchor: datetime | str | None = None) -> Trigger:
+    """Fire every so often, at least 100 ms apart, counted from an anchor without drift."""
+    trigger: Trigger = {"type": "interval", "every": _span(interval, "every")}
+    return trigger if anchor is None else trigger | {"anchor": _instant(anchor, "anchor")}
+
+
+def once(
+    at: datetime | str | None = None, *, after: Span | None = None, allow_past: bool = False
+) -> Trigger:
+    """Fire once, at an aware instant or after a delay."""
+    trigger: Trigger = {"type": "once"}
+    if at is not None:
+        trigger["at"] = _instant(at, "trigger.at")
+    if after is not None:
+        trigger["after"] = _span(after, "trigger.after")
+    return trigger | ({"allow_past": True} if allow_past else {})
+
+
+def manual() -> Trigger:
+    """Fire only when triggered."""
+    return {"type": "manual"}
+
+
+class Retry(dict[str, Any]):
+    """How failed attempts are repeated (G7).
+
+    Args:
+        max_attempts: tries in all, the first one included.
+        delay: before the second try; seconds if a number.
+        backoff: factor for each further one; 1 for a fixed delay.
+        max_delay: cap of the delay.
+        jitter: fraction by which the delay varies.
+        non_retryable: names of error types that end the execution at once.
+    """
+
+    def __init__(
+        self,
+        max_attempts: int = 4,
+        *,
+        delay: Span = "1 minute",
+        backoff: float = 2.0,
+        max_delay: Span = "30 minutes",
+        jitter: float = 0.1,
+        non_retryable: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(
+            max_attempts=max_attempts,
+            delay=_span(delay, "retry.delay"),
+            backoff=backoff,
+            max_delay=_span(max_delay, "retry.max_delay"),
+            jitter=jitter,
+            non_retryable=list(non_retryable),
+        )
+
+
+def _span(value: Span, field: str) -> str:
+    return format_duration(parse_duration(value, field=field))
+
+
+def _instant(value: datetime | str, field: str) -> str:
+    return format_instant(parse_instant(value, field=field))

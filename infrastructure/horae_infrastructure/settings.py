@@ -1,0 +1,90 @@
+"""Settings by environment, validated with their bounds when the process starts (O1).
+
+Every setting is `HORAE_` and its name in capitals; `horae config` prints them with secrets hidden.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from horae_domain.definition import translate
+
+
+class Settings(BaseSettings):
+    """What a process is told about its surroundings.
+
+    Attributes:
+        store_url: `sqlite:///file.db` (in `data_dir`), `sqlite:////absolute/file.db`,
+            `postgresql://…`, `memory://`.
+        nats_url: of a server; None embeds one in `horae dev` and does without in a library.
+        redis_url: `redis://…`, `unix://…` or `memory://`; None as for NATS.
+        tenant: whose schedules clients and decorators of this process make.
+        data_dir: where embedded servers and relative SQLite files have their data.
+        log: `console` or `json`, and a level: `json:debug`.
+        concurrency: handlers at once.
+        allow_processes: run actions of type `process`.
+        allow_unsafe_store: accept a store that can lose acknowledged commits.
+        drain: seconds that running handlers have at a stop.
+        events: publish engine events to the stream `HORAE_EVENTS`.
+        replicas: of JetStream streams.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="HORAE_", extra="ignore", frozen=True)
+
+    store_url: str = "sqlite:///horae.db"
+    nats_url: str | None = None
+    redis_url: str | None = None
+    tenant: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "default"
+    data_dir: Path = Path(".horae")
+    log: Annotated[str, Field(pattern=r"^(console|json)(:(debug|info|warning|error))?$")] = (
+        "console"
+    )
+    concurrency: Annotated[int, Field(ge=1, le=10_000)] = 16
+    allow_processes: bool = False
+    allow_unsafe_store: bool = False
+    drain: Annotated[float, Field(ge=0, le=3600)] = 10.0
+    events: bool = True
+    replicas: Literal[1, 3, 5] = 1
+
+    @classmethod
+    def read(cls, **given: Any) -> Self:
+        """Settings from the environment, overridden by what is given and not None.
+
+        Raises:
+            InvalidField: a value breaks its bounds; the field is the setting's name.
+        """
+        try:
+            return cls(**{key: value for key, value in given.items() if value is not None})
+        except ValidationError as error:
+            raise translate(error) from error
+
+    def shown(self) -> dict[str, dict[str, Any]]:
+        """Every setting with its value, its source and its default; passwords are hidden."""
+        rows = {}
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            told = name in self.model_fields_set
+            rows[name] = {
+                "variable": f"HORAE_{name.upper()}",
+                "value": hide(value),
+                "default": hide(field.default),
+                "source": "set" if told else "default",
+            }
+        return rows
+
+
+def hide(value: Any) -> Any:
+    """A value as it may be shown: without the password of a URL."""
+    if isinstance(value, Path):
+        return str(value)
+    if not isinstance(value, str) or "@" not in value or "://" not in value:
+        return value
+    parts = urlsplit(value)
+    host = parts.netloc.rpartition("@")[2]
+    user = parts.username or ""
+    return urlunsplit(parts._replace(netloc=f"{user}:***@{host}"))
