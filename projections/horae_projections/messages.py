@@ -2,13 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from horae_domain.definition import Identifier, Instant, Model, Trigger
+from horae_domain.definition import Dst, Identifier, Instant, Model, Trigger
 from horae_domain.errors import InvalidField
 from horae_domain.wire import ExecutionId, read_object, validate
+
+TriggerType = Literal["cron", "interval", "once", "manual"]
+ScheduleStatus = Literal["pending", "active", "paused", "completed", "cancelled", "failed"]
+ExecutionStatus = Literal[
+    "pending", "delayed", "running", "succeeded", "failed", "timed_out", "cancelled", "skipped"
+]
+HistoryStatus = ExecutionStatus | Literal["missed", "updated", "paused", "resumed"]
+TimerKind = Literal["schedule", "retry", "poll", "timeout"]
+
+
+def _several(value: object) -> object:
+    return value.split(",") if isinstance(value, str) else value
+
+
+T = TypeVar("T")
+Several = Annotated[tuple[T, ...], BeforeValidator(_several), Field(max_length=16)]
+Tags = Annotated[
+    tuple[str, ...],
+    BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
+    Field(max_length=64),
+]
 
 
 class Query(Model):
@@ -20,11 +41,12 @@ class Query(Model):
 
 
 class GetSchedule(Query):
-    """`schedule.get`: one schedule with its next fire times."""
+    """`schedule.get`: one schedule, its next `count` fire times, its last `executions`."""
 
     name = "schedule.get"
     id: Identifier
     count: Annotated[int, Field(ge=0, le=1000)] = 5
+    executions: Annotated[int, Field(ge=0, le=100)] = 0
 
 
 class Page(Query):
@@ -35,14 +57,19 @@ class Page(Query):
 
 
 class ListSchedules(Page):
-    """`schedule.list`: by type, status, tags, name; Q1."""
+    """`schedule.list` (Q1): conditions add up; times are inclusive, names ignore case.
+
+    `status` and `type` take one or several, separated by commas or as a list.
+    """
 
     name = "schedule.list"
-    type: str | None = None
-    status: str | None = None
-    tags: list[str] = []
-    tags_all: list[str] = []
-    name_contains: str | None = None
+    type: Several[TriggerType] | None = None
+    status: Several[ScheduleStatus] | None = None
+    tags: Tags = ()
+    """Any of these."""
+    tags_all: Tags = ()
+    """All of these."""
+    name_contains: Annotated[str, Field(max_length=255)] | None = None
     handler: str | None = None
     created_by: str | None = None
     created_from: Instant | None = None
@@ -54,22 +81,24 @@ class ListSchedules(Page):
 
 
 class PreviewSchedule(Query):
-    """`schedule.preview`: of a schedule by `id`, or of a `trigger`; `from` is exclusive."""
+    """`schedule.preview`: of a schedule by `id`, or of a `trigger`; `from` is exclusive, else now."""
 
     name = "schedule.preview"
     id: Identifier | None = None
     trigger: Trigger | None = None
-    dst: Any = None
+    dst: Dst = Dst()
+    start_at: Instant | None = None
+    end_at: Instant | None = None
     from_: Annotated[Instant | None, Field(alias="from")] = None
     count: Annotated[int, Field(ge=1, le=1000)] = 10
 
 
 class ScheduleHistory(Page):
-    """`schedule.history`: the events of a schedule and its executions' decisions, newest first."""
+    """`schedule.history`: executions, ranges decided at once and changes, newest first (Q2)."""
 
     name = "schedule.history"
     id: Identifier
-    status: str | None = None
+    status: Several[HistoryStatus] | None = None
     from_: Annotated[Instant | None, Field(alias="from")] = None
     to: Instant | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 10
@@ -83,11 +112,11 @@ class GetExecution(Query):
 
 
 class ListExecutions(Page):
-    """`execution.list`: newest first, by schedule, status and time."""
+    """`execution.list`: the latest due first, by schedule, status and time (inclusive)."""
 
     name = "execution.list"
     schedule_id: Identifier | None = None
-    status: str | None = None
+    status: Several[ExecutionStatus] | None = None
     from_: Annotated[Instant | None, Field(alias="from")] = None
     to: Instant | None = None
 
@@ -97,7 +126,7 @@ class ListTimers(Page):
 
     name = "timer.list"
     schedule_id: Identifier | None = None
-    kind: str | None = None
+    kind: Several[TimerKind] | None = None
 
 
 class Health(Query):

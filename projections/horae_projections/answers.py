@@ -1,0 +1,208 @@
+"""Rows as they are answered: the JSON objects of the interface."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from horae_domain.definition import Definition
+from horae_domain.instants import format_instant, parse_instant
+from horae_projections.rows import Attempt, DecisionRow, ExecutionRow, ScheduleRow
+
+LARGE = 4096
+"""Bytes of JSON over which a list leaves a result out."""
+
+
+def instant(value: datetime | None) -> str | None:
+    """The wire form of an instant, or null."""
+    return None if value is None else format_instant(value)
+
+
+def _millis(first: datetime | None, last: datetime | None) -> float | None:
+    if first is None or last is None:
+        return None
+    return round((last - first).total_seconds() * 1000, 3)
+
+
+def plain(value: Any) -> Any:
+    """JSON values of what a row may hold, such as times."""
+    return msgspec.to_builtins(value)
+
+
+# --- schedules -----------------------------------------------------------------------------------
+
+
+@cache
+def _defaults(trigger: str, action: str) -> dict[str, Any]:
+    """The full form of a definition that says nothing but the kinds of its trigger and action."""
+    least: dict[str, dict[str, Any]] = {
+        "cron": {"expression": "0 0 * * *"},
+        "interval": {"every": 60},
+        "once": {"after": 0},
+        "manual": {},
+        "function": {"name": "f"},
+        "queue": {"queue": "q"},
+        "process": {"command": ["c"]},
+    }
+    definition = Definition.model_validate(
+        {
+            "id": "i",
+            "trigger": {"type": trigger, **least[trigger]},
+            "action": {"type": action, **least[action]},
+        }
+    )
+    full = definition.model_dump(mode="json")
+    if trigger == "once":
+        full["trigger"]["after"] = None
+    return full
+
+
+_OPEN = {"metadata", "payload"}
+"""Parts of a definition that are the user's own: nothing is filled in."""
+
+
+def _filled(default: Any, told: Any) -> Any:
+    if not isinstance(default, dict) or not isinstance(told, dict):
+        return told
+    merged = {name: _copy(value) for name, value in default.items()}
+    for name, value in told.items():
+        merged[name] = value if name in _OPEN else _filled(default.get(name), value)
+    return merged
+
+
+def _copy(value: Any) -> Any:
+    return _filled(value, {}) if isinstance(value, dict) else value
+
+
+def definition_of(id_: str, row: ScheduleRow) -> dict[str, Any]:
+    """The whole definition, with its defaults and its id."""
+    told = row.definition
+    full = _filled(_defaults(told["trigger"]["type"], told["action"]["type"]), told)
+    full["id"] = id_
+    full["name"] = full["name"] or id_
+    return full  # type: ignore[no-any-return]
+
+
+def schedule(id_: str, tenant: str, row: ScheduleRow, now: datetime) -> dict[str, Any]:
+    """A schedule as `schedule.get` and `schedule.list` answer it."""
+    return definition_of(id_, row) | {
+        "tenant": tenant,
+        "status": status_of(row, now),
+        "note": row.note,
+        "revision": row.revision,
+        "created_at": instant(row.created_at),
+        "created_by": row.created_by,
+        "changed_at": instant(row.changed_at or row.created_at),
+        "next_due": instant(row.next_due),
+        "last_due": instant(row.last_due),
+        "last_execution_id": row.last_execution_id,
+        "running": row.running,
+        "statistics": {
+            "fired": row.fired,
+            "succeeded": row.succeeded,
+            "failed": row.failed,
+            "timed_out": row.timed_out,
+            "cancelled": row.cancelled,
+            "skipped": row.skipped,
+            "missed": row.missed,
+        },
+    }
+
+
+def status_of(row: ScheduleRow, now: datetime) -> str:
+    """Where a schedule stands: `pending` ends with `start_at`."""
+    start = row.definition.get("start_at")
+    if row.status == "pending" and start and parse_instant(start, field="start_at") <= now:
+        return "active"
+    return row.status
+
+
+# --- executions ----------------------------------------------------------------------------------
+
+
+def execution(id_: str, row: ExecutionRow, *, whole: bool = True) -> dict[str, Any]:
+    """An execution; in a list without logs, timeline, stacks, and a large result."""
+    answer: dict[str, Any] = {
+        "id": id_,
+        "schedule_id": row.schedule_id,
+        "status": row.status,
+        "due": instant(row.due),
+        "nominal": row.nominal,
+        "trigger": {"kind": row.kind, "nominal": row.nominal},
+        "run_number": row.run_number,
+        "requested_at": instant(row.requested_at),
+        "started_at": instant(row.first_started_at),
+        "finished_at": instant(row.ended_at),
+        "lateness_ms": _millis(row.due, row.first_started_at),
+        "attempts": [_attempt(each, whole=whole) for each in row.attempts],
+        "next_retry_at": instant(row.timer_due) if row.status == "delayed" else None,
+        "result": plain(row.result),
+        "reason": row.reason,
+        "blocked_by": row.blocked_by,
+        "revision": row.revision,
+        "priority": row.priority,
+        "queue": row.queue,
+        "metadata": plain(row.metadata),
+        "correlation_id": row.correlation_id,
+        "trace_id": None,
+    }
+    if whole:
+        answer["payload"] = plain(row.payload)
+        answer["logs"] = plain(row.logs)
+        answer["timeline"] = [
+            {"at": instant(at), "event": event, "detail": detail}
+            for at, event, detail in row.timeline
+        ]
+    elif row.result is not None and len(msgspec.json.encode(row.result)) > LARGE:
+        answer["result"] = None
+    return answer
+
+
+def _attempt(attempt: Attempt, *, whole: bool) -> dict[str, Any]:
+    error = attempt.error
+    if error is not None and not whole:
+        error = {name: value for name, value in error.items() if name != "stack"}
+    return {
+        "number": attempt.number,
+        "delivery": attempt.delivery,
+        "worker": attempt.worker,
+        "started_at": instant(attempt.started_at),
+        "finished_at": instant(attempt.finished_at),
+        "duration_ms": _millis(attempt.started_at, attempt.finished_at),
+        "outcome": attempt.outcome,
+        "error": plain(error),
+    }
+
+
+def decision(row: DecisionRow) -> dict[str, Any]:
+    """A range or a change in a schedule's history."""
+    facts = {
+        name: format_instant(value) if isinstance(value, datetime) else plain(value)
+        for name, value in row.facts.items()
+    }
+    return {
+        "event": row.event,
+        "status": row.status,
+        "at": instant(row.at),
+        "schedule_id": row.schedule_id,
+    } | facts
+
+
+def timer_of_schedule(id_: str, row: ScheduleRow) -> dict[str, Any]:
+    """The next occurrence of a schedule, as a timer."""
+    return {"kind": "schedule", "due": instant(row.next_due), "schedule_id": id_} | {
+        "execution_id": None
+    }
+
+
+def timer_of_execution(id_: str, row: ExecutionRow) -> dict[str, Any]:
+    """What an execution waits for, as a timer."""
+    return {
+        "kind": row.timer,
+        "due": instant(row.timer_due),
+        "schedule_id": row.schedule_id,
+        "execution_id": id_,
+    }

@@ -1,0 +1,436 @@
+"""From events to rows: the read models as functions.
+
+A `Sheet` holds the rows that a stretch of events touches; `project` changes them, and the sheet
+tells the difference to what the view store has. Folding the same events always gives the same rows.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from datetime import datetime
+from typing import Any
+
+from horae_domain.codec import name_of
+from horae_domain.events import (
+    AttemptFailed,
+    AttemptStarted,
+    Event,
+    ExecutionCancelled,
+    ExecutionDelayed,
+    ExecutionEvent,
+    ExecutionFailed,
+    ExecutionRequested,
+    ExecutionSkipped,
+    ExecutionSucceeded,
+    ExecutionTimedOut,
+    OccurrencesDecided,
+    ReportRefused,
+    RequestAnswered,
+    ScheduleCancelled,
+    ScheduleCompleted,
+    ScheduleCreated,
+    SchedulePaused,
+    ScheduleQuarantined,
+    ScheduleResumed,
+    ScheduleUpdated,
+)
+from horae_domain.instants import parse_instant
+from horae_projections.ports import Change, Entry, Key
+from horae_projections.rows import (
+    DECISIONS,
+    EXECUTIONS,
+    KEPT,
+    KEPT_LOGS,
+    SCHEDULES,
+    Attempt,
+    DecisionRow,
+    ExecutionRow,
+    Row,
+    ScheduleRow,
+    entries_of,
+    pack,
+    text_of,
+    unpack,
+)
+
+_BORN = (ExecutionRequested, ExecutionSkipped)
+_ENDED = {"succeeded", "failed", "timed_out", "cancelled", "skipped"}
+_NOTHING: frozenset[Entry] = frozenset()
+
+
+class _Slot:
+    """A row, and the index entries that the store has of it."""
+
+    __slots__ = ("entries", "row")
+
+    def __init__(self, row: Row | None, entries: frozenset[Entry]) -> None:
+        self.row = row
+        self.entries = entries
+
+
+class Sheet:
+    """Rows in memory, the same as in the store but for what has not been collected yet.
+
+    Args:
+        keep: how many rows it remembers between batches, the last used ones.
+    """
+
+    def __init__(self, keep: int = 10_000) -> None:
+        self._keep = keep
+        self._slots: OrderedDict[Key, _Slot] = OrderedDict()
+        self._touched: dict[Key, None] = {}
+
+    def missing(self, events: list[Event]) -> list[Key]:
+        """Rows that have to be put before these events can be projected."""
+        wanted: dict[Key, None] = {}
+        for event in events:
+            for key in needed(event):
+                if key in self._slots:
+                    self._slots.move_to_end(key)
+                else:
+                    wanted[key] = None
+        return list(wanted)
+
+    def put(self, key: Key, stored: bytes | None) -> None:
+        """What the store has of a row."""
+        row = None if stored is None else unpack(key.table, stored)
+        entries = _NOTHING if row is None else entries_of(key.id, row)
+        self._slots[key] = _Slot(row, entries)
+
+    def get(self, key: Key) -> Any:
+        """A row that is about to be changed, or None."""
+        slot = self._slots.get(key)
+        if slot is None or slot.row is None:
+            return None
+        self._touched[key] = None
+        return slot.row
+
+    def set(self, key: Key, row: Row) -> None:
+        """Begin a row, or replace it by another."""
+        slot = self._slots.get(key)
+        if slot is None:
+            self._slots[key] = _Slot(row, _NOTHING)
+        else:
+            slot.row = row
+        self._touched[key] = None
+
+    def collect(self) -> list[Change]:
+        """What has changed since the last time."""
+        changes = []
+        for key in self._touched:
+            slot = self._slots[key]
+            if slot.row is None:
+                continue
+            after = entries_of(key.id, slot.row)
+            before, slot.entries = slot.entries, after
+            changes.append(
+                Change(
+                    key,
+                    pack(slot.row),
+                    text_of(slot.row),
+                    tuple(after - before) if after != before else (),
+                    tuple(before - after) if after != before else (),
+                )
+            )
+        self._touched.clear()
+        return changes
+
+    def trim(self) -> None:
+        """Forget the rows that were not used for the longest time."""
+        while len(self._slots) > self._keep:
+            self._slots.popitem(last=False)
+
+    def clear(self) -> None:
+        """Forget everything: the store may have something else."""
+        self._slots.clear()
+        self._touched.clear()
+
+
+def needed(event: Event) -> list[Key]:
+    """The rows that an event changes and does not begin."""
+    if isinstance(event, RequestAnswered):
+        return []
+    keys = [Key(SCHEDULES, event.tenant, event.schedule_id)]
+    if isinstance(event, ExecutionEvent) and not isinstance(event, _BORN):
+        keys.append(Key(EXECUTIONS, event.tenant, event.execution_id))
+    return keys
+
+
+def project(sheet: Sheet, number: int, event: Event) -> None:
+    """Let an event, the one of that number in the log, change the rows."""
+    if isinstance(event, ExecutionEvent):
+        _project_execution(sheet, event)
+    elif not isinstance(event, RequestAnswered):
+        _project_schedule(sheet, number, event)
+
+
+# --- schedules -----------------------------------------------------------------------------------
+
+
+def _project_schedule(sheet: Sheet, number: int, event: Event) -> None:
+    key = Key(SCHEDULES, event.tenant, event.schedule_id)
+    if isinstance(event, ScheduleCreated):
+        sheet.set(key, _created(event))
+        return
+    row: ScheduleRow | None = sheet.get(key)
+    if row is None:
+        return
+    if not isinstance(event, OccurrencesDecided):
+        row.changed_at = event.at
+    _change_schedule(row, event)
+    decision = _decision(event)
+    if decision is not None:
+        sheet.set(Key(DECISIONS, event.tenant, f"{number:016x}"), decision)
+
+
+def _created(event: ScheduleCreated) -> ScheduleRow:
+    definition = {name: value for name, value in event.definition.items() if name != "id"}
+    return ScheduleRow(
+        definition=definition,
+        status=_begun(definition, event.at),
+        revision=event.revision,
+        created_at=event.at,
+        anchor=None if event.anchor == event.at else event.anchor,
+        next_due=event.next_due,
+        created_by=event.actor,
+    )
+
+
+def _begun(definition: dict[str, Any], at: datetime) -> str:
+    """`pending` before `start_at`; the first decision on an occurrence makes it `active`."""
+    start = definition.get("start_at")
+    return "pending" if start and parse_instant(start, field="start_at") > at else "active"
+
+
+def _change_schedule(row: ScheduleRow, event: Event) -> None:
+    match event:
+        case ScheduleUpdated():
+            row.definition = {
+                name: value for name, value in event.definition.items() if name != "id"
+            }
+            row.revision = event.revision
+            row.anchor = None if event.anchor == row.created_at else event.anchor
+            if row.status != "paused":
+                row.status = _begun(row.definition, event.at)
+                row.next_due = event.next_due
+        case SchedulePaused():
+            row.status, row.note, row.next_due = "paused", event.note, None
+        case ScheduleResumed():
+            row.status, row.note = _begun(row.definition, event.at), ""
+            row.next_due = event.next_due
+        case ScheduleCompleted():
+            row.status, row.note, row.next_due = "completed", event.reason, None
+        case ScheduleCancelled():
+            row.status, row.note, row.next_due = "cancelled", event.note, None
+        case ScheduleQuarantined():
+            row.status, row.note, row.next_due = "failed", event.reason, None
+        case OccurrencesDecided():
+            _decided(row, event.next_due)
+            if event.decision == "missed":
+                row.missed += event.count or 0
+            else:
+                row.skipped += event.count or 0
+        case _:
+            pass
+
+
+def _decided(row: ScheduleRow, next_due: datetime | None) -> None:
+    if row.status == "pending":
+        row.status = "active"
+    if row.status == "active":
+        row.next_due = next_due
+
+
+def _decision(event: Event) -> DecisionRow | None:
+    """What a schedule's history tells besides its executions."""
+    facts: dict[str, Any]
+    match event:
+        case OccurrencesDecided():
+            status, at = event.decision, event.last
+            facts = {
+                "reason": event.reason,
+                "first": event.first,
+                "last": event.last,
+                "count": event.count,
+                "revision": event.revision,
+                "blocked_by": event.blocked_by,
+            }
+        case ScheduleUpdated():
+            status, at, facts = "updated", event.at, {"revision": event.revision}
+        case SchedulePaused() | ScheduleResumed() | ScheduleCancelled():
+            kind = name_of(event).split(".")[1]
+            status, at, facts = kind, event.at, {"reason": event.note}
+        case ScheduleQuarantined():
+            status, at, facts = "failed", event.at, {"reason": event.reason}
+        case _:
+            return None
+    if event.actor is not None:
+        facts["actor"] = event.actor
+    return DecisionRow(
+        schedule_id=event.schedule_id, event=name_of(event), status=status, at=at, facts=facts
+    )
+
+
+# --- executions ----------------------------------------------------------------------------------
+
+
+def _project_execution(sheet: Sheet, event: ExecutionEvent) -> None:
+    schedule: ScheduleRow | None = sheet.get(Key(SCHEDULES, event.tenant, event.schedule_id))
+    key = Key(EXECUTIONS, event.tenant, event.execution_id)
+    row: ExecutionRow | None
+    if isinstance(event, _BORN):
+        before, row = None, _requested(event)
+        sheet.set(key, row)
+        if schedule is not None:
+            _fired(schedule, event)
+    else:
+        row = sheet.get(key)
+        if row is None:
+            return
+        before = row.status
+        _change_execution(row, event)
+    _note(row, event)
+    if schedule is not None and row.status != before:
+        _count(schedule, before, row.status)
+
+
+def _requested(event: ExecutionRequested | ExecutionSkipped) -> ExecutionRow:
+    row = ExecutionRow(
+        schedule_id=event.schedule_id,
+        kind=event.kind,
+        status="skipped",
+        due=event.due,
+        nominal=event.nominal,
+        revision=event.revision,
+        requested_at=event.at,
+        correlation_id=event.correlation_id,
+        attempts=[],
+        timeline=[],
+    )
+    if isinstance(event, ExecutionSkipped):
+        row.reason, row.blocked_by, row.ended_at = event.reason, event.blocked_by, event.at
+        return row
+    row.status = "pending"
+    row.run_number = event.run_number
+    row.priority = event.priority
+    row.queue = event.queue
+    row.payload = event.payload
+    if event.worker is not None:
+        _start(row, 1, 1, event.worker, event.at, event.deadline)
+    return row
+
+
+def _fired(schedule: ScheduleRow, event: ExecutionRequested | ExecutionSkipped) -> None:
+    if event.kind != "key":
+        _decided(schedule, event.next_due)
+    if isinstance(event, ExecutionRequested):
+        schedule.fired += 1
+        schedule.last_due = event.due
+        schedule.last_execution_id = event.execution_id
+
+
+def _count(schedule: ScheduleRow, before: str | None, after: str) -> None:
+    """Keep the schedule's counters of what runs and of how runs ended."""
+    if before == "running":
+        schedule.running -= 1
+    if after == "running":
+        schedule.running += 1
+    elif after in _ENDED:
+        setattr(schedule, after, getattr(schedule, after) + 1)
+
+
+def _start(
+    row: ExecutionRow,
+    number: int,
+    delivery: int,
+    worker: str,
+    at: datetime,
+    deadline: datetime | None,
+) -> None:
+    row.status = "running"
+    row.first_started_at = row.first_started_at or at
+    if row.attempts and row.attempts[-1].number == number:
+        row.attempts.pop()
+    row.attempts.append(Attempt(number=number, worker=worker, started_at=at, delivery=delivery))
+    del row.attempts[:-KEPT]
+    row.timer, row.timer_due = ("timeout", deadline) if deadline else (None, None)
+
+
+def _change_execution(row: ExecutionRow, event: ExecutionEvent) -> None:
+    match event:
+        case AttemptStarted():
+            _start(row, event.attempt, event.delivery, event.worker, event.at, event.deadline)
+        case AttemptFailed():
+            _reported(row, event, event.outcome, event.error)
+            if event.retry_at is not None:
+                _wait(row, "retry", event.retry_at)
+        case ExecutionDelayed():
+            _reported(row, event, "again", None)
+            row.result = event.result
+            _wait(row, "poll", event.until)
+        case ExecutionSucceeded():
+            _reported(row, event, "succeeded", None)
+            row.result = event.result
+            _end(row, "succeeded", event.at, None)
+        case ExecutionFailed():
+            _end(row, "failed", event.at, event.error.get("message"))
+        case ExecutionTimedOut():
+            _end(row, "timed_out", event.at, event.error.get("message"))
+        case ExecutionCancelled():
+            if row.status == "running":
+                _close(row, event.at, "cancelled", None)
+            _end(row, "cancelled", event.at, event.reason)
+        case _:
+            pass
+
+
+def _wait(row: ExecutionRow, timer: str, until: datetime) -> None:
+    row.status, row.timer, row.timer_due = "delayed", timer, until
+
+
+def _end(row: ExecutionRow, status: str, at: datetime, reason: object) -> None:
+    row.status, row.ended_at = status, at
+    row.timer, row.timer_due = None, None
+    row.reason = None if reason is None else str(reason)
+
+
+def _close(row: ExecutionRow, at: datetime, outcome: str, error: dict[str, Any] | None) -> None:
+    if row.attempts:
+        attempt = row.attempts[-1]
+        attempt.finished_at, attempt.outcome, attempt.error = at, outcome, error
+
+
+def _reported(
+    row: ExecutionRow,
+    event: AttemptFailed | ExecutionDelayed | ExecutionSucceeded,
+    outcome: str,
+    error: dict[str, Any] | None,
+) -> None:
+    row.timer, row.timer_due = None, None
+    _close(row, event.at, outcome, error)
+    if event.started_at is not None and row.attempts:
+        row.attempts[-1].started_at = event.started_at
+        if len(row.attempts) == 1 and row.attempts[0].number == 1:
+            row.first_started_at = event.started_at
+    if event.logs:
+        row.logs = [*row.logs, *event.logs][-KEPT_LOGS:]
+    if event.metadata:
+        row.metadata = row.metadata | event.metadata
+
+
+def _note(row: ExecutionRow, event: ExecutionEvent) -> None:
+    """Write the event into the execution's timeline."""
+    detail: str | None = None
+    match event:
+        case AttemptStarted() | ExecutionRequested():
+            detail = event.worker
+        case AttemptFailed():
+            detail = event.outcome
+        case ExecutionSkipped() | ExecutionCancelled():
+            detail = event.reason
+        case ReportRefused():
+            detail = event.lease
+        case _:
+            pass
+    row.timeline.append((event.at, name_of(event).split(".")[1], detail))
+    del row.timeline[:-KEPT]

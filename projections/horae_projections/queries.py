@@ -1,0 +1,181 @@
+"""The queries, answered from the live view."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from horae_domain.definition import Definition, restore_definition
+from horae_domain.errors import ExecutionNotFound, InvalidField, ScheduleNotFound
+from horae_domain.positions import Position, parse_position
+from horae_projections import answers, lists
+from horae_projections.health import Probe, assess
+from horae_projections.messages import (
+    GetExecution,
+    GetSchedule,
+    Health,
+    ListExecutions,
+    ListSchedules,
+    ListTimers,
+    PreviewSchedule,
+    Query,
+    ScheduleHistory,
+    read_query,
+)
+from horae_projections.ports import Key, ViewStore, ViewUnavailable
+from horae_projections.preview import next_of, upcoming
+from horae_projections.rows import EXECUTIONS, SCHEDULES, ScheduleRow, unpack
+
+POLL = 0.005
+"""Seconds between looks at the view's position where no projector runs in this process."""
+
+Answer = dict[str, Any]
+
+
+class Progress(Protocol):
+    """Who knows when the view moves; the projector of this process."""
+
+    async def reached(self, position: Position, timeout: float) -> bool:  # noqa: ASYNC109
+        """Wait until the view has seen a position; False after `timeout` seconds."""
+        ...
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Queries:
+    """Answers queries.
+
+    Args:
+        views: what is read.
+        probes: of the health query, by component; see `horae_projections.health`.
+        progress: the projector, if it runs in this process; else the view's position is polled.
+        now: the clock.
+    """
+
+    def __init__(
+        self,
+        views: ViewStore,
+        *,
+        probes: Mapping[str, Probe] | None = None,
+        progress: Progress | None = None,
+        now: Callable[[], datetime] = _now,
+    ) -> None:
+        self._views = views
+        self._probes = probes if probes is not None else {}
+        self._progress = progress
+        self._now = now
+
+    async def answer(self, tenant: str, name: str, body: bytes = b"") -> Answer:
+        """The answer to a request, with the position that it rests on.
+
+        Raises:
+            InvalidField, InvalidTrigger, PayloadTooLarge: the request is wrong.
+            ScheduleNotFound, ExecutionNotFound: what it names does not exist.
+            Unavailable: the view is being built, or has not reached `min_position` in time.
+        """
+        query = read_query(name, body)
+        if query.min_position is not None:
+            await self._reach(query.min_position, query.wait_ms / 1000)
+        return await self._dispatch(tenant, query)
+
+    async def _dispatch(self, tenant: str, query: Query) -> Answer:
+        match query:
+            case GetSchedule():
+                return await self._schedule(tenant, query)
+            case PreviewSchedule():
+                return await self._preview(tenant, query)
+            case GetExecution():
+                return await self._execution(tenant, query)
+            case ListSchedules():
+                return await lists.schedules(self._views, tenant, query, self._now())
+            case ListExecutions():
+                return await lists.executions(self._views, tenant, query)
+            case ScheduleHistory():
+                await self._row(tenant, query.id)
+                return await lists.history(self._views, tenant, query)
+            case ListTimers():
+                return await lists.timers(self._views, tenant, query)
+            case Health():
+                return await assess(self._probes)
+            case _:
+                raise InvalidField(f"no such query: {query.name}", field="name")
+
+    # --- one thing --------------------------------------------------------------------------------
+
+    async def _schedule(self, tenant: str, query: GetSchedule) -> Answer:
+        position, row = await self._row(tenant, query.id)
+        now = self._now()
+        found = answers.schedule(query.id, tenant, row, now)
+        found["next"] = next_of(query.id, row, now, query.count)
+        if query.executions:
+            last = ListExecutions(schedule_id=query.id, limit=query.executions)
+            page = await lists.executions(self._views, tenant, last)
+            found["executions"] = page["executions"]
+        return {"ok": True, "position": position} | found
+
+    async def _row(self, tenant: str, id_: str) -> tuple[str, ScheduleRow]:
+        position, (stored,) = await self._views.rows([Key(SCHEDULES, tenant, id_)])
+        if stored is None:
+            raise ScheduleNotFound("no such schedule", field="id", value=id_, position=position)
+        return position, unpack(SCHEDULES, stored)
+
+    async def _preview(self, tenant: str, query: PreviewSchedule) -> Answer:
+        if (query.id is None) == (query.trigger is None):
+            raise InvalidField("either an id or a trigger", field="id")
+        after = query.from_ or self._now()
+        if query.id is not None:
+            position, row = await self._row(tenant, query.id)
+            definition = restore_definition(row.definition | {"id": query.id})
+            anchor = row.anchor or row.created_at
+            found = upcoming(definition, anchor, after, query.count)
+            return {"ok": True, "position": position, "next": found}
+        definition = Definition(
+            id="preview",
+            trigger=query.trigger,
+            dst=query.dst,
+            start_at=query.start_at,
+            end_at=query.end_at,
+            action={"type": "function", "name": "preview"},
+        )
+        return {"ok": True, "next": upcoming(definition, None, after, query.count)}
+
+    async def _execution(self, tenant: str, query: GetExecution) -> Answer:
+        position, (stored,) = await self._views.rows([Key(EXECUTIONS, tenant, query.id)])
+        if stored is None:
+            raise ExecutionNotFound("no such execution", field="id", value=query.id)
+        found = answers.execution(query.id, unpack(EXECUTIONS, stored))
+        return {"ok": True, "position": position} | found
+
+    # --- read your writes -------------------------------------------------------------------------
+
+    async def _reach(self, text: str, wait: float) -> None:
+        """Wait until the view that answers has seen a position (Q6)."""
+        wanted = parse_position(text, field="min_position")
+        end = time.monotonic() + wait
+        while True:
+            at = await self._standing()
+            if at is not None and wanted.reached_by(at):
+                return
+            left = end - time.monotonic()
+            if left <= 0:
+                raise ViewUnavailable(
+                    "the view has not reached the position yet",
+                    field="min_position",
+                    value=text,
+                    position=str(at) if at else None,
+                )
+            if self._progress is None:
+                await asyncio.sleep(min(POLL, left))
+            elif await self._progress.reached(wanted, left):
+                await asyncio.sleep(0)
+
+    async def _standing(self) -> Position | None:
+        try:
+            return parse_position((await self._views.rows([])).position)
+        except ViewUnavailable:
+            return None

@@ -1,0 +1,198 @@
+"""The rows of the read models, their stored form, and the index entries that follow from them.
+
+Rows are packed as arrays of MessagePack: a waiting one-time schedule with its index entries stays
+below 400 bytes in Valkey (requirement P1).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from horae_domain.definition import Priority
+from horae_domain.instants import to_micros
+from horae_projections.ports import INFINITY, Entry
+
+SCHEDULES = "s"
+EXECUTIONS = "x"
+DECISIONS = "d"
+
+FORMAT = 1
+"""Of the rows and indexes; a view of another format is built anew beside the old one."""
+
+TYPES = ("cron", "interval", "once", "manual")
+SCHEDULE_STATUSES = ("active", "pending", "paused", "completed", "cancelled", "failed")
+EXECUTION_STATUSES = (
+    "pending", "delayed", "running", "succeeded", "failed", "timed_out", "cancelled", "skipped",
+)  # fmt: skip
+PRIORITIES = tuple(str(each) for each in sorted(Priority, key=lambda priority: priority.rank))
+TIMERS = ("retry", "poll", "timeout")
+KEPT = 100
+"""Attempts and steps of the timeline that an execution's row keeps, the latest ones."""
+KEPT_LOGS = 1000
+"""Lines of log that an execution's row keeps, the latest ones."""
+
+
+class ScheduleRow(msgspec.Struct, array_like=True, kw_only=True):
+    """A schedule as it is answered; its definition in canonical form without the id."""
+
+    definition: dict[str, Any]
+    status: str
+    revision: int
+    created_at: datetime
+    changed_at: datetime | None = None
+    """None while nothing has changed since the creation."""
+    anchor: datetime | None = None
+    """None if it is the instant of the creation."""
+    next_due: datetime | None = None
+    created_by: str | None = None
+    note: str = ""
+    last_due: datetime | None = None
+    last_execution_id: str | None = None
+    fired: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    timed_out: int = 0
+    cancelled: int = 0
+    skipped: int = 0
+    missed: int = 0
+    running: int = 0
+
+    @property
+    def handler(self) -> str:
+        """What the action names: a function, a queue, or a program."""
+        action = self.definition["action"]
+        match action["type"]:
+            case "function":
+                return str(action["name"])
+            case "queue":
+                return str(action["queue"])
+            case _:
+                return str(action["command"][0])
+
+
+class Attempt(msgspec.Struct, array_like=True, kw_only=True):
+    """One try of an execution."""
+
+    number: int
+    worker: str | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    outcome: str | None = None
+    error: dict[str, Any] | None = None
+    delivery: int = 1
+
+
+class ExecutionRow(msgspec.Struct, array_like=True, kw_only=True):
+    """An execution as it is answered."""
+
+    schedule_id: str
+    kind: str
+    status: str
+    due: datetime
+    nominal: str
+    revision: int
+    requested_at: datetime
+    run_number: int | None = None
+    payload: Any = None
+    priority: str = "medium"
+    queue: str = "default"
+    attempts: list[Attempt] = []
+    first_started_at: datetime | None = None
+    ended_at: datetime | None = None
+    timer: str | None = None
+    """What it waits for, one of `TIMERS`."""
+    timer_due: datetime | None = None
+    result: Any = None
+    reason: str | None = None
+    blocked_by: str | None = None
+    correlation_id: str | None = None
+    metadata: dict[str, Any] = {}
+    logs: list[Any] = []
+    timeline: list[tuple[datetime, str, str | None]] = []
+
+
+class DecisionRow(msgspec.Struct, array_like=True, kw_only=True):
+    """A fact of a schedule's history that is not one execution: a range, or a change of it."""
+
+    schedule_id: str
+    event: str
+    status: str
+    at: datetime
+    facts: dict[str, Any] = {}
+
+
+Row = ScheduleRow | ExecutionRow | DecisionRow
+
+_encode = msgspec.msgpack.Encoder().encode
+_DECODERS: dict[str, msgspec.msgpack.Decoder[Any]] = {
+    SCHEDULES: msgspec.msgpack.Decoder(ScheduleRow),
+    EXECUTIONS: msgspec.msgpack.Decoder(ExecutionRow),
+    DECISIONS: msgspec.msgpack.Decoder(DecisionRow),
+}
+
+
+def pack(row: Row) -> bytes:
+    """The stored form."""
+    return _encode(row)
+
+
+def unpack(table: str, stored: bytes) -> Any:
+    """The row of a stored form."""
+    return _DECODERS[table].decode(stored)
+
+
+def text_of(row: Row) -> str:
+    """What a list sorts and searches names by; empty where the id is the name."""
+    name = row.definition.get("name") if isinstance(row, ScheduleRow) else None
+    return fold_text(name) if name else ""
+
+
+def fold_text(text: str) -> str:
+    """Names are compared without regard to case; NUL separates texts from ids in the index."""
+    return text.casefold().replace("\0", "")
+
+
+def entries_of(id_: str, row: Row) -> frozenset[Entry]:
+    """Every place in an index that a row has."""
+    match row:
+        case ScheduleRow():
+            return _schedule_entries(id_, row)
+        case ExecutionRow():
+            return _execution_entries(row)
+        case DecisionRow():
+            return frozenset({Entry(f"due:{row.status}:{row.schedule_id}", to_micros(row.at))})
+
+
+def _schedule_entries(id_: str, row: ScheduleRow) -> frozenset[Entry]:
+    definition = row.definition
+    priority = definition.get("priority", "medium")
+    cell = schedule_cell(row.status, definition["trigger"]["type"], priority)
+    due = INFINITY if row.next_due is None else to_micros(row.next_due)
+    entries = [
+        Entry(f"created:{cell}", to_micros(row.created_at)),
+        Entry(f"next:{cell}", due),
+        Entry(f"name:{cell}", text_of(row) or fold_text(id_)),
+        Entry(f"handler:{row.handler}"),
+    ]
+    entries += [Entry(f"tag:{tag}") for tag in definition.get("tags", ())]
+    if row.created_by is not None:
+        entries.append(Entry(f"by:{row.created_by}"))
+    return frozenset(entries)
+
+
+def schedule_cell(status: str, type_: str, priority: str) -> str:
+    """The cell of every order of schedules."""
+    return f"{status}.{type_}.{priority}"
+
+
+def _execution_entries(row: ExecutionRow) -> frozenset[Entry]:
+    due = to_micros(row.due)
+    entries = [Entry(f"due:{row.status}", due), Entry(f"due:{row.status}:{row.schedule_id}", due)]
+    if row.timer is not None and row.timer_due is not None:
+        until = to_micros(row.timer_due)
+        entries.append(Entry(f"wait:{row.timer}", until))
+        entries.append(Entry(f"wait:{row.timer}:{row.schedule_id}", until))
+    return frozenset(entries)
