@@ -203,7 +203,7 @@ async def _add_views(stack: AsyncExitStack, runtime: Runtime) -> None:
     stack.push_async_callback(views.close)
     await views.check()
     runtime.projector = Projector(runtime.store, views)
-    runtime.queries = Queries(runtime.projector, views, probes=probes(runtime))
+    runtime.queries = Queries(views, probes=probes(runtime), progress=runtime.projector)
     task = asyncio.create_task(runtime.projector.run())
     stack.push_async_callback(_cancel, task)
 

@@ -160,7 +160,9 @@ async def engine(
     views = MemoryViews()
     runtime.store = store
     runtime.projector = Projector(store, views)
-    runtime.queries = Queries(runtime.projector, views, probes=probes(runtime))
+    runtime.queries = Queries(
+        views, probes=probes(runtime), progress=runtime.projector, now=clock.now
+    )
     runtime.executor = Executor(
         served.registry,
         runtime.report,

@@ -166,9 +166,15 @@ class Lines:
     # --- wakes ------------------------------------------------------------------------------------
 
     def schedule(self, stream: UUID, wake: datetime | None) -> None:
-        """Note when a line next needs its owner."""
+        """Note when a line next needs its owner.
+
+        What lies beyond the horizon is read from the store in time, but for lines with work out,
+        which the store's index has at 0.
+        """
         micros = None if wake is None else to_micros(wake)
-        if micros is None or micros >= self._horizon:
+        line = self._lines.get(stream)
+        held = line is not None and line.unsettled
+        if micros is None or (micros >= self._horizon and not held):
             self._wakes.pop(stream, None)
             return
         if self._wakes.get(stream) != micros:
