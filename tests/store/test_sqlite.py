@@ -185,6 +185,7 @@ def test_a_failed_sync_leaves_the_outcome_unknown_and_readable(path: Path, after
         store.append(batch(event(stream)))
     store._writer = whole
     assert (stream in store.load([stream])) is after
+    assert store.wait(0, 0) is after
     version = 2 if after else 1
     [position] = store.append(batch(event(stream, version)))
     assert position == version

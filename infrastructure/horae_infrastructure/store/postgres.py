@@ -53,6 +53,7 @@ _TIMES = {
 
 _SETTINGS = {
     "enable_seqscan": "off",  # plans are kept, and made while the tables are small
+    "enable_bitmapscan": "off",
     "jit": "off",
     "lock_timeout": "10s",
     "client_encoding": "utf8",

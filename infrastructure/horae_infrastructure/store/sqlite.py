@@ -41,6 +41,13 @@ _STREAMS_A_QUERY = 500
 _SYNC_FAILED = {sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC}
 _FULL = 2
 
+_DUE = """
+SELECT partition, stream, due, state
+FROM (SELECT stream FROM horae_ledger WHERE {} ORDER BY due, stream LIMIT ?)
+CROSS JOIN horae_ledger USING (stream) ORDER BY due, stream
+"""
+"""The index alone decides which lines, and only those are looked up."""
+
 _UPSERT = """
 INSERT INTO horae_ledger (stream, partition, due, state) VALUES (?, ?, ?, ?)
 ON CONFLICT (stream) DO UPDATE
@@ -144,13 +151,7 @@ class SqliteStore:
         if len(wanted) < self._partitions:
             where += f" AND partition IN ({_marks(len(wanted))})"
             values += wanted
-        # the index alone decides which lines, and only those are looked up
-        rows = self._rows(
-            "SELECT partition, stream, due, state FROM (SELECT stream FROM horae_ledger"
-            f" WHERE {where} ORDER BY due, stream LIMIT ?)"
-            " CROSS JOIN horae_ledger USING (stream) ORDER BY due, stream",  # noqa: S608
-            [*values, limit],
-        )
+        rows = self._rows(_DUE.format(where), [*values, limit])
         return [LedgerRow(part, UUID(bytes=raw), due, state) for part, raw, due, state in rows]
 
     def read(self, after: int, limit: int) -> list[StoredEvent]:
@@ -275,6 +276,7 @@ class SqliteStore:
             self._writer.execute("COMMIT")
         except sqlite3.OperationalError as error:
             self._roll_back()
+            self._head.advance(head_of(self._writer))
             if error.sqlite_errorcode in _SYNC_FAILED:
                 raise CommitUnknown(f"the sync of {self.path} failed: {error}") from error
             raise
