@@ -11,12 +11,18 @@ async def heartbeat(ctx: Context) -> str:
 ```
 """
 
-from horae.app import Horae, connect
-from horae.client import Client
-from horae.triggers import Retry, cron, every, manual, once
-from horae_application.context import Context
-from horae_application.result import Result, RetryAfter
-from horae_domain.errors import HoraeError
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from horae.app import Horae, connect
+    from horae.client import Client
+    from horae.triggers import Retry, cron, every, manual, once
+    from horae_application.context import Context
+    from horae_application.result import Result, RetryAfter
+    from horae_domain.errors import HoraeError
 
 __all__ = [
     "Client",
@@ -34,3 +40,31 @@ __all__ = [
 ]
 
 __version__ = "0.1.0"
+
+_MODULES = {
+    "Client": "horae.client",
+    "Context": "horae_application.context",
+    "Horae": "horae.app",
+    "HoraeError": "horae_domain.errors",
+    "Result": "horae_application.result",
+    "Retry": "horae.triggers",
+    "RetryAfter": "horae_application.result",
+    "connect": "horae.app",
+    "cron": "horae.triggers",
+    "every": "horae.triggers",
+    "manual": "horae.triggers",
+    "once": "horae.triggers",
+}
+"""Imported when first asked for, so that the command line starts at once."""
+
+
+def __getattr__(name: str) -> object:
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(module), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))
