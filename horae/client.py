@@ -96,7 +96,7 @@ class Client:
         id: str,
         *,
         key: str | None = None,
-        **override: Any,  # noqa: A002
+        **override: Any,
     ) -> Json:
         """Run now; `payload=` overrides the schedule's, `key` makes it the same execution again."""
         body: Json = {"id": id, **override}

@@ -7,24 +7,21 @@ reverse order. Nothing else imports adapters.
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
 import threading
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
-from uuid import uuid4
 
 import structlog
 
 from horae.client import Client
+from horae.process_name import process_name
 from horae_application.engine import Committed, Engine, deliver_here
 from horae_application.gateway import Gateway, new_request
-from horae_application.messages import COMMANDS, Command, Reply, ReportExecution, Request, refused
+from horae_application.messages import Command, Reply, ReportExecution, Request, refused
 from horae_application.ownership import Ownership
 from horae_application.ports import Clock, EventStore, Forwarder, WorkBus
 from horae_application.registry import Registry
-from horae_application.tasks import Task
 from horae_application.work import Work
 from horae_domain.errors import HoraeError, error_from_json
 from horae_domain.wire import validate
@@ -32,7 +29,6 @@ from horae_infrastructure.children import ChildProcesses
 from horae_infrastructure.clock import SystemClock
 from horae_infrastructure.settings import Settings
 from horae_infrastructure.store import open_store
-from horae_projections.messages import QUERIES
 from horae_projections.ports import ViewStore
 from horae_projections.projector import Projector
 from horae_projections.queries import Queries
@@ -154,11 +150,6 @@ def _unreportable(outcome: dict[str, Any], error: HoraeError) -> dict[str, Any]:
     return kept | {"outcome": "failed", "error": described}
 
 
-def process_name() -> str:
-    """A name for this process that no other one has."""
-    return f"{socket.gethostname()}-{os.getpid()}-{uuid4().hex[:8]}"
-
-
 @asynccontextmanager
 async def bootstrap(
     settings: Settings,
@@ -175,7 +166,7 @@ async def bootstrap(
         if settings.nats_url is not None:
             from horae.wiring_nats import NatsWiring
 
-            bus = await NatsWiring.connect(stack, runtime, registry, app)
+            bus = await NatsWiring.open(stack, runtime, registry, app)
         if {"engine", "views"} & set(roles):
             runtime.store = await asyncio.to_thread(_open, settings)
             stack.push_async_callback(asyncio.to_thread, runtime.store.close)

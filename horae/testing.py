@@ -133,9 +133,7 @@ class _Caller:
         self._local = runtime.caller()
         self._runtime = runtime
 
-    async def command(
-        self, name: str, body: Mapping[str, Any], *, key: str | None = None
-    ) -> Json:
+    async def command(self, name: str, body: Mapping[str, Any], *, key: str | None = None) -> Json:
         return await self._local.command(name, body, key=key)
 
     async def query(self, name: str, body: Mapping[str, Any]) -> Json:

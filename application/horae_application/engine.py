@@ -20,7 +20,7 @@ from horae_application import messages
 from horae_application.dispatch import Dispatch
 from horae_application.draft import Draft
 from horae_application.lines import Lines
-from horae_application.messages import Reply, refused
+from horae_application.messages import OK, Reply, refused
 from horae_application.ownership import Ownership
 from horae_application.ports import (
     AlreadyWritten,
@@ -344,7 +344,8 @@ class Engine:
         if answer.index is not None:
             number = positions[answer.index]
         position = self.position(self._head if number is None else number)
-        return answer.task.done, Reply(answer.status, answer.body | {"position": position})
+        body = {"ok": answer.status == OK, **answer.body, "position": position}
+        return answer.task.done, Reply(answer.status, body)
 
     def _resolve(self) -> None:
         """Find out whether a commit of unknown outcome happened, by reading it back."""

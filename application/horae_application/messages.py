@@ -33,6 +33,10 @@ from horae_domain.wire import (
 )
 
 
+OK = 200
+"""The status of the one success."""
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One command or query on its way to whoever answers it."""
 
@@ -58,12 +62,7 @@ class Reply(msgspec.Struct, frozen=True):
     @property
     def ok(self) -> bool:
         """True unless refused."""
-        return self.status == 200  # noqa: PLR2004 - the one success
-
-
-def accepted(position: str, **facts: Any) -> Reply:
-    """A positive answer, resting on a committed position."""
-    return Reply(200, {"ok": True, "position": position, **facts})
+        return self.status == OK
 
 
 def refused(error: HoraeError, position: str | None = None) -> Reply:
