@@ -206,11 +206,8 @@ async def test_command_survives_the_death_of_the_server(own_server, own_nc):
 
 async def test_idle_connection_comes_back_and_says_so(own_server):
     back = asyncio.Event()
-
-    async def on_reconnect() -> None:
-        back.set()
-
-    client = await connect(own_server.url, name="idle", on_reconnect=on_reconnect)
+    client = await connect(own_server.url, name="idle")
+    client.on_reconnect.append(back.set)
     own_server.kill()
     await asyncio.to_thread(own_server.start)
     await asyncio.wait_for(back.wait(), 10)

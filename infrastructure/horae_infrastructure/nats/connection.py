@@ -27,6 +27,15 @@ FLUSH_TIMEOUT = 5.0
 """Without a limit, a publish that meets a full buffer hangs if the connection breaks (nats-py 2.16)."""
 
 
+class Connection(Client):
+    """A client that tells whoever asked when it has come back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_reconnect: list[Callable[[], None]] = []
+        """Called after each reconnection, subscriptions restored; they must not block."""
+
+
 @contextmanager
 def driver_errors(what: str) -> Iterator[None]:
     """Translate the driver's errors.
@@ -50,10 +59,9 @@ async def connect(
     name: str,
     timeout: float = 5.0,  # noqa: ASYNC109 - seconds, as everywhere
     inbox_prefix: str = "_INBOX",
-    on_reconnect: Callback | None = None,
     on_closed: Callback | None = None,
     **options: Any,
-) -> Client:
+) -> Connection:
     """A connection that reconnects for ever, with jitter; `close` ends it.
 
     Args:
@@ -61,7 +69,6 @@ async def connect(
         name: what the server's monitoring shows.
         timeout: seconds for the first connection.
         inbox_prefix: where answers arrive; a tenant with an account of restricted subjects has its own.
-        on_reconnect: called after each reconnection, subscriptions restored.
         on_closed: called when the connection has ended for good: closed by us, or refused by the
             server for a reason that does not pass (authorization).
         options: of nats-py, such as `user_credentials` or `tls`.
@@ -69,8 +76,8 @@ async def connect(
     Raises:
         Unavailable: nobody answered in `timeout` seconds, or the server refused us.
     """
-    client = Client()
-    watch = _Watch(client, name, on_reconnect, on_closed)
+    client = Connection()
+    watch = _Watch(client, name, on_closed)
     try:
         with driver_errors(f"cannot connect to {_shown(url)}"):
             await asyncio.wait_for(
@@ -124,17 +131,10 @@ def _shown(url: str | list[str]) -> str:
 class _Watch:
     """Logs what happens to a connection."""
 
-    def __init__(
-        self,
-        client: Client,
-        name: str,
-        on_reconnect: Callback | None,
-        on_closed: Callback | None,
-    ) -> None:
+    def __init__(self, client: Connection, name: str, on_closed: Callback | None) -> None:
         self.established = False
         self._client = client
         self._log = _log.bind(connection=name)
-        self._on_reconnect = on_reconnect
         self._on_closed = on_closed
 
     async def error(self, error: Exception) -> None:
@@ -146,8 +146,8 @@ class _Watch:
 
     async def reconnected(self) -> None:
         self._log.info("nats_reconnected")
-        if self._on_reconnect is not None:
-            await self._on_reconnect()
+        for listener in self._client.on_reconnect:
+            listener()
 
     async def closed(self) -> None:
         reason = self._client.last_error

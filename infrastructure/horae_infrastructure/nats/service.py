@@ -143,7 +143,7 @@ class NatsService:
                 await self._listen(subject, self._receiver(kind), QUEUE_GROUP)
         for verb, say in (("PING", self._ping), ("INFO", self._info), ("STATS", self._stats)):
             for suffix in ("", f".{SERVICE}", f".{SERVICE}.{self._id}"):
-                await self._listen(f"$SRV.{verb}{suffix}", _teller(say))
+                await self._listen(f"$SRV.{verb}{suffix}", self._teller(say))
         await self._nc.flush()
 
     async def stop(self, limit: float = 5.0) -> None:
@@ -207,6 +207,13 @@ class NatsService:
         except (nats.errors.Error, OSError) as error:
             _log.warning("reply_lost", subject=msg.subject, error=str(error))
 
+    def _teller(self, say: Callable[[], dict[str, Any]]) -> Callable[[Msg], Awaitable[None]]:
+        async def tell(msg: Msg) -> None:
+            if msg.reply:
+                await self._nc.publish(msg.reply, _encode(say()))
+
+        return tell
+
     def _identity(self, kind: str) -> dict[str, Any]:
         return {
             "type": f"io.nats.micro.v1.{kind}_response",
@@ -228,14 +235,6 @@ class NatsService:
         endpoints = [each.stats() for kind in self._kinds for each in kind.endpoints.values()]
         started = self._started.isoformat(timespec="milliseconds").replace("+00:00", "Z")
         return self._identity("stats") | {"started": started, "endpoints": endpoints}
-
-
-def _teller(say: Callable[[], dict[str, Any]]) -> Callable[[Msg], Awaitable[None]]:
-    async def tell(msg: Msg) -> None:
-        if msg.reply:
-            await msg.respond(_encode(say()))
-
-    return tell
 
 
 def _request(tenant: str, name: str, msg: Msg) -> Request:

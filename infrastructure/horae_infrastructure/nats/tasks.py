@@ -40,9 +40,19 @@ class Tasks:
         if not self._running:
             return
         _, late = await asyncio.wait(set(self._running), timeout=limit)
-        for task in late:
+        await cancel(*late)
+
+
+async def cancel(*tasks: asyncio.Task[None]) -> None:
+    """End tasks.
+
+    `asyncio.wait_for` of Python 3.11 and nats-py swallow a cancellation that meets an answer, so it
+    is repeated until it is heard.
+    """
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
             task.cancel()
-        await asyncio.gather(*late, return_exceptions=True)
+        await asyncio.wait(pending, timeout=0.1)
 
 
 async def drain(subscription: Subscription, limit: float) -> None:

@@ -1,0 +1,156 @@
+"""Who serves which handlers: executors say so every few seconds, engines listen.
+
+It is soft state: an executor that falls silent is forgotten.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterable
+
+import msgspec
+import nats.errors
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from horae_infrastructure.nats.subjects import ANNOUNCE, ASK
+from horae_infrastructure.nats.tasks import cancel, drain
+
+_log = structlog.get_logger("horae.nats.announce")
+
+EVERY = 5.0
+EXPIRY = 20.0
+"""Seconds."""
+
+
+class Announcement(msgspec.Struct, frozen=True, kw_only=True):
+    """What an executor says of itself, as JSON on `horae._announce`."""
+
+    executor: str
+    tenant: str
+    app: str
+    handlers: list[str] = []
+    queues: list[str] = []
+    processes: bool = False
+    """True if it runs actions of type `process`."""
+    leaving: bool = False
+
+
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(Announcement).decode
+
+
+class Announcer:
+    """Announces one executor from `start` to `stop`, every `every` seconds and when asked."""
+
+    def __init__(self, nc: Client, announcement: Announcement, *, every: float = EVERY) -> None:
+        self._nc = nc
+        self._said = announcement
+        self._every = every
+        self._subscription: Subscription | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to announce; engines that listen know of it when this returns."""
+        self._subscription = await self._nc.subscribe(ASK, cb=self._asked)
+        await self._say(self._said)
+        with contextlib.suppress(nats.errors.Error):
+            await self._nc.flush()
+        self._task = asyncio.get_running_loop().create_task(self._repeat())
+
+    async def stop(self) -> None:
+        """Say good-bye."""
+        if self._task is not None:
+            await cancel(self._task)
+        if self._subscription is not None:
+            await drain(self._subscription, 1)
+            self._subscription = None
+        await self._say(msgspec.structs.replace(self._said, leaving=True))
+
+    async def _repeat(self) -> None:
+        while True:
+            await asyncio.sleep(self._every)
+            await self._say(self._said)
+
+    async def _asked(self, _msg: Msg) -> None:
+        await self._say(self._said)
+
+    async def _say(self, announcement: Announcement) -> None:
+        if not self._nc.is_connected:
+            return  # said late, it would be untrue; the next one comes soon
+        try:
+            await self._nc.publish(ANNOUNCE, _encode(announcement))
+        except (nats.errors.Error, OSError) as error:
+            _log.info("not_announced", error=str(error))
+
+
+class Announced:
+    """What executors have announced; readable from any thread.
+
+    Args:
+        nc: the connection.
+        expiry: seconds after which a silent executor is forgotten.
+    """
+
+    def __init__(self, nc: Client, *, expiry: float = EXPIRY) -> None:
+        self._nc = nc
+        self._expiry = expiry
+        self._known: dict[str, tuple[float, Announcement]] = {}
+        self._subscription: Subscription | None = None
+        self.heard = asyncio.Event()
+        """Set at each announcement, for those who wait for one."""
+
+    async def start(self) -> None:
+        """Begin to listen, and ask who is there."""
+        self._subscription = await self._nc.subscribe(ANNOUNCE, cb=self._hear)
+        await self._nc.publish(ASK)
+        await self._nc.flush()
+
+    async def stop(self) -> None:
+        """Listen no more; what is known expires."""
+        if self._subscription is not None:
+            await drain(self._subscription, 1)
+            self._subscription = None
+
+    def executors(self, tenant: str | None = None) -> list[Announcement]:
+        """Those who have spoken lately, of a tenant or of all."""
+        horizon = time.monotonic() - self._expiry
+        return [
+            said
+            for heard_at, said in self._known.values()
+            if heard_at > horizon and tenant in (None, said.tenant)
+        ]
+
+    def serves(self, handler: str, tenant: str | None = None) -> bool:
+        """True if somebody has announced the handler."""
+        return any(handler in said.handlers for said in self.executors(tenant))
+
+    def serves_queue(self, queue: str, tenant: str | None = None) -> bool:
+        """True if somebody of ours pulls the queue; strangers do not announce themselves."""
+        return any(queue in said.queues for said in self.executors(tenant))
+
+    def handlers(self, tenant: str | None = None) -> list[str]:
+        """All handlers that are announced, in order."""
+        return sorted(_all(said.handlers for said in self.executors(tenant)))
+
+    async def _hear(self, msg: Msg) -> None:
+        try:
+            said = _decode(msg.data)
+        except msgspec.MsgspecError as error:
+            _log.warning("not_an_announcement", error=str(error))
+            return
+        horizon = time.monotonic() - self._expiry
+        known = {name: entry for name, entry in self._known.items() if entry[0] > horizon}
+        known.pop(said.executor, None)
+        if not said.leaving:
+            known[said.executor] = (time.monotonic(), said)
+        self._known = known  # replaced, never changed: other threads read it
+        self.heard.set()
+
+
+def _all(lists: Iterable[list[str]]) -> set[str]:
+    return {name for names in lists for name in names}

@@ -1,0 +1,84 @@
+"""Executors announce what they serve."""
+
+from __future__ import annotations
+
+import asyncio
+
+from horae_infrastructure.nats.announce import Announced, Announcement, Announcer
+
+
+def announcement(tenant: str, **facts) -> Announcement:
+    return Announcement(executor=f"x-{tenant}", tenant=tenant, app="desk", **facts)
+
+
+async def heard(announced: Announced) -> None:
+    announced.heard.clear()
+    await asyncio.wait_for(announced.heard.wait(), 5)
+
+
+async def test_engine_that_comes_later_asks(nc, tenant):
+    said = announcement(tenant, handlers=["b", "a"], queues=["mail"], processes=True)
+    announcer = Announcer(nc, said, every=3600)
+    await announcer.start()
+    announced = Announced(nc)
+    await announced.start()
+    await heard(announced)
+    assert announced.serves("a", tenant)
+    assert announced.serves("a")
+    assert not announced.serves("c", tenant)
+    assert not announced.serves("a", "another")
+    assert announced.serves_queue("mail", tenant)
+    assert announced.handlers(tenant) == ["a", "b"]
+    assert announced.executors(tenant) == [said]
+    await announcer.stop()
+    await announced.stop()
+
+
+async def test_executor_that_leaves_is_forgotten_at_once(nc, tenant):
+    announced = Announced(nc)
+    await announced.start()
+    announcer = Announcer(nc, announcement(tenant, handlers=["a"]), every=3600)
+    await announcer.start()
+    await heard(announced) if not announced.serves("a", tenant) else None
+    await announcer.stop()
+    while announced.serves("a", tenant):
+        await heard(announced)
+    assert announced.handlers(tenant) == []
+    await announced.stop()
+
+
+async def test_executor_that_falls_silent_expires(nc, tenant):
+    announced = Announced(nc, expiry=0.05)
+    await announced.start()
+    announcer = Announcer(nc, announcement(tenant, handlers=["a"]), every=3600)
+    await announcer.start()
+    await heard(announced) if not announced._known else None
+    await asyncio.sleep(0.06)
+    assert not announced.serves("a", tenant)
+    await announcer.stop()
+    await announced.stop()
+
+
+async def test_announcements_are_repeated(nc, tenant):
+    announced = Announced(nc)
+    await announced.start()
+    announcer = Announcer(nc, announcement(tenant, handlers=["a"]), every=0.01)
+    await announcer.start()
+    for _ in range(3):
+        await heard(announced)
+    assert announced.serves("a", tenant)
+    await announcer.stop()
+    await announced.stop()
+
+
+async def test_garbage_changes_nothing(nc, tenant):
+    announced = Announced(nc)
+    await announced.start()
+    for garbage in (b"", b"[]", b'{"executor":1}', b"\xff"):
+        await nc.publish("horae._announce", garbage)
+    announcer = Announcer(nc, announcement(tenant, handlers=["a"]), every=3600)
+    await announcer.start()
+    while not announced.serves("a", tenant):
+        await heard(announced)
+    await announcer.stop()
+    await announced.stop()
