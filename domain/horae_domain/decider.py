@@ -15,7 +15,7 @@ import msgspec
 
 from horae_domain import execution as executions
 from horae_domain import schedule as schedules
-from horae_domain.definition import CatchUpMode
+from horae_domain.definition import CatchUpMode, ManualTrigger
 from horae_domain.errors import ExecutionNotFound, IllegalState, ScheduleNotFound
 from horae_domain.events import (
     Event,
@@ -26,7 +26,7 @@ from horae_domain.events import (
 )
 from horae_domain.execution import Execution, Report
 from horae_domain.identity import execution_id
-from horae_domain.ledger import SINGLE_SKIPS, Line, evolve
+from horae_domain.ledger import Line, evolve
 from horae_domain.occurrences import TICK, due_by, kind_of, next_occurrence
 from horae_domain.recurrence import Occurrence
 from horae_domain.schedule import (
@@ -103,10 +103,14 @@ def command(decision: Decision, asked: ScheduleCommand) -> None:
     if decision.line is not None:
         if isinstance(asked, UpdateSchedule | PauseSchedule | CancelSchedule):
             settle(decision, asked.cause)
+            while decision.require().fires_by(asked.cause.at):
+                settle(decision, asked.cause)
         if isinstance(asked, UpdateSchedule | ResumeSchedule | CancelSchedule):
             _close_pause(decision, asked.cause)
     schedule = decision.line.schedule if decision.line else None
     decision.add(*schedules.decide(schedule, asked))
+    if isinstance(asked, UpdateSchedule | ResumeSchedule):
+        _complete(decision, asked.cause)
     if isinstance(asked, CancelSchedule):
         for run in list(decision.require().live.values()):
             if run.status is not executions.Status.RUNNING:
@@ -189,13 +193,14 @@ def settle(decision: Decision, cause: Cause) -> None:
 
     `line.wake` lies in the past while there is more.
     """
+    if decision.require().waits_for_run:
+        _close_overlap(decision, cause)
     for run in list(decision.require().live.values()):
         definition = decision.require().definition_of(run)
         decision.add(*executions.expire(run, definition, cause))
-    line = decision.require()
-    active = line.schedule.status is Status.ACTIVE
-    if active and line.next_due is not None and line.next_due <= cause.at:
+    if decision.require().fires_by(cause.at):
         _decide_due(decision, cause)
+    if decision.require().schedule.status is Status.ACTIVE:
         _complete(decision, cause)
 
 
@@ -206,7 +211,7 @@ def _decide_due(decision: Decision, cause: Cause) -> None:
         # The zone's rules have changed since next_due was recorded; ask them again.
         decision.line = msgspec.structs.replace(line, next_due=_next_due(line, line.through))
         return
-    oldest = cause.at - line.definition.catch_up.window
+    oldest = cause.at - max(line.definition.catch_up.window, GRACE)
     missed = [each for each in passed if each.due < oldest]
     if missed:
         uncounted = oldest - TICK if len(missed) == CHUNK else None
@@ -244,7 +249,7 @@ def _each(decision: Decision, passed: Sequence[Occurrence], cause: Cause) -> Non
         if line.next_due is None:
             return
         kind = kind_of(line.definition)
-        if line.blocked and line.skips >= SINGLE_SKIPS:
+        if line.waits_for_run:
             decision.add(_range(line, passed[index:], "skipped", "overlap", cause))
             return
         if line.blocked:
@@ -257,26 +262,45 @@ def _each(decision: Decision, passed: Sequence[Occurrence], cause: Cause) -> Non
 
 def _complete(decision: Decision, cause: Cause) -> None:
     line = decision.require()
-    if line.next_due is not None:
-        return
-    reason = "exhausted"
-    if line.definition.max_executions is not None and line.fired >= line.definition.max_executions:
-        reason = "max_executions"
-    elif line.definition.end_at is not None:
-        reason = "end_at"
-    schedule = line.schedule
-    decision.add(ScheduleCompleted(reason=reason, **about(schedule.tenant, schedule.id, cause)))
+    reason = _end(line)
+    if reason is not None:
+        schedule = line.schedule
+        decision.add(ScheduleCompleted(reason=reason, **about(schedule.tenant, schedule.id, cause)))
+
+
+def _end(line: Line) -> str | None:
+    """Why no occurrence will come; None if one may."""
+    definition = line.definition
+    if definition.max_executions is not None and line.fired >= definition.max_executions:
+        return "max_executions"
+    if line.next_due is not None or isinstance(definition.trigger, ManualTrigger):
+        return None
+    unbounded = definition.model_copy(update={"end_at": None})
+    beyond = next_occurrence(unbounded, line.schedule.anchor, line.through)
+    return "exhausted" if beyond is None else "end_at"
 
 
 def _close_pause(decision: Decision, cause: Cause) -> None:
     """Record what came due while paused as one decision."""
+    if decision.require().schedule.status is Status.PAUSED:
+        _skip_all(decision, "paused", cause)
+
+
+def _close_overlap(decision: Decision, cause: Cause) -> None:
+    """Record what came due behind unfinished runs, which nobody was woken for, as one decision.
+
+    It is done before anything changes, because a run that ends now was in the way until now.
+    """
+    if decision.require().fires_by(cause.at):
+        _skip_all(decision, "overlap", cause)
+
+
+def _skip_all(decision: Decision, reason: str, cause: Cause) -> None:
     line = decision.require()
-    if line.schedule.status is not Status.PAUSED:
-        return
     passed = _passed(line, cause.at)
     if passed:
         until = cause.at if len(passed) == CHUNK else None
-        decision.add(_range(line, passed, "skipped", "paused", cause, until=until))
+        decision.add(_range(line, passed, "skipped", reason, cause, until=until))
 
 
 def _passed(line: Line, until: datetime) -> list[Occurrence]:

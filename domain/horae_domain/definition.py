@@ -17,8 +17,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
     PlainSerializer,
+    TypeAdapter,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -303,11 +306,13 @@ class Definition(Model):
             raise PydanticCustomError("too_large", "at most 1 MiB of JSON")
         return value
 
-    @model_validator(mode="after")
-    def _bounds_in_order(self) -> Self:
-        if self.start_at and self.end_at and self.end_at < self.start_at:
+    @field_validator("end_at")
+    @classmethod
+    def _bounds_in_order(cls, value: datetime | None, info: ValidationInfo) -> datetime | None:
+        start = info.data.get("start_at")
+        if value is not None and start is not None and value < start:
             raise PydanticCustomError("trigger", "end_at is before start_at")
-        return self
+        return value
 
     @property
     def title(self) -> str:
@@ -327,13 +332,15 @@ class Definition(Model):
         return content
 
 
+_json: TypeAdapter[JsonValue] = TypeAdapter(JsonValue, config=ConfigDict(allow_inf_nan=False))
+
+
 def size_of(value: object) -> int:
-    """Bytes of `value` as JSON; an error of type is a value that JSON cannot carry."""
-    if value is None or isinstance(value, bool | int | float):
-        return 32
+    """Bytes of `value` as JSON; refuses what JSON cannot carry, and nesting over 250 deep."""
     try:
+        _json.validate_python(value)
         return len(msgspec.json.encode(value))
-    except (TypeError, ValueError, msgspec.MsgspecError) as error:
+    except (ValueError, RecursionError) as error:
         raise PydanticCustomError("json", "a JSON value is needed here") from error
 
 
@@ -344,7 +351,7 @@ def field_path(location: tuple[int | str, ...]) -> str:
     """`trigger.expression` from pydantic's location, which also names the union's branch."""
     parts: list[str] = []
     for index, part in enumerate(location):
-        if index > 0 and location[index - 1] in _UNIONS and index < len(location) - 1:
+        if index > 0 and location[index - 1] in _UNIONS:
             continue
         parts.append(str(part))
     path = parts[0] if parts else ""
@@ -365,10 +372,10 @@ def translate(error: ValidationError, prefix: str = "") -> InvalidField:
     shown = None if isinstance(value, dict | list) else value
     kind: type[InvalidField] = InvalidField
     if first["type"] == "too_large":
-        return PayloadTooLarge(message, field=path, limit=MAX_PAYLOAD)
+        return PayloadTooLarge(message, field=path or None, limit=MAX_PAYLOAD)
     if location.startswith("trigger") or first["type"] == "trigger":
         kind = InvalidTrigger
-    return kind(message, field=path, value=shown)
+    return kind(message, field=path or None, value=shown)
 
 
 def _sentence(kind: str, message: str) -> str:

@@ -177,6 +177,11 @@ def take(
         offered = f"{execution.attempt + 1}.1"
         if lease not in (None, offered):
             raise IllegalState(f"the lease offered now is {offered}", field="lease", value=lease)
+        if not execution.ready(cause.at):
+            raise IllegalState(
+                f"attempt {execution.attempt + 1} is not due yet", field="execution_id",
+                state=str(execution.status),
+            )  # fmt: skip
         return start(execution, definition, worker, cause, local=False)
     if lease is None or lease.split(".")[0] != str(execution.attempt) or execution.local:
         raise IllegalState(

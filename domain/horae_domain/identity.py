@@ -63,4 +63,4 @@ def request_hash(body: bytes) -> str:
 
 def fraction(*parts: str) -> float:
     """A number in [0, 1) that is a function of the parts: jitter without randomness."""
-    return int.from_bytes(_digest(7, *parts), "big") / 2.0**56
+    return int.from_bytes(_digest(6, *parts), "big") / 2.0**48

@@ -15,7 +15,7 @@ import msgspec
 
 from horae_domain import execution as executions
 from horae_domain import schedule as schedules
-from horae_domain.definition import Definition, Overlap
+from horae_domain.definition import Definition, OnceTrigger, Overlap
 from horae_domain.events import (
     Event,
     ExecutionEvent,
@@ -71,6 +71,11 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
         return overlap is Overlap.SKIP and limit is not None and len(self.live) >= limit
 
     @property
+    def waits_for_run(self) -> bool:
+        """True if further overlap skips need no owner until a run ends."""
+        return self.blocked and self.skips >= SINGLE_SKIPS
+
+    @property
     def wake(self) -> datetime | None:
         """When the line next needs its owner, if nobody says anything before."""
         return self.wake_unless_ready(None)
@@ -82,11 +87,15 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
             for run in self.live.values()
             if (moment := run.wake) is not None and not (now is not None and run.ready(now))
         ]
-        fires = self.schedule.status is Status.ACTIVE
-        waits_for_run = self.blocked and self.skips >= SINGLE_SKIPS
-        if fires and self.next_due is not None and not waits_for_run:
+        active = self.schedule.status is Status.ACTIVE
+        if active and self.next_due is not None and not self.waits_for_run:
             moments.append(self.next_due)
         return min(moments, default=None)
+
+    def fires_by(self, now: datetime) -> bool:
+        """True if something is due that has no decision."""
+        active = self.schedule.status is Status.ACTIVE
+        return active and self.next_due is not None and self.next_due <= now
 
     @property
     def unsettled(self) -> bool:
@@ -124,16 +133,29 @@ def evolve(line: Line | None, event: Event) -> Line | None:
             next_due=schedule.next_due,
             live=line.live if line else {},
         )
-    return msgspec.structs.replace(line, schedule=schedule, **_schedule_changes(line, event))
+    changes = _schedule_changes(line, schedule, event)
+    return msgspec.structs.replace(line, schedule=schedule, **changes)
 
 
-def _schedule_changes(line: Line, event: Event) -> dict[str, Any]:
+def _bound(line: Line, schedule: Schedule, at: datetime) -> datetime:
+    """What a change at `at` leaves decided: never less than before, though a clock went back.
+
+    Except that a new once trigger may be due at the very instant at which the former trigger was.
+    """
+    bound = first_bound(schedule.definition, at)
+    trigger = schedule.definition.trigger
+    if isinstance(trigger, OnceTrigger) and trigger != line.definition.trigger:
+        return bound
+    return max(line.through, bound)
+
+
+def _schedule_changes(line: Line, schedule: Schedule, event: Event) -> dict[str, Any]:
     match event:
         case ScheduleUpdated():
-            bound = first_bound(schedules.restore_definition(event.definition), event.at)
-            return {"through": bound, "next_due": event.next_due, "skips": 0}
+            through = _bound(line, schedule, event.at)
+            return {"through": through, "next_due": event.next_due, "skips": 0}
         case ScheduleResumed():
-            return {"through": max(line.through, event.at), "next_due": event.next_due}
+            return {"through": _bound(line, schedule, event.at), "next_due": event.next_due}
         case OccurrencesDecided():
             return {"through": max(line.through, event.last), "next_due": event.next_due}
         case ScheduleCompleted() | ScheduleCancelled() | ScheduleQuarantined():

@@ -12,7 +12,13 @@ from typing import NamedTuple, assert_never
 
 import msgspec
 
-from horae_domain.definition import Definition, ManualTrigger, OnceTrigger, restore_definition
+from horae_domain.definition import (
+    Definition,
+    IntervalTrigger,
+    ManualTrigger,
+    OnceTrigger,
+    restore_definition,
+)
 from horae_domain.errors import (
     IllegalState,
     InvalidTrigger,
@@ -246,18 +252,34 @@ def _update(schedule: Schedule, command: UpdateSchedule) -> list[Event]:
         )
     if schedule.definition.canonical() == definition.canonical():
         return []
-    same = schedule.definition.trigger == definition.trigger
-    anchor = schedule.anchor if same else anchor_of(definition, cause.at)
-    return [
-        ScheduleUpdated(
-            definition=definition.canonical(),
-            revision=schedule.revision + 1,
-            anchor=anchor,
-            next_due=_first_due(definition, anchor, cause.at),
-            tzdata=tzdata_version(),
-            **_about(schedule, cause),
-        )
-    ]
+    anchor = _kept_anchor(schedule, definition) or anchor_of(definition, cause.at)
+    due = _first_due(definition, anchor, cause.at)
+    updated = ScheduleUpdated(
+        definition=definition.canonical(),
+        revision=schedule.revision + 1,
+        anchor=anchor,
+        next_due=due,
+        tzdata=tzdata_version(),
+        **_about(schedule, cause),
+    )
+    about_ = _about(schedule, cause)
+    match schedule.definition.enabled, definition.enabled, schedule.status:
+        case True, False, Status.ACTIVE:
+            return [updated, SchedulePaused(note="disabled", **about_)]
+        case False, True, Status.PAUSED:
+            return [updated, ScheduleResumed(note="enabled", next_due=due, **about_)]
+        case _:
+            return [updated]
+
+
+def _kept_anchor(schedule: Schedule, definition: Definition) -> datetime | None:
+    """The anchor, if what it was derived from is still the same."""
+    former = schedule.definition
+    if former.trigger != definition.trigger:
+        return None
+    if isinstance(definition.trigger, IntervalTrigger) and former.start_at != definition.start_at:
+        return None
+    return schedule.anchor
 
 
 def _resume(schedule: Schedule, command: ResumeSchedule) -> list[Event]:
@@ -265,14 +287,13 @@ def _resume(schedule: Schedule, command: ResumeSchedule) -> list[Event]:
         return []
     cause = command.cause
     occurrence = next_occurrence(schedule.definition, schedule.anchor, cause.at)
-    resumed = ScheduleResumed(
-        note=command.note,
-        next_due=occurrence.due if occurrence else None,
-        **_about(schedule, cause),
-    )
-    if occurrence or isinstance(schedule.definition.trigger, ManualTrigger):
-        return [resumed]
-    return [resumed, ScheduleCompleted(reason="exhausted", **_about(schedule, cause))]
+    return [
+        ScheduleResumed(
+            note=command.note,
+            next_due=occurrence.due if occurrence else None,
+            **_about(schedule, cause),
+        )
+    ]
 
 
 # --- evolve --------------------------------------------------------------------------------------
