@@ -17,7 +17,7 @@ import time
 
 from nats.aio.client import Client
 
-from horae_application.messages import COMMANDS, Reply, Request, accepted
+from horae_application.messages import COMMANDS, Reply, Request
 from horae_infrastructure.embedded import Nats
 from horae_infrastructure.nats import NatsCaller, NatsService, close, connect
 
@@ -26,7 +26,7 @@ DATA = b'{"id":"nightly-report","note":"maintenance"}'
 
 
 async def answer(_request: Request) -> Reply:
-    return accepted("store.1", id="nightly-report")
+    return Reply(200, {"ok": True, "position": "store.0.1", "id": "nightly-report"})
 
 
 async def serve(url: str, ready) -> None:

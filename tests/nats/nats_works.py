@@ -1,10 +1,11 @@
-"""Work as an engine hands it over."""
+"""Work and replies as an engine gives them."""
 
 from __future__ import annotations
 
 import uuid
 from datetime import UTC, datetime
 
+from horae_application.messages import Reply
 from horae_application.work import Work
 
 
@@ -21,3 +22,7 @@ def work(tenant: str, *, action=None, lease: str = "1.1", **facts) -> Work:
         }
         | facts
     )
+
+
+def accepted(position: str, **facts) -> Reply:
+    return Reply(200, {"ok": True, "position": position, **facts})

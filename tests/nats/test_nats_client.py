@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 from nats.aio.client import Client
+from nats_works import accepted
 
-from horae_application.messages import Reply, Request, accepted
+from horae_application.messages import Reply, Request
 from horae_domain.errors import (
     HoraeError,
     InvalidField,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from nats_works import accepted
 
-from horae_application.messages import Reply, Request, accepted
+from horae_application.messages import Reply, Request
 from horae_domain.errors import IllegalState, Unavailable
 from horae_infrastructure.nats import NatsForwarder, NatsReceiver, engine_address
 

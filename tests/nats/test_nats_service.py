@@ -8,8 +8,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 from nats.aio.client import Client
+from nats_works import accepted
 
-from horae_application.messages import Reply, Request, accepted
+from horae_application.messages import Reply, Request
 from horae_domain.errors import ScheduleExists, ScheduleNotFound
 from horae_infrastructure.nats import NatsService, close, connect
 

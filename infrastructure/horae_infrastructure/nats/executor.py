@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,7 +26,7 @@ from horae_infrastructure.nats.tasks import Tasks, cancel
 _log = structlog.get_logger("horae.nats.executor")
 _decode = msgspec.json.Decoder(Work).decode
 
-Run = Callable[[Work], Awaitable[dict[str, Any]]]
+Run = Callable[[Work], Awaitable[Mapping[str, Any]]]
 
 PULL_EXPIRES = 5.0
 """Seconds that a pull stands at the server before it is renewed."""
@@ -156,12 +156,13 @@ class WorkPuller:
             return
         work = msgspec.structs.replace(work, lease=lease)
         started_at = datetime.now(UTC).isoformat()
+        report: Mapping[str, Any]
         try:
             report = await self._run(work)
         except Exception as error:  # noqa: BLE001 - recorded as the attempt's outcome
             _log.warning("attempt_failed", execution_id=work.execution_id, exc_info=error)
             report = _failed(type(error).__name__, str(error))
-        await self._report(work, {"started_at": started_at} | report)
+        await self._report(work, {"started_at": started_at, **report})
 
     async def _take(self, work: Work) -> str | None:
         """The lease, or None if nobody needs this work any more.
