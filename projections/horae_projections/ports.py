@@ -191,7 +191,10 @@ class ViewStore(Protocol):
         ...
 
     async def publish(self, version: str | None, *, instead_of: str | None) -> bool:
-        """Make a version the live one, if the live one is still `instead_of`."""
+        """Make a version the live one, if the live one is still `instead_of`.
+
+        All others are forgotten, even such as somebody else is building.
+        """
         ...
 
     async def drop(self, version: str) -> None:

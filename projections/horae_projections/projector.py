@@ -191,7 +191,6 @@ class Projector:
         if not usable and live is not None:
             # What it holds is not of this history: better no answer than a wrong one.
             await self._views.publish(None, instead_of=live)
-            await self._views.drop(live)
             live = None
         self.rebuilding = live is None
         await self._build(live)
@@ -228,8 +227,6 @@ class Projector:
             raise StaleProjector(None)
         self.rebuilding = False
         await self._move(self._at)
-        if live is not None:
-            await self._views.drop(live)
 
     async def _in_place(self) -> bool:
         """Whether the view still stands where this projector left it, and is the live one."""

@@ -176,10 +176,11 @@ class MemoryViews:
         return self._live
 
     async def publish(self, version: str | None, *, instead_of: str | None) -> bool:
-        """Make a version the live one; see the port."""
+        """Make a version the live one and forget all others; see the port."""
         if self._live != instead_of:
             return False
         self._live = version
+        self._versions = {name: held for name, held in self._versions.items() if name == version}
         return True
 
     async def drop(self, version: str) -> None:
