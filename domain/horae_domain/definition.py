@@ -326,10 +326,17 @@ class Definition(Model):
 
     def canonical(self) -> dict[str, Any]:
         """JSON values without what has its default; equal for equal content."""
-        content = self.model_dump(mode="json", exclude_defaults=True)
+        content = Canonical(self.model_dump(mode="json", exclude_defaults=True))
         content["trigger"]["type"] = self.trigger.type
         content["action"]["type"] = self.action.type
+        content.definition = self
         return content
+
+
+class Canonical(dict[str, Any]):
+    """A canonical form that remembers whose it is, so that it need not be read again at once."""
+
+    definition: Definition
 
 
 _json: TypeAdapter[JsonValue] = TypeAdapter(JsonValue, config=ConfigDict(allow_inf_nan=False))
@@ -398,4 +405,6 @@ def parse_definition(content: object, prefix: str = "") -> Definition:
 
 def restore_definition(content: dict[str, Any]) -> Definition:
     """The definition of an event, which was validated when it was accepted."""
+    if isinstance(content, Canonical):
+        return content.definition
     return Definition.model_validate(content)

@@ -7,6 +7,7 @@ on with 48 bits of its milliseconds, so that an index over them grows at one end
 from __future__ import annotations
 
 from datetime import datetime
+from functools import lru_cache
 from hashlib import blake2b
 from uuid import UUID
 
@@ -16,19 +17,18 @@ PARTITIONS = 64
 
 
 def _digest(size: int, *parts: str) -> bytes:
-    hashed = blake2b(digest_size=size)
-    for part in parts:
-        text = part.encode()
-        hashed.update(len(text).to_bytes(4, "big"))
-        hashed.update(text)
-    return hashed.digest()
+    texts = [part.encode() for part in parts]
+    framed = b"".join([len(text).to_bytes(4, "big") + text for text in texts])
+    return blake2b(framed, digest_size=size).digest()
 
 
+@lru_cache(maxsize=8192)
 def partition_of(tenant: str, schedule_id: str) -> int:
     """The partition in which a schedule, its executions and its waits live."""
     return _digest(1, tenant, schedule_id)[0] % PARTITIONS
 
 
+@lru_cache(maxsize=8192)
 def schedule_stream(tenant: str, schedule_id: str) -> UUID:
     """The stream of a schedule, over all its incarnations."""
     partition = partition_of(tenant, schedule_id)
@@ -46,6 +46,7 @@ def execution_id(
     return str(UUID(bytes=bytes([partition_of(tenant, schedule_id)]) + digest))
 
 
+@lru_cache(maxsize=8192)
 def request_stream(tenant: str, command: str, key: str) -> UUID:
     """The stream that holds the first answer to an idempotency key."""
     return UUID(bytes=b"\xff" + _digest(15, "request", tenant, command, key))

@@ -231,7 +231,7 @@ _decode = msgspec.msgpack.Decoder(Packed).decode
 
 def pack(line: Line) -> bytes:
     """The stored form of a line; empty while the schedule's events say all."""
-    if line == fresh(line.schedule):
+    if _is_fresh(line):
         return b""
     return _encode(
         Packed(
@@ -274,6 +274,15 @@ def fresh(schedule: Schedule) -> Line:
         schedule=schedule,
         through=first_bound(schedule.definition, schedule.created_at),
         next_due=schedule.next_due,
+    )
+
+
+def _is_fresh(line: Line) -> bool:
+    schedule = line.schedule
+    return (
+        not (line.live or line.fired or line.failures or line.skips or line.cooldown_until)
+        and line.through == first_bound(schedule.definition, schedule.created_at)
+        and line.next_due == schedule.next_due
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import NamedTuple, assert_never
+from typing import Any, NamedTuple, assert_never
 
 import msgspec
 
@@ -179,11 +179,11 @@ def _running(schedule: Schedule | None) -> Schedule:
     return existing
 
 
-def _about(schedule: Schedule, cause: Cause) -> dict[str, object]:
+def _about(schedule: Schedule, cause: Cause) -> dict[str, Any]:
     return about(schedule.tenant, schedule.id, cause)
 
 
-def about(tenant: str, schedule_id: str, cause: Cause) -> dict[str, object]:
+def about(tenant: str, schedule_id: str, cause: Cause) -> dict[str, Any]:
     """The fields that all events of one decision share."""
     return {
         "tenant": tenant,
@@ -309,7 +309,7 @@ def evolve(schedule: Schedule | None, event: Event) -> Schedule | None:
     match event:
         case ScheduleUpdated():
             definition = restore_definition(event.definition)
-            changes: dict[str, object] = {
+            changes: dict[str, Any] = {
                 "definition": definition,
                 "definitions": schedule.definitions | {event.revision: definition},
                 "revision": event.revision,
