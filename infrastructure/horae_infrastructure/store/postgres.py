@@ -2,70 +2,47 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from importlib.resources import files
-from select import select
 from threading import Event, Lock
 from time import monotonic
 from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
-from psycopg.conninfo import conninfo_to_dict
-from psycopg.errors import UniqueViolation
 
 from horae_application.ports import (
     PARTITIONS,
-    AlreadyWritten,
     Batch,
     CommitUnknown,
-    Fenced,
     LedgerRow,
     Member,
     Ownership,
     StoredEvent,
-    StoreError,
     StoreUnavailable,
 )
 from horae_infrastructure.store.common import FIRST, FORMAT, LOST_KEPT, check_level
-from horae_infrastructure.store.errors import StoreNotDurable, StoreReplaced
+from horae_infrastructure.store.errors import StoreReplaced
 from horae_infrastructure.store.pool import Pool
-from horae_infrastructure.store.postgres_arrays import Bigints, Byteas, Texts, Uuids, register
+from horae_infrastructure.store.postgres_arrays import Bigints, Byteas, Texts, Uuids
 from horae_infrastructure.store.postgres_recorder import Factory
+from horae_infrastructure.store.postgres_session import (
+    Connection,
+    check_durable,
+    connect,
+    failure,
+    is_silent,
+    parameters,
+    translated,
+)
 
 __all__ = ["Factory", "PostgresStore"]
-
-_Connection = psycopg.Connection[tuple[Any, ...]]
 
 _LOOK = 0.25
 """Seconds between the looks of a waiting reader; a notification wakes it earlier."""
 
-_TIMES = {
-    "connect_timeout": 5,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 3,
-    "tcp_user_timeout": 30_000,
-}
-"""Bounds on a server that is silent, unless the URL has its own."""
-
-_SETTINGS = {
-    "enable_seqscan": "off",  # plans are kept, and made while the tables are small
-    "enable_bitmapscan": "off",
-    "jit": "off",
-    "lock_timeout": "10s",
-    "client_encoding": "utf8",
-}
-
 _APPEND = f"SELECT horae_append({', '.join(['%s'] * 12)})"
 _HEAD = "SELECT coalesce(max(notification_id), 0) FROM horae_events"
-_STALE = "HR001"
-_KEY = re.compile(r"=\(([0-9a-f-]{36}), (\d+)\)")
-_UNSURE = ("08", "57P")
-"""Classes of SQLSTATE that a session's end in the middle of a commit can have."""
-
 _IDENTITY = """
 SELECT md5(identity || ' ' || (SELECT system_identifier FROM pg_control_system())
            || ' ' || left(pg_walfile_name(pg_current_wal_lsn()), 8)),
@@ -98,21 +75,21 @@ class PostgresStore:
     def __init__(
         self, url: str, *, allow_unsafe: bool = False, partitions: int = PARTITIONS
     ) -> None:
-        self._parameters, self._schema = _parameters(url)
+        self._parameters, self._schema = parameters(url)
         self._allow_unsafe = allow_unsafe
         self._partitions = partitions
         self._writing = Lock()
         self._closed = Event()
         self._readers = Pool(self._connect)
-        with _translated():
+        with translated():
             writer = self._connect()
             try:
-                _check_durable(writer, allow_unsafe=allow_unsafe)
+                check_durable(writer, allow_unsafe=allow_unsafe)
                 self.identity = self._initialise(writer)
             except BaseException:
                 writer.close()
                 raise
-        self._writer: _Connection | None = writer
+        self._writer: Connection | None = writer
 
     def append(self, batch: Batch) -> Sequence[int]:
         """Write a batch in one durable transaction; see the port."""
@@ -253,10 +230,8 @@ class PostgresStore:
         with self._writing:
             self._drop_writer()
 
-    def _connect(self) -> _Connection:
-        connection: _Connection = psycopg.connect(**self._parameters, autocommit=True)
-        register(connection)
-        return connection
+    def _connect(self) -> Connection:
+        return connect(self._parameters)
 
     def _write(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         """One statement that is a transaction by itself, on the writer's connection.
@@ -266,28 +241,29 @@ class PostgresStore:
             CommitUnknown: the connection ended in the middle of it.
         """
         with self._writing:
-            with _translated():
+            with translated():
                 writer = self._fresh_writer()
             try:
                 return writer.execute(sql, values, prepare=True, binary=True).fetchall()
             except psycopg.Error as error:
-                if error.sqlstate is None or error.sqlstate.startswith(_UNSURE):
+                failed = failure(error)
+                if isinstance(failed, CommitUnknown):
                     self._drop_writer()
-                raise _failure(error) from error
+                raise failed from error
             except BaseException:
                 self._drop_writer()
                 raise
 
-    def _fresh_writer(self) -> _Connection:
+    def _fresh_writer(self) -> Connection:
         """The writer's connection; another one if the server has ended it meanwhile."""
         if self._closed.is_set():
             raise StoreUnavailable("the store is closed")
-        if self._writer is not None and _is_silent(self._writer):
+        if self._writer is not None and is_silent(self._writer):
             return self._writer
         self._drop_writer()
         writer = self._connect()
         try:
-            _check_durable(writer, allow_unsafe=self._allow_unsafe)
+            check_durable(writer, allow_unsafe=self._allow_unsafe)
             self._check_same(writer)
         except BaseException:
             writer.close()
@@ -295,7 +271,7 @@ class PostgresStore:
         self._writer = writer
         return writer
 
-    def _check_same(self, writer: _Connection) -> None:
+    def _check_same(self, writer: Connection) -> None:
         [(identity, *_)] = writer.execute(_IDENTITY).fetchall()
         if identity != self.identity:
             raise StoreReplaced(self.identity, identity)
@@ -307,7 +283,7 @@ class PostgresStore:
 
     def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Rows over any connection; if it turns out to be dead, over a new one."""
-        with _translated():
+        with translated():
             try:
                 return self._fetch(sql, values)
             except psycopg.OperationalError:
@@ -318,7 +294,7 @@ class PostgresStore:
         with self._readers.lend() as reader:
             return reader.execute(sql, values, prepare=True, binary=True).fetchall()
 
-    def _listen(self, reader: _Connection, after: int, deadline: float) -> bool:
+    def _listen(self, reader: Connection, after: int, deadline: float) -> bool:
         reader.execute("LISTEN horae_events")
         while not self._closed.is_set():
             [(head,)] = reader.execute(_HEAD).fetchall()
@@ -331,7 +307,7 @@ class PostgresStore:
                 pass
         raise StoreUnavailable("the store is closed")
 
-    def _initialise(self, writer: _Connection) -> str:
+    def _initialise(self, writer: Connection) -> str:
         """Make the tables if there are none, compare format and partitions; the identity."""
         with writer.transaction():
             writer.execute("SELECT pg_advisory_xact_lock(hashtext('horae_store'))")
@@ -350,70 +326,3 @@ class PostgresStore:
         [(identity, level, partitions)] = writer.execute(_IDENTITY).fetchall()
         check_level(level, partitions, self._partitions)
         return str(identity)
-
-
-def _parameters(url: str) -> tuple[dict[str, Any], str]:
-    """The driver's parameters of a URL, and the schema that it names."""
-    base, _, query = url.partition("?")
-    pairs = dict(pair.split("=", 1) for pair in query.split("&") if "=" in pair)
-    schema = pairs.pop("schema", "public")
-    if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}", schema):
-        raise ValueError(f"{schema!r} is no name for a schema: [a-z_][a-z0-9_]*")
-    parameters: dict[str, Any] = _TIMES | conninfo_to_dict(
-        f"{base}?{'&'.join(f'{key}={value}' for key, value in pairs.items())}"
-    )
-    settings = _SETTINGS | {"search_path": schema}
-    given = str(parameters.get("options") or "")  # comes last and so has the last word
-    parameters["options"] = " ".join([*(f"-c {k}={v}" for k, v in settings.items()), given])
-    return parameters, schema
-
-
-def _check_durable(connection: _Connection, *, allow_unsafe: bool) -> None:
-    if allow_unsafe:
-        return
-    [row] = connection.execute(
-        "SELECT current_setting('fsync'), current_setting('full_page_writes'),"
-        " current_setting('synchronous_commit'), pg_is_in_recovery()"
-    ).fetchall()
-    for setting, value in zip(
-        ("fsync", "full_page_writes", "synchronous_commit"), row, strict=False
-    ):
-        if value not in {"on", "remote_apply"}:
-            raise StoreNotDurable(setting, value)
-    if row[3]:
-        raise StoreNotDurable("pg_is_in_recovery()", "true")
-
-
-def _is_silent(connection: _Connection) -> bool:
-    """Whether the server has said nothing since the last answer: a farewell can be read at once."""
-    try:
-        return not select([connection], [], [], 0)[0]
-    except (OSError, ValueError, psycopg.OperationalError):
-        return False
-
-
-def _failure(error: psycopg.Error) -> StoreError:
-    """What an error after the statement was sent means."""
-    state, detail = error.sqlstate, error.diag.message_detail or ""
-    if state == _STALE:
-        return Fenced(int(partition) for partition in detail.split(","))
-    if isinstance(error, UniqueViolation):
-        key = _KEY.search(detail)
-        return AlreadyWritten(UUID(key[1]), int(key[2])) if key else AlreadyWritten(None, None)
-    if isinstance(error, psycopg.InterfaceError | psycopg.OperationalError) and (
-        state is None or state.startswith(_UNSURE)
-    ):
-        return CommitUnknown(str(error))
-    if isinstance(error, psycopg.OperationalError | psycopg.InternalError):
-        return StoreUnavailable(str(error))
-    return StoreError(str(error))
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except psycopg.OperationalError as error:
-        raise StoreUnavailable(str(error)) from error
-    except psycopg.Error as error:
-        raise StoreError(str(error)) from error

@@ -71,7 +71,10 @@ class SqliteStore:
         StoreUnavailable: the file cannot be opened.
     """
 
+    identity: str
     single_process = True
+    _recorded_at: int
+    _head: Head
 
     def __init__(
         self,
@@ -91,10 +94,7 @@ class SqliteStore:
         try:
             with _translated():
                 self._writer = self._connect()
-                _check_durable(self._writer, allow_unsafe=allow_unsafe)
-                self.identity = self._initialise()
-                self._recorded_at = self._last_recorded_at()
-                self._head = Head(head_of(self._writer))
+                self._begin(allow_unsafe=allow_unsafe)
         except BaseException:
             self._lock_file.release()
             raise
@@ -252,9 +252,13 @@ class SqliteStore:
         connection = sqlite3.connect(
             self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA fullfsync = ON")  # macOS alone distinguishes it
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA fullfsync = ON")  # macOS alone distinguishes it
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     @contextmanager
@@ -314,6 +318,16 @@ class SqliteStore:
         for start in range(0, len(streams), _STREAMS_A_QUERY):
             ids = {stream.bytes: stream for stream in streams[start : start + _STREAMS_A_QUERY]}
             yield ids, self._rows(sql.format(_marks(len(ids))), list(ids))
+
+    def _begin(self, *, allow_unsafe: bool) -> None:
+        try:
+            _check_durable(self._writer, allow_unsafe=allow_unsafe)
+            self.identity = self._initialise()
+            self._recorded_at = self._last_recorded_at()
+            self._head = Head(head_of(self._writer))
+        except BaseException:
+            self._writer.close()
+            raise
 
     def _initialise(self) -> str:
         """Make the tables if there are none, compare format and partitions; the identity."""
