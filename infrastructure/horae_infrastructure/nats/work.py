@@ -65,6 +65,7 @@ class NatsWorkBus:
         self._slots = asyncio.Semaphore(in_flight)
         self._sending = Tasks(in_flight)
         self._look = asyncio.Event()
+        self._ready = asyncio.Event()
         self._identity: str | None = None
         self._loops: list[asyncio.Task[None]] = []
 
@@ -83,6 +84,10 @@ class NatsWorkBus:
         self._loop = asyncio.get_running_loop()
         self._nc.on_reconnect.append(self._look.set)
         self._loops = [self._loop.create_task(self._watch())]
+
+    async def ready(self) -> None:
+        """Wait until the stream is there."""
+        await self._ready.wait()
 
     async def stop(self) -> None:
         """Publish no more. What is in the stream stays there."""
@@ -132,6 +137,7 @@ class NatsWorkBus:
         former, self._identity = self._identity, found
         if former is None:
             self._loops.append(self._loop.create_task(self._send_all()))
+            self._ready.set()
         elif former != found:
             again = [entry for entry in self._entries.values() if entry.sent]
             _log.warning("work_stream_made_anew", published_again=len(again))
