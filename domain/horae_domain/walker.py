@@ -160,7 +160,8 @@ class Walker:
                 days = self.cron.days_of(first % 7, length)
                 index = bisect_left(days, number)
                 if index < len(days):
-                    return first + days[index] - 1 - _EPOCH_DAY
+                    found = first + days[index] - 1 - _EPOCH_DAY
+                    return found if found <= _LAST_DAY else None
             first, number, month = first + length, 1, month + 1
             if month == 13:  # noqa: PLR2004
                 year, month = year + 1, 1
