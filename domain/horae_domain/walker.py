@@ -29,8 +29,8 @@ Overlap = Literal["first", "last", "both"]
 
 _DAY = 86_400
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
-_HORIZON = 41 * 12
-"""Months to search: the longest wait is for a 29 February on one weekday, 40 years."""
+_LONGEST_WAIT = 41 * 366 * _DAY
+"""An expression that can fire at all waits 40 years at most: for a 29 February on one weekday."""
 
 _FIRST = (date(10, 1, 1).toordinal() - _EPOCH_DAY) * _DAY
 _LAST_DAY = date(9900, 12, 31).toordinal() - _EPOCH_DAY
@@ -83,7 +83,7 @@ class Walker:
     def previous(self, second: int) -> Firing | None:
         """The last firing before a UTC second; None if there was none for 41 years."""
         step, low = 60, None
-        while low is None and step < _HORIZON * 31 * _DAY:
+        while low is None and step < _LONGEST_WAIT:
             step *= 8
             low = self._before(second - step, second)
         high = second
@@ -152,7 +152,7 @@ class Walker:
         ordinal = day + _EPOCH_DAY
         year, month, number = date.fromordinal(ordinal).timetuple()[:3]
         first = ordinal - number + 1
-        for _ in range(_HORIZON):
+        while first <= _LAST_DAY + _EPOCH_DAY:
             length = _LENGTHS[month]
             if month == _FEBRUARY and year % 4 == 0 and (year % 100 != 0 or year % 400 == 0):
                 length = 29
