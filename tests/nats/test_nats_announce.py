@@ -82,3 +82,16 @@ async def test_garbage_changes_nothing(nc, tenant):
         await heard(announced)
     await announcer.stop()
     await announced.stop()
+
+
+async def test_after_a_reconnection_it_is_announced_at_once(own_server, own_nc):
+    announced = Announced(own_nc)
+    await announced.start()
+    announcer = Announcer(own_nc, announcement("t", handlers=["a"]), every=3600)
+    await announcer.start()
+    await heard(announced) if not announced.serves("a") else None
+    own_server.kill()
+    await asyncio.to_thread(own_server.start)
+    await asyncio.wait_for(heard(announced), 10)
+    await announcer.stop()
+    await announced.stop()

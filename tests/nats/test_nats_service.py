@@ -161,6 +161,26 @@ async def test_garbage_as_tenant_is_refused(caller, engine, tenant):
     assert engine.requests == []
 
 
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"PUB horae.\xff\xfe.command.schedule.resume 2\r\n{}\r\n",
+        b"PUB horae.t.command.schedule.resume \xff 2\r\n{}\r\n",
+        b"HPUB horae.t.command.schedule.resume 16 18\r\nNATS/1.0 \xff\xff\xff\r\n\r\n{}\r\n",
+        b"HPUB horae.t.command.schedule.resume 18 20\r\nNATS/1.0\r\n\xff: \xff\r\n\r\n{}\r\n",
+    ],
+)
+async def test_bytes_that_are_no_text_do_not_deafen_the_service(caller, nats_server, garbage):
+    hello = b'CONNECT {"verbose":false,"headers":true}\r\nPING\r\n'
+    reader, writer = await asyncio.open_connection("127.0.0.1", nats_server.port)
+    writer.write(hello + garbage + b"PING\r\n")
+    for _ in range(2):
+        await reader.readuntil(b"PONG\r\n")
+    assert (await ask(caller, "horae.default.command.schedule.resume"))[0]["ok"] is True
+    writer.close()
+    await writer.wait_closed()
+
+
 async def test_ten_megabytes_are_too_large(caller, engine):
     body, said = await ask(
         caller, "horae.default.command.schedule.resume", b"x" * (10 * 1024 * 1024)

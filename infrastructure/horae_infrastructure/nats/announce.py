@@ -17,6 +17,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from horae_infrastructure.nats.connection import Connection
 from horae_infrastructure.nats.subjects import ANNOUNCE, ASK
 from horae_infrastructure.nats.tasks import cancel, drain
 
@@ -45,12 +46,13 @@ _decode = msgspec.json.Decoder(Announcement).decode
 
 
 class Announcer:
-    """Announces one executor from `start` to `stop`, every `every` seconds and when asked."""
+    """Announces one executor from `start` to `stop`: every `every` seconds, when asked, when back."""
 
-    def __init__(self, nc: Client, announcement: Announcement, *, every: float = EVERY) -> None:
+    def __init__(self, nc: Connection, announcement: Announcement, *, every: float = EVERY) -> None:
         self._nc = nc
         self._said = announcement
         self._every = every
+        self._now = asyncio.Event()
         self._subscription: Subscription | None = None
         self._task: asyncio.Task[None] | None = None
 
@@ -60,12 +62,15 @@ class Announcer:
         await self._say(self._said)
         with contextlib.suppress(nats.errors.Error):
             await self._nc.flush()
+        self._nc.on_reconnect.append(self._now.set)
         self._task = asyncio.get_running_loop().create_task(self._repeat())
 
     async def stop(self) -> None:
         """Say good-bye."""
         if self._task is not None:
+            self._nc.on_reconnect.remove(self._now.set)
             await cancel(self._task)
+            self._task = None
         if self._subscription is not None:
             await drain(self._subscription, 1)
             self._subscription = None
@@ -73,7 +78,9 @@ class Announcer:
 
     async def _repeat(self) -> None:
         while True:
-            await asyncio.sleep(self._every)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._now.wait(), self._every)
+            self._now.clear()
             await self._say(self._said)
 
     async def _asked(self, _msg: Msg) -> None:

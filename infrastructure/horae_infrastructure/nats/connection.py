@@ -35,6 +35,15 @@ class Connection(Client):
         self.on_reconnect: list[Callable[[], None]] = []
         """Called after each reconnection, subscriptions restored; they must not block."""
 
+    async def _process_msg(
+        self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
+    ) -> None:
+        """Drop what is no message: a subject or header that is not UTF-8 ends nats-py's reading."""
+        try:
+            await super()._process_msg(sid, subject, reply, data, headers)
+        except Exception as error:  # noqa: BLE001 - anybody can publish anything
+            _log.warning("nats_message_dropped", subject=repr(subject[:200]), error=repr(error))
+
 
 @contextmanager
 def driver_errors(what: str) -> Iterator[None]:
