@@ -121,7 +121,8 @@ class OnceRecurrence:
 
     def next(self, after: datetime) -> Occurrence | None:
         """The instant, if it is strictly after another."""
-        return Occurrence(self.at, format_instant(self.at)) if self.at > after else None
+        due = self.at.astimezone(UTC)
+        return Occurrence(due, format_instant(due)) if due > after else None
 
 
 def preview(recurrence: Recurrence, after: datetime, count: int) -> list[Occurrence]:
