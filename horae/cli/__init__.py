@@ -1,0 +1,1 @@
+"""The command line: a client of engines over NATS, and the ways to run one."""

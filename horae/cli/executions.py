@@ -1,0 +1,142 @@
+"""`horae execution …`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import typer
+
+from horae.cli.options import AsJson, Cursor, Nats, Tenant
+from horae.cli.output import cell, print_facts, print_json, print_line, print_table
+from horae.cli.schedules import error_text, footer
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Executions: what has run.")
+
+Id = Annotated[str, typer.Argument(metavar="ID")]
+Json = dict[str, Any]
+
+
+@app.command("list")
+def list_(
+    schedule: Annotated[str | None, typer.Option(metavar="ID", help="Of this schedule.")] = None,
+    status: Annotated[
+        str | None, typer.Option(help="pending, delayed, running, succeeded, failed, …")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="How many at most.")] = 20,
+    cursor: Cursor = None,
+    nats: Nats = None,
+    tenant: Tenant = "default",
+    as_json: AsJson = False,
+) -> None:
+    """List executions, the latest due first."""
+    from horae.cli.session import given, query
+
+    body = given(schedule_id=schedule, status=status, limit=limit, cursor=cursor)
+    answer = query(nats, tenant, "execution.list", body)
+    if as_json:
+        print_json(answer)
+        return
+    executions_table(answer["executions"])
+    footer(answer, len(answer["executions"]), "executions")
+
+
+def executions_table(executions: Iterable[Json], *, with_schedule: bool = True) -> None:
+    """Executions, one a line."""
+    columns = ("ID", "SCHEDULE", "STATUS", "DUE", "TRIES", "TOOK")
+    rows = [
+        (
+            row["id"], row["schedule_id"], row["status"], row["due"],
+            len(row["attempts"]), _took(row["attempts"]),
+        )
+        for row in executions
+    ]  # fmt: skip
+    if not with_schedule:
+        columns = tuple(name for name in columns if name != "SCHEDULE")  # type: ignore[assignment]
+        rows = [(row[0], *row[2:]) for row in rows]  # type: ignore[misc]
+    print_table(columns, rows, whole=("ID",))
+
+
+def _took(attempts: list[Json]) -> str | None:
+    lasted = attempts[-1]["duration_ms"] if attempts else None
+    return None if lasted is None else f"{lasted:.0f} ms"
+
+
+@app.command()
+def show(id_: Id, nats: Nats = None, tenant: Tenant = "default", as_json: AsJson = False) -> None:
+    """Show an execution with its attempts, its result and its timeline."""
+    from horae.cli.session import query
+
+    answer = query(nats, tenant, "execution.get", {"id": id_})
+    if as_json:
+        print_json(answer)
+        return
+    print_facts(
+        {name: answer[name] for name in ("id", "schedule_id", "status", "due", "nominal")}
+        | {
+            "trigger": answer["trigger"]["kind"],
+            "late by": _late(answer),
+            "run": answer["run_number"],
+        }
+        | {name: answer[name] for name in ("queue", "reason", "blocked_by", "next_retry_at")}
+        | {name: answer[name] for name in ("payload", "result", "metadata")}
+    )
+    if answer["attempts"]:
+        print_line()
+        print_table(
+            ("TRY", "OUTCOME", "STARTED", "TOOK", "ERROR"),
+            [
+                (a["number"], a["outcome"], a["started_at"], _took([a]), error_text(a) or None)
+                for a in answer["attempts"]
+            ],
+        )
+    print_line()
+    for step in answer["timeline"]:
+        print_line(f"{cell(step['at'])}  {step['event']}  {_detail(step['detail'])}".rstrip())
+
+
+def _late(answer: Json) -> str | None:
+    late = answer["lateness_ms"]
+    return None if late is None else f"{late:.1f} ms"
+
+
+def _detail(detail: object) -> str:
+    if isinstance(detail, dict):
+        return " ".join(f"{name}={cell(value)}" for name, value in detail.items())
+    return "" if detail is None else cell(detail)
+
+
+@app.command()
+def logs(id_: Id, nats: Nats = None, tenant: Tenant = "default", as_json: AsJson = False) -> None:
+    """Show what a handler logged, and the stacks of failed attempts."""
+    from horae.cli.session import query
+
+    answer = query(nats, tenant, "execution.get", {"id": id_})
+    if as_json:
+        print_json({"ok": True, "id": id_, "logs": answer["logs"]})
+        return
+    for line in answer["logs"]:
+        facts = " ".join(f"{name}={cell(value)}" for name, value in line.get("facts", {}).items())
+        print_line(f"{cell(line.get('at'))}  {line.get('message', '')}  {facts}".rstrip())
+    for attempt in answer["attempts"]:
+        stack = (attempt.get("error") or {}).get("stack")
+        if stack:
+            print_line(f"\nattempt {attempt['number']}:\n{stack.rstrip()}")
+
+
+@app.command()
+def cancel(
+    id_: Id,
+    reason: Annotated[str, typer.Option(help="Why; it is kept in the history.")] = "",
+    nats: Nats = None,
+    tenant: Tenant = "default",
+    as_json: AsJson = False,
+) -> None:
+    """End an execution before its outcome."""
+    from horae.cli.session import command
+
+    answer = command(nats, tenant, "execution.cancel", {"id": id_, "reason": reason})
+    if as_json:
+        print_json(answer)
+        return
+    print_line(f"execution {id_}: {answer.get('status', 'cancelled')}")

@@ -1,0 +1,151 @@
+"""The commands together, and how they end: 0 done, 1 refused or failed, 2 usage."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from horae.cli import executions, imports, running, schedules
+from horae.cli.options import AsJson, Cursor, DataDir, Limit, Nats, Store, Tenant
+from horae.cli.output import fail, print_facts, print_json, print_line, print_table
+
+app = typer.Typer(
+    name="horae",
+    help="Event-sourced scheduling: run an engine, and ask one.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(running.dev)
+app.command()(running.serve)
+app.add_typer(schedules.app, name="schedule")
+app.add_typer(executions.app, name="execution")
+timers = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What waits for a time.")
+app.add_typer(timers, name="timers")
+app.add_typer(imports.app, name="import")
+
+
+def run() -> NoReturn:
+    """Run the command of `sys.argv`, and exit with its code."""
+    from click.exceptions import Abort
+
+    as_json = "--json" in sys.argv
+    try:
+        app()
+    except (KeyboardInterrupt, Abort):
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()  # the reader has seen enough
+        sys.exit(0)
+    except Exception as error:
+        from horae.cli.errors import EXPECTED
+
+        if not isinstance(error, EXPECTED):
+            raise
+        fail(error, as_json=as_json)
+    sys.exit(0)
+
+
+@timers.command("list")
+def timers_list(
+    schedule: Annotated[str | None, typer.Option(metavar="ID", help="Of this schedule.")] = None,
+    kind: Annotated[str | None, typer.Option(help="schedule, retry, poll, timeout.")] = None,
+    limit: Limit = None,
+    cursor: Cursor = None,
+    nats: Nats = None,
+    tenant: Tenant = "default",
+    as_json: AsJson = False,
+) -> None:
+    """List what waits for a time, the soonest first."""
+    from horae.cli.session import given, query
+
+    body = given(schedule_id=schedule, kind=kind, limit=limit, cursor=cursor)
+    answer = query(nats, tenant, "timer.list", body)
+    if as_json:
+        print_json(answer)
+        return
+    print_table(
+        ("DUE", "KIND", "SCHEDULE", "EXECUTION"),
+        [
+            (row["due"], row["kind"], row["schedule_id"], row["execution_id"])
+            for row in answer["timers"]
+        ],
+        whole=("SCHEDULE", "EXECUTION"),
+    )
+    schedules.footer(answer, len(answer["timers"]), "timers")
+
+
+@app.command()
+def health(nats: Nats = None, tenant: Tenant = "default", as_json: AsJson = False) -> None:
+    """Show the components and their state; exit with 1 if unhealthy."""
+    from horae.cli.session import query
+
+    answer = query(nats, tenant, "health", {})
+    if as_json:
+        print_json(answer)
+    else:
+        print_facts({"status": answer["status"]})
+        print_table(
+            ("COMPONENT", "STATE", "LATENCY", "FACTS"),
+            [
+                (name, state.pop("status"), f"{state.pop('latency_ms'):.1f} ms", _facts(state))
+                for name, state in answer["components"].items()
+            ],
+        )
+        for issue in answer["issues"]:
+            print_line(f"{issue['severity']}: {issue['component']}: {issue['message']}")
+    if answer["status"] == "unhealthy":
+        raise typer.Exit(1)
+
+
+def _facts(state: dict[str, object]) -> str:
+    return " ".join(f"{name}={value}" for name, value in state.items()) or "-"
+
+
+@app.command()
+def config(as_json: AsJson = False) -> None:
+    """Show every setting with its value and source; secrets are hidden."""
+    from horae_infrastructure.settings import Settings
+
+    shown = Settings.read().shown()
+    if as_json:
+        print_json({"ok": True, "settings": shown})
+        return
+    print_table(
+        ("SETTING", "VALUE", "SOURCE", "DEFAULT"),
+        [(row["variable"], row["value"], row["source"], row["default"]) for row in shown.values()],
+        whole=("SETTING", "VALUE"),
+    )
+
+
+@app.command()
+def replay(
+    from_: Annotated[
+        str | None, typer.Option("--from", metavar="POSITION|INSTANT", help="Inclusive.")
+    ] = None,
+    to: Annotated[str | None, typer.Option(metavar="POSITION|INSTANT", help="Inclusive.")] = None,
+    store: Store = None,
+    data: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the history of a store, one JSON event a line (with --json, too)."""
+    del as_json
+    from horae.cli.history import replay as replay_history
+
+    replay_history(store, data, from_, to)
+
+
+@app.command()
+def version(as_json: AsJson = False) -> None:
+    """Show the version."""
+    import platform
+
+    from horae import __version__
+
+    if as_json:
+        print_json({"ok": True, "version": __version__, "python": platform.python_version()})
+    else:
+        print_line(f"horae {__version__} (Python {platform.python_version()})")

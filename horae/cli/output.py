@@ -1,0 +1,104 @@
+"""What commands print: one JSON document, or tables for people; reasons go to standard error."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NoReturn
+
+import msgspec
+
+WIDEST = 10_000
+"""Columns of a table that goes to a file or a pipe, where nothing is cut."""
+_FRACTION = re.compile(r"\.\d+(?=Z$|[+-]\d\d:)")
+
+
+def print_json(document: object) -> None:
+    """One JSON document and a newline; times and paths as text."""
+    sys.stdout.write(msgspec.json.encode(document, enc_hook=str).decode() + "\n")
+    sys.stdout.flush()
+
+
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, whole: Sequence[str] = ()
+) -> None:
+    """A table without lines; on a narrow terminal `whole` columns wrap, the others are cut.
+
+    Colours only on a terminal; in a pipe every row is one line, unless COLUMNS says how wide.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for name in columns:
+        kept = name in whole
+        table.add_column(
+            name, no_wrap=not kept, overflow="fold" if kept else "ellipsis", highlight=False
+        )
+    for row in rows:
+        table.add_row(*(Text(cell(value)) for value in row))
+    narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
+    console = Console(width=None if narrow else WIDEST, highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        print_line(line.rstrip())
+
+
+def print_facts(facts: Mapping[str, object]) -> None:
+    """Names and values, one a line; what is empty is left out."""
+    shown = {name: cell(value) for name, value in facts.items() if value not in (None, "", [], {})}
+    width = max((len(name) for name in shown), default=0)
+    for name, value in shown.items():
+        print_line(f"{name:{width}}  {value}")
+
+
+def print_line(text: str = "") -> None:
+    """A line on standard output."""
+    sys.stdout.write(text + "\n")
+
+
+def cell(value: object) -> str:
+    """A value as it stands in a table: instants to the second, nothing as a dash."""
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case str():
+            return _FRACTION.sub("", value) if value[:1].isdigit() else value
+        case int() | float():
+            return str(value)
+        case _:
+            text: str = msgspec.json.encode(value, enc_hook=str).decode()
+            return text
+
+
+def trigger_text(trigger: Mapping[str, Any]) -> str:
+    """A trigger in a few words."""
+    match trigger.get("type"):
+        case "cron":
+            zone = trigger.get("timezone", "UTC")
+            return trigger["expression"] + ("" if zone == "UTC" else f" {zone}")
+        case "interval":
+            return f"every {trigger['every']}"
+        case "once":
+            return f"once {cell(trigger.get('at')) if trigger.get('at') else trigger.get('after')}"
+        case kind:
+            return str(kind)
+
+
+def fail(error: Exception, *, as_json: bool) -> NoReturn:
+    """Say why on standard error, with code and field, and exit with 1."""
+    from horae.cli.errors import as_refusal
+
+    refusal = as_refusal(error)
+    if as_json:
+        print_json({"ok": False, "error": refusal.to_json()})
+    where = f" ({refusal.field})" if refusal.field else ""
+    value = f" [{refusal.value}]" if refusal.value is not None else ""
+    sys.stderr.write(f"horae: {refusal.code}{where}: {refusal.message}{value}\n")
+    sys.exit(1)

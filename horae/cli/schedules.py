@@ -1,0 +1,296 @@
+"""`horae schedule …`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from horae.cli.options import AsJson, Cursor, DefinitionFile, Limit, Nats, Note, Tenant
+from horae.cli.output import cell, print_facts, print_json, print_line, print_table, trigger_text
+
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Schedules: what fires when.")
+
+Id = Annotated[str, typer.Argument(metavar="ID")]
+Json = dict[str, Any]
+
+
+@app.command()
+def create(
+    file: DefinitionFile,
+    key: Annotated[str | None, typer.Option(help="Idempotency key.")] = None,
+    allow_unknown: Annotated[
+        bool, typer.Option("--allow-unknown", help="Accept a handler that nobody serves yet.")
+    ] = False,
+    nats: Nats = None,
+    tenant: Tenant = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Create a schedule; the same one again is accepted and changes nothing."""
+    from horae.cli.session import ask, read_json_file
+
+    body = read_json_file(file)
+    if allow_unknown:
+        body["allow_unknown"] = True
+    answer = ask(nats, tenant, lambda caller: caller.command("schedule.create", body, key=key))
+    _changed(answer, as_json)
+
+
+@app.command("list")
+def list_(
+    status: Annotated[
+        str | None, typer.Option(help="pending, active, paused, completed, cancelled, failed.")
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option("--type", help="cron, interval, once, manual.")
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Any of these; may be repeated.")] = None,
+    name: Annotated[str | None, typer.Option(help="Part of the name.")] = None,
+    sort: Annotated[str | None, typer.Option(help="created, next_run, name, priority.")] = None,
+    order: Annotated[str | None, typer.Option(help="asc, desc.")] = None,
+    limit: Limit = None,
+    cursor: Cursor = None,
+    nats: Nats = None,
+    tenant: Tenant = "default",
+    as_json: AsJson = False,
+) -> None:
+    """List schedules."""
+    from horae.cli.session import given, query
+
+    body = given(
+        status=status, type=kind, tags=tag, name_contains=name, sort=sort, order=order,
+        limit=limit, cursor=cursor,
+    )  # fmt: skip
+    answer = query(nats, tenant, "schedule.list", body)
+    if as_json:
+        print_json(answer)
+        return
+    rows = answer["schedules"]
+    print_table(
+        ("ID", "STATUS", "TRIGGER", "NEXT", "RUNS", "FAILED"),
+        [
+            (
+                row["id"], row["status"], trigger_text(row["trigger"]), row["next_due"],
+                row["statistics"]["fired"], row["statistics"]["failed"],
+            )
+            for row in rows
+        ],
+        whole=("ID", "NEXT"),
+    )  # fmt: skip
+    footer(answer, len(rows), "schedules")
+
+
+@app.command()
+def show(id_: Id, nats: Nats = None, tenant: Tenant = "default", as_json: AsJson = False) -> None:
+    """Show a schedule with its state, its next fire times and its last runs."""
+    from horae.cli.session import query
+
+    answer = query(nats, tenant, "schedule.get", {"id": id_, "count": 5, "executions": 5})
+    if as_json:
+        print_json(answer)
+        return
+    action = answer["action"]
+    print_facts(
+        {
+            "id": answer["id"],
+            "name": answer["name"],
+            "status": answer["status"],
+            "note": answer["note"],
+            "trigger": trigger_text(answer["trigger"]),
+            "action": f"{action['type']} {action.get('name') or action.get('queue') or ''}".strip(),
+            "command": " ".join(action.get("command", [])),
+            "payload": answer["payload"],
+            "tags": ", ".join(answer["tags"]),
+            "revision": answer["revision"],
+            "created": f"{cell(answer['created_at'])} by {answer['created_by'] or 'nobody named'}",
+            "counts": ", ".join(f"{n} {what}" for what, n in answer["statistics"].items() if n),
+            "running": answer["running"] or None,
+            "next": ", ".join(answer["next"]),
+        }
+    )
+    if answer.get("executions"):
+        from horae.cli.executions import executions_table
+
+        print_line()
+        executions_table(answer["executions"], with_schedule=False)
+
+
+@app.command()
+def preview(
+    id_: Annotated[str | None, typer.Argument(metavar="[ID]")] = None,
+    file: Annotated[
+        str | None, typer.Option("--file", "-f", metavar="FILE", help="A definition, or a trigger.")
+    ] = None,
+    count: Annotated[int, typer.Option("--count", "-n", help="How many.")] = 10,
+    from_: Annotated[str | None, typer.Option("--from", help="An instant, exclusive.")] = None,
+    nats: Nats = None,
+    tenant: Tenant = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Show the next fire times of a schedule, or of a file that is not one yet."""
+    from horae.cli.session import given, query, read_json_file
+
+    if (id_ is None) == (file is None):
+        raise typer.BadParameter("either ID or --file FILE")
+    body = given(id=id_, count=count)
+    if from_ is not None:
+        body["from"] = from_
+    if file is not None:
+        content = read_json_file(file)
+        trigger = content.get("trigger", content)
+        kept = {name: content[name] for name in ("dst", "start_at", "end_at") if name in content}
+        body |= kept | {"trigger": trigger}
+    answer = query(nats, tenant, "schedule.preview", body)
+    if as_json:
+        print_json(answer)
+        return
+    for instant in answer["next"]:
+        print_line(instant)
+    if not answer["next"]:
+        print_line("never")
+
+
+@app.command()
+def update(
+    id_: Id,
+    file: DefinitionFile,
+    expected_revision: Annotated[
+        int | None, typer.Option(help="Refuse if it has another one by now.")
+    ] = None,
+    allow_unknown: Annotated[
+        bool, typer.Option("--allow-unknown", help="Accept a handler that nobody serves yet.")
+    ] = False,
+    nats: Nats = None,
+    tenant: Tenant = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Replace a schedule's whole definition."""
+    from horae.cli.session import command, given, read_json_file
+    from horae_domain.errors import InvalidField
+
+    body = read_json_file(file)
+    if body.setdefault("id", id_) != id_:
+        raise InvalidField("the file is of another schedule", field="id", value=body["id"])
+    body |= given(expected_revision=expected_revision, allow_unknown=allow_unknown or None)
+    _changed(command(nats, tenant, "schedule.update", body), as_json)
+
+
+@app.command()
+def pause(
+    id_: Id, note: Note = "", nats: Nats = None, tenant: Tenant = "default", as_json: AsJson = False
+) -> None:
+    """Fire nothing until resumed."""
+    _noted("schedule.pause", id_, note, nats, tenant, as_json)
+
+
+@app.command()
+def resume(
+    id_: Id, note: Note = "", nats: Nats = None, tenant: Tenant = "default", as_json: AsJson = False
+) -> None:
+    """Fire again."""
+    _noted("schedule.resume", id_, note, nats, tenant, as_json)
+
+
+@app.command()
+def cancel(
+    id_: Id, note: Note = "", nats: Nats = None, tenant: Tenant = "default", as_json: AsJson = False
+) -> None:
+    """End a schedule, and with it what has not started."""
+    _noted("schedule.cancel", id_, note, nats, tenant, as_json)
+
+
+@app.command()
+def trigger(
+    id_: Id,
+    payload: Annotated[
+        str | None, typer.Option(metavar="JSON", help="Instead of the schedule's.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="The same key gives the same execution again.")
+    ] = None,
+    nats: Nats = None,
+    tenant: Tenant = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Run a schedule now."""
+    from horae.cli.session import command, given, read_json_value
+
+    body = given(id=id_, key=key)
+    if payload is not None:
+        body["payload"] = read_json_value(payload, "payload")
+    answer = command(nats, tenant, "schedule.trigger", body)
+    if as_json:
+        print_json(answer)
+        return
+    print_line(f"execution {answer['execution_id']}: {answer.get('status', 'accepted')}")
+
+
+@app.command()
+def history(
+    id_: Id,
+    status: Annotated[str | None, typer.Option(help="Of executions, or missed, paused, …")] = None,
+    limit: Limit = None,
+    cursor: Cursor = None,
+    nats: Nats = None,
+    tenant: Tenant = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Show what was decided for a schedule, the latest first."""
+    from horae.cli.session import given, query
+
+    body = given(id=id_, status=status, limit=limit, cursor=cursor)
+    answer = query(nats, tenant, "schedule.history", body)
+    if as_json:
+        print_json(answer)
+        return
+    entries = answer["history"]
+    print_table(
+        ("DUE OR AT", "WHAT", "TRIES", "DETAIL"),
+        [_entry(each) for each in entries],
+        whole=("DUE OR AT",),
+    )
+    footer(answer, len(entries), "entries")
+
+
+def _entry(entry: Json) -> tuple[object, ...]:
+    if "event" in entry:
+        facts = {
+            name: entry.get(name)
+            for name in ("first", "last", "count", "revision", "note", "reason")
+        }
+        detail = " ".join(f"{name}={cell(v)}" for name, v in facts.items() if v not in (None, ""))
+        return entry["at"], entry["status"] or entry["event"], None, detail
+    attempts = entry["attempts"]
+    detail = entry["reason"] or error_text(attempts[-1] if attempts else {})
+    return entry["due"], entry["status"], len(attempts), f"{entry['id']} {detail}".strip()
+
+
+def error_text(attempt: Json) -> str:
+    """What went wrong in an attempt, on one line."""
+    error = attempt.get("error") or {}
+    text = f"{error.get('type', '')}: {error.get('message', '')}" if error else ""
+    return " ".join(text.split())[:200]
+
+
+def footer(answer: Json, shown: int, what: str) -> None:
+    """How many there are, and how to see the rest."""
+    total = answer.get("total")
+    if answer.get("cursor"):
+        print_line(f"{shown} of {total} {what}; next page: --cursor {answer['cursor']}")
+    elif not shown:
+        print_line(f"no {what}")
+
+
+def _noted(name: str, id_: str, note: str, nats: str | None, tenant: str, as_json: bool) -> None:
+    from horae.cli.session import command
+
+    _changed(command(nats, tenant, name, {"id": id_, "note": note}), as_json)
+
+
+def _changed(answer: Json, as_json: bool) -> None:
+    if as_json:
+        print_json(answer)
+        return
+    following = f", next {cell(answer['next_due'])}" if answer.get("next_due") else ""
+    revision = f", revision {answer['revision']}" if "revision" in answer else ""
+    print_line(f"{answer.get('id', 'schedule')}: {answer.get('status', 'ok')}{revision}{following}")

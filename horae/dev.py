@@ -1,0 +1,157 @@
+"""`horae dev`: an engine with its servers embedded, and the loop around any serving process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from horae_infrastructure.settings import Settings
+
+if TYPE_CHECKING:
+    from horae_infrastructure.embedded import EmbeddedServer
+
+POSTGRES = {"postgres", "postgresql", "postgresql+embedded", "postgres+embedded"}
+"""Names of a store that stand for an embedded PostgreSQL."""
+SHORT = {"sqlite": "sqlite:///horae.db", "memory": "memory://"}
+LOOK = 0.5
+"""Seconds between looks at the embedded servers."""
+MARGIN = 10.0
+"""Seconds that a stop may take beyond the time that running handlers have."""
+
+_log = structlog.get_logger("horae.dev")
+
+
+# --- surroundings --------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def working_directory(data_dir: Path, *, ephemeral: bool) -> Any:
+    """Where the data goes: as told, or to a directory that is removed at the end."""
+    if not ephemeral:
+        yield data_dir.absolute()
+        return
+    with tempfile.TemporaryDirectory(prefix="horae-dev-") as temporary:
+        yield Path(temporary)
+
+
+@asynccontextmanager
+async def embedded(settings: Settings, *, ephemeral: bool) -> AsyncIterator[Settings]:
+    """Settings completed by embedded servers for every URL that was not given.
+
+    The servers are started again if they end, and stopped on leaving.
+
+    Raises:
+        EmbeddedServerMissing, EmbeddedServerFailed: one of them does not run.
+    """
+    from horae_infrastructure.embedded import Nats, Postgres, Valkey
+
+    def data(name: str) -> Path | None:
+        return None if ephemeral else settings.data_dir / name
+
+    needed: dict[str, EmbeddedServer] = {}
+    if settings.nats_url is None:
+        needed["nats_url"] = Nats(data("nats"))
+    if settings.redis_url is None:
+        needed["redis_url"] = Valkey(data("valkey"))
+    if settings.store_url in POSTGRES:
+        needed["store_url"] = Postgres(data("postgres"))
+    try:
+        await asyncio.gather(*(asyncio.to_thread(each.start) for each in needed.values()))
+        urls = {name: each.url for name, each in needed.items()}
+        watching = asyncio.create_task(_keep_alive(list(needed.values())))
+        try:
+            yield settings.model_copy(update={"store_url": _absolute(settings), **urls})
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+    finally:
+        await asyncio.gather(*(asyncio.to_thread(each.stop) for each in needed.values()))
+
+
+def _absolute(settings: Settings) -> str:
+    """The store's URL as it means the same in every directory."""
+    url = SHORT.get(settings.store_url, settings.store_url)
+    scheme, _, rest = url.partition("://")
+    if scheme != "sqlite":
+        return url
+    return f"sqlite:///{settings.data_dir.absolute() / (rest.removeprefix('/') or 'horae.db')}"
+
+
+async def _keep_alive(servers: list[EmbeddedServer]) -> None:
+    """Start what has ended again, at the same address and with the same data."""
+    while True:
+        await asyncio.sleep(LOOK)
+        for server in servers:
+            if server.alive:
+                continue
+            _log.warning("embedded server ended, starting it again", server=server.name)
+            try:
+                await asyncio.to_thread(server.start)
+            except Exception as error:  # noqa: BLE001 - it is tried again, and the log says why
+                _log.error("embedded server does not start", server=server.name, error=str(error))
+
+
+# --- the loop of a process -----------------------------------------------------------------------
+
+
+class Stop:
+    """The first SIGINT or SIGTERM asks for an orderly end within a limit, the second ends at once.
+
+    Args:
+        limit: seconds that the orderly end may take.
+    """
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self._asked = asyncio.Event()
+        self._ready = False
+        self._main = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._heard, number)
+
+    async def wait(self) -> None:
+        """From now on signals end this wait; before, they cancelled the start."""
+        self._ready = True
+        await self._asked.wait()
+
+    def _heard(self, number: int) -> None:
+        if self._asked.is_set():
+            _end(128 + number)
+        self._asked.set()
+        _log.info("stopping", within_seconds=self._limit)
+        timer = threading.Timer(self._limit, _end, [1])
+        timer.daemon = True
+        timer.start()
+        if not self._ready and self._main is not None:
+            self._main.cancel()
+
+
+def _end(code: int) -> None:
+    """End this process; guards end its children when it is gone."""
+    sys.stderr.write("horae: ended at once\n")
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a coroutine on uvloop if that is installed, else on asyncio's loop."""
+    try:
+        from uvloop import new_event_loop
+    except ImportError:
+        with asyncio.Runner() as runner:
+            runner.run(main())
+        return
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(main())
