@@ -3,8 +3,8 @@
 Five fields, or six with seconds first; names, ranges, steps, lists, `L`, `#`, Sunday as 0 and 7,
 and the aliases. What dialects read differently is refused with its reason rather than guessed:
 wrapped ranges (`22-2`), a step on a single value (`3/5`), `W`, `?`, `H`, a year. The expansion is
-our own: croniter's takes longer than parsing may, and reads `5-5` as every value (ADR; it is an
-oracle in the tests).
+our own: croniter's alone takes up to 0.45 ms, where parsing and the first occurrence may take
+0.2 ms, and it reads `5-5` as every value. It is an oracle in the tests.
 """
 
 from __future__ import annotations

@@ -121,7 +121,4 @@ def test_every_kind_of_case_is_among_the_binding_ones():
     ids=lambda case: case["id"],
 )
 def test_what_never_fires_elsewhere_is_refused_or_never_fires(case):
-    assert agrees(case) or case["id"] in NEVER_FOR_OTHERS
-
-
-NEVER_FOR_OTHERS = {}
+    assert agrees(case)
