@@ -196,6 +196,20 @@ async def test_answer_larger_than_a_message_is_refused(caller):
     assert said["Nats-Service-Error-Code"] == "400"
 
 
+async def test_answer_that_is_no_json_is_an_internal_error(nc, nats_url, tenant):
+    async def handler(request: Request) -> Reply:
+        return Reply(200, {"ok": True, "thing": object()})
+
+    service = NatsService(
+        nc, commands=handler, queries=handler, command_names=["a"], query_names=[], version="1.0.0"
+    )
+    await service.start()
+    body, said = await ask(nc, f"horae.{tenant}.command.a")
+    assert body["error"]["code"] == "internal"
+    assert said["Nats-Service-Error-Code"] == "500"
+    await service.stop()
+
+
 async def test_slow_request_does_not_hold_up_others_and_too_many_are_refused(
     caller, engine, service
 ):

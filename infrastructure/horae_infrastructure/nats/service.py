@@ -197,15 +197,27 @@ class NatsService:
         """Send a reply; one that cannot be sent is a refusal, or lost with the connection."""
         if not msg.reply:
             return
-        try:
+        data = self._data(reply)
+        if data is None or len(data) > self._nc.max_payload:
+            reply = refused(
+                Internal("the answer cannot be sent; the engine's log has the reason")
+                if data is None
+                else PayloadTooLarge("the answer is too large: ask for less", size=len(data))
+            )
             data = _encode(reply.body)
-            if len(data) > self._nc.max_payload:
-                too_large = PayloadTooLarge("the answer is too large: ask for less", size=len(data))
-                reply = refused(too_large)
-                data = _encode(reply.body)
+        try:
             await self._nc.publish(msg.reply, data, headers=None if reply.ok else _headers(reply))
         except (nats.errors.Error, OSError) as error:
             _log.warning("reply_lost", subject=msg.subject, error=str(error))
+
+    @staticmethod
+    def _data(reply: Reply) -> bytes | None:
+        """The body as JSON, or None if it cannot be."""
+        try:
+            return _encode(reply.body)
+        except (TypeError, ValueError, RecursionError):
+            _log.exception("reply_not_json")
+            return None
 
     def _teller(self, say: Callable[[], dict[str, Any]]) -> Callable[[Msg], Awaitable[None]]:
         async def tell(msg: Msg) -> None:
