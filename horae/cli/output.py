@@ -82,7 +82,7 @@ def trigger_text(trigger: Mapping[str, Any]) -> str:
     match trigger.get("type"):
         case "cron":
             zone = trigger.get("timezone", "UTC")
-            return trigger["expression"] + ("" if zone == "UTC" else f" {zone}")
+            return str(trigger["expression"]) + ("" if zone == "UTC" else f" {zone}")
         case "interval":
             return f"every {trigger['every']}"
         case "once":

@@ -194,9 +194,11 @@ def _welcome(
     for label, name in (("NATS", "nats_url"), ("Valkey", "redis_url"), ("store", "store_url")):
         print_line(f"  {label:6} {hide(facts[name])}")
     print_line(f"  {'app':6} {app.name}: {', '.join(app.schedules) or 'no schedules'}\n")
-    print_line("Try in another terminal" + (", after" if ephemeral else " here") + ":\n")
+    print_line("Try in another terminal here:\n")
     if ephemeral:
         print_line(f"  export HORAE_NATS_URL={facts['nats_url']}")
+    elif data_dir != Path(".horae").absolute():
+        print_line(f"  export HORAE_DATA_DIR={data_dir}")
     print_line(f"  {me} schedule list")
     for id_ in list(app.schedules)[:1]:
         print_line(f"  {me} schedule show {id_}")

@@ -1,0 +1,72 @@
+# `make dev` and `make test` need git, make, and Python 3.11 or newer with pip and venv; no root.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this.
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+# Everything at the versions and hashes of requirements.lock, the build backend included.
+$(VENV)/ready: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Horae needs Python 3.11 or newer; say which: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
+	@touch $@
+
+.PHONY: venv
+venv: $(VENV)/ready ## Make .venv with everything.
+
+.PHONY: dev
+dev: venv ## Run the engine with embedded NATS and Valkey, and the example application.
+	$(BIN)/horae dev examples.desk.app:app
+
+.PHONY: test
+test: check ## Run what CI runs: linters, types, layers, all tests with coverage.
+	$(BIN)/coverage erase
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term:skip-covered --junitxml=build/tests.xml
+
+.PHONY: check
+check: venv ## Run linters, types and layers.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: test-quick
+test-quick: venv ## Run the tests that are not slow, without servers of PostgreSQL.
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow and not postgres"
+
+.PHONY: interop
+interop: venv ## Let a program in JavaScript do work over NATS (needs node and npm).
+	cd tests/interop && npm ci --silent
+	$(BIN)/python scripts/interop.py
+
+.PHONY: crontabs
+crontabs: venv ## Compare crontabs of Debian's packages with a brute-force walk (downloads them).
+	$(BIN)/python tests/oracles/debian_crontabs.py
+
+.PHONY: faults
+faults: venv ## Kill processes and servers at random instants, and check that nothing is lost.
+	$(BIN)/python -m pytest -q tests/faults
+
+.PHONY: bench
+bench: venv ## Measure; results go to benchmarks/results.
+	$(BIN)/python -m benchmarks
+
+.PHONY: mutants
+mutants: venv ## Change the domain's code in small ways, and see whether tests notice.
+	$(BIN)/cosmic-ray --help > /dev/null
+
+.PHONY: lock
+lock: venv ## Resolve the dependencies anew into requirements.lock.
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --all-extras --group dev --generate-hashes --no-header pyproject.toml -o requirements.lock
+
+.PHONY: build
+build: venv ## Build wheel and sdist, install each into a fresh environment, import it.
+	$(BIN)/python scripts/build.py

@@ -1,0 +1,1 @@
+"""A small trading desk; see `app.py`."""
