@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, assert_never
 
 import msgspec
 
@@ -238,6 +238,8 @@ def _catch_up(
         case CatchUpMode.SKIP:
             late = [each for each in passed if each.due < cause.at - GRACE]
             reason = "overdue"
+        case _:
+            assert_never(mode)
     if late:
         decision.add(_range(decision.require(), late, "skipped", reason, cause))
     _each(decision, passed[len(late) :], cause)

@@ -399,8 +399,6 @@ def parse_definition(content: object, prefix: str = "") -> Definition:
         return Definition.model_validate(content)
     except ValidationError as error:
         raise translate(error, prefix) from error
-    except RecursionError as error:
-        raise InvalidField("too deeply nested", field=prefix or None) from error
 
 
 def restore_definition(content: dict[str, Any]) -> Definition:

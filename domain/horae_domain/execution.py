@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, assert_never
 
 import msgspec
 
@@ -219,6 +219,8 @@ def report(execution: Execution, definition: Definition, said: Report, cause: Ca
             return fail(execution, definition, "failed", error, cause, said=said)
         case Outcome.AGAIN:
             return _again(execution, definition, said, cause)
+        case _:
+            assert_never(said.outcome)
 
 
 def _succeeded(execution: Execution, said: Report, cause: Cause) -> Event:

@@ -135,6 +135,7 @@ class History:
 
     def check(self) -> None:
         assert fold(self.events) == self._line
+        assert len(streams(self.events)["job"]) == self.line.schedule.version
         assert stored(self.events, self.line) == self._line
 
     def command(self, asked: ScheduleCommand) -> list[Event]:

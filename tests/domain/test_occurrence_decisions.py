@@ -25,7 +25,7 @@ from horae_domain.events import (
     ScheduleUpdated,
 )
 from horae_domain.ledger import SINGLE_SKIPS, evolve
-from horae_domain.occurrences import TICK, due_by, next_occurrence
+from horae_domain.occurrences import TICK, due_by, kind_of, next_occurrence
 from horae_domain.schedule import UpdateSchedule
 
 TENTHS = {"type": "interval", "every": "100ms"}
@@ -800,6 +800,19 @@ def test_next_occurrence_lies_within_the_bounds():
     found = [next_occurrence(bounded, at(180), at(after)) for after in (0, 180, 239.9, 240)]
     assert [each and each.due for each in found] == [at(180), at(240), at(240), None]
     assert next_occurrence(definition(trigger=MANUAL), at(0), at(0)) is None
+
+
+@pytest.mark.parametrize(
+    ("trigger", "kind"),
+    [
+        (MANUAL, "key"),
+        (SECONDLY, "interval"),
+        ({"type": "once", "at": at(0)}, "once"),
+        ({"type": "cron", "expression": "@daily"}, "calendar"),
+    ],
+)
+def test_occurrences_are_identified_by_the_kind_of_their_trigger(trigger, kind):
+    assert kind_of(definition(trigger=trigger)) == kind
 
 
 def test_interval_is_anchored_where_it_is_told():

@@ -1,0 +1,250 @@
+"""Golden files: every event that was ever stored stays readable, and is written as it was.
+
+A file holds the name, the bytes as they are stored and what they mean. Files are made by
+`python tests/domain/test_codec.py` for names that have none; those that exist are never changed.
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from horae_domain.codec import UPCASTERS, Undecodable, decode, encode, name_of
+from horae_domain.events import (
+    NAMES,
+    AttemptFailed,
+    AttemptStarted,
+    Event,
+    ExecutionCancelled,
+    ExecutionDelayed,
+    ExecutionFailed,
+    ExecutionRequested,
+    ExecutionSkipped,
+    ExecutionSucceeded,
+    ExecutionTimedOut,
+    OccurrencesDecided,
+    ReportRefused,
+    RequestAnswered,
+    ScheduleCancelled,
+    ScheduleCompleted,
+    ScheduleCreated,
+    SchedulePaused,
+    ScheduleQuarantined,
+    ScheduleResumed,
+    ScheduleUpdated,
+)
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+AT = datetime(2026, 1, 5, 2, 0, tzinfo=UTC)
+DUE = datetime(2026, 1, 5, 1, 59, 59, 999999, tzinfo=UTC)
+ALL: dict[str, Any] = {
+    "at": AT,
+    "tenant": "acme",
+    "schedule_id": "nightly",
+    "command_id": "0193e4a6-0000-7000-8000-000000000001",
+    "correlation_id": "corr-1",
+    "actor": "ann",
+}
+RUN = ALL | {"execution_id": "2a019b8b-7502-6057-266e-626ad33819ed"}
+DEFINITION = {
+    "id": "nightly",
+    "trigger": {"type": "cron", "expression": "0 2 * * *", "timezone": "Europe/Berlin"},
+    "action": {"type": "function", "name": "build_report"},
+}
+ERROR = {"type": "Boom", "message": "nö", "stack": "…"}
+OCCURRENCE: dict[str, Any] = {
+    "kind": "calendar",
+    "due": DUE,
+    "nominal": "2026-01-05T03:00:00[Europe/Berlin]",
+    "revision": 2,
+    "next_due": AT,
+}
+TOLD: dict[str, Any] = {"started_at": DUE, "logs": ["a", {"b": 1}], "metadata": {"k": [1, 2.5]}}
+BEGUN: dict[str, Any] = {"definition": DEFINITION, "anchor": AT, "next_due": AT, "tzdata": "2026.1"}
+
+EXAMPLES: list[Event] = [
+    ScheduleCreated(incarnation=2, revision=3, **BEGUN, **ALL),
+    ScheduleUpdated(revision=4, **BEGUN, **ALL),
+    SchedulePaused(note="holiday", **ALL),
+    ScheduleResumed(note="back", next_due=AT, **ALL),
+    ScheduleCompleted(reason="end_at", **ALL),
+    ScheduleCancelled(note="no more", **ALL),
+    ScheduleQuarantined(reason="no such zone", **ALL),
+    OccurrencesDecided(
+        decision="skipped",
+        reason="overlap",
+        first=DUE,
+        last=AT,
+        count=2,
+        revision=1,
+        blocked_by=RUN["execution_id"],
+        next_due=AT,
+        **ALL,
+    ),
+    ExecutionRequested(
+        run_number=7,
+        payload={"a": [None, True, 1, 2.5, "é"]},
+        overridden=True,
+        priority="high",
+        queue="slow",
+        worker="engine-1",
+        deadline=AT,
+        **OCCURRENCE,
+        **RUN,
+    ),
+    ExecutionSkipped(reason="overlap", blocked_by=RUN["execution_id"], **OCCURRENCE, **RUN),
+    AttemptStarted(attempt=2, delivery=3, worker="w", local=True, deadline=AT, **RUN),
+    AttemptFailed(attempt=2, outcome="timed_out", error=ERROR, retry_at=AT, **TOLD, **RUN),
+    ExecutionDelayed(attempt=2, until=AT, result={"seen": 0}, **TOLD, **RUN),
+    ExecutionSucceeded(attempt=2, delivery=3, result=["done"], cooldown_until=AT, **TOLD, **RUN),
+    ExecutionFailed(attempt=4, error=ERROR, **RUN),
+    ExecutionTimedOut(attempt=4, error=ERROR, **RUN),
+    ExecutionCancelled(reason="schedule_cancelled", **RUN),
+    ReportRefused(lease="1.1", outcome="succeeded", worker="w", **RUN),
+    RequestAnswered(request="f00d", reply={"ok": True}, **ALL),
+]
+
+
+def golden(name: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((GOLDEN / f"{name}.json").read_text("utf-8"))
+    return content
+
+
+def meaning(event: Event) -> dict[str, Any]:
+    """All that an event says, defaults too, as JSON values."""
+    fields = {field: getattr(event, field) for field in event.__struct_fields__}
+    found: dict[str, Any] = msgspec.to_builtins(fields)
+    return found
+
+
+def test_every_name_has_a_golden_file():
+    assert {file.stem for file in GOLDEN.glob("*.json")} >= set(NAMES.values())
+
+
+def test_names_are_unique_and_carry_a_version():
+    assert len(set(NAMES.values())) == len(NAMES)
+    for name in NAMES.values():
+        aggregate, _, version = name.split(".")
+        assert aggregate in {"schedule", "execution", "request"}
+        assert version[0] == "v"
+        assert version[1:].isdecimal()
+
+
+def test_every_kind_of_event_has_a_name():
+    def leaves(kind: type[Event]) -> list[type[Event]]:
+        below = kind.__subclasses__()
+        return [leaf for each in below for leaf in leaves(each)] if below else [kind]
+
+    assert set(leaves(Event)) == set(NAMES)
+
+
+@pytest.mark.parametrize("file", sorted(GOLDEN.glob("*.json")), ids=lambda file: file.stem)
+def test_stored_event_keeps_its_meaning(file):
+    content = golden(file.stem)
+    for stored, said in zip(content["stored"], content["meaning"], strict=True):
+        assert meaning(decode(content["name"], stored.encode())) == said
+
+
+@pytest.mark.parametrize("event", EXAMPLES, ids=name_of)
+def test_event_is_stored_as_it_was(event):
+    whole, least = golden(name_of(event))["stored"]
+    assert encode(event).decode() == whole
+    assert decode(name_of(event), whole.encode()) == event
+    assert encode(decode(name_of(event), least.encode())).decode() == least
+
+
+def test_examples_cover_every_name_and_every_field():
+    assert {type(event) for event in EXAMPLES} == set(NAMES)
+    for event in EXAMPLES:
+        for field in msgspec.structs.fields(event):
+            assert getattr(event, field.name) != field.default, field.name
+
+
+# --- what cannot be read -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "state"),
+    [
+        ("schedule.vanished.v1", b"{}"),
+        ("schedule.paused.v1", b""),
+        ("schedule.paused.v1", b"{"),
+        ("schedule.paused.v1", b"[]"),
+        ("schedule.paused.v1", b"{}"),
+        ("schedule.paused.v1", b'{"at":"yesterday","schedule_id":"a"}'),
+        ("schedule.paused.v1", b'{"at":"2026-01-01T00:00:00Z","schedule_id":5}'),
+        ("schedule.paused.v1", b"\xff\xfe"),
+    ],
+)
+def test_what_cannot_be_read_is_undecodable(name, state):
+    with pytest.raises(Undecodable) as caught:
+        decode(name, state)
+    assert caught.value.name == name
+    assert str(caught.value).startswith(f"{name}: ")
+
+
+def test_unknown_name_is_said():
+    with pytest.raises(Undecodable, match="unknown name"):
+        decode("schedule.vanished.v1", b"{}")
+
+
+def test_fields_of_a_later_release_are_passed_over():
+    state = b'{"at":"2026-01-05T02:00:00Z","schedule_id":"a","later":1}'
+    assert decode("schedule.paused.v1", state) == SchedulePaused(at=AT, schedule_id="a")
+
+
+# --- old versions --------------------------------------------------------------------------------
+
+
+def test_old_version_is_lifted_step_by_step():
+    def lift0(old: dict[str, Any]) -> dict[str, Any]:
+        return {"when": old["t"], "id": old["id"]}
+
+    def lift1(old: dict[str, Any]) -> dict[str, Any]:
+        return {"at": old["when"], "schedule_id": old["id"], "note": "from v0"}
+
+    upcasters = {
+        "schedule.paused.v0-1": ("schedule.paused.v0", lift0),
+        "schedule.paused.v0": ("schedule.paused.v1", lift1),
+    }
+    state = b'{"t":"2026-01-05T02:00:00Z","id":"a"}'
+    found = decode("schedule.paused.v0-1", state, upcasters=upcasters)
+    assert found == SchedulePaused(at=AT, schedule_id="a", note="from v0")
+    with pytest.raises(Undecodable) as caught:
+        decode("schedule.paused.v0", b"{}", upcasters=upcasters)
+    assert caught.value.name == "schedule.paused.v0"
+    with pytest.raises(Undecodable):
+        decode("schedule.paused.v0", b"{", upcasters=upcasters)
+
+
+def test_upcasters_lead_to_a_name_that_is_known():
+    assert all(newer in {*NAMES.values(), *UPCASTERS} for newer, _ in UPCASTERS.values())
+    assert not set(UPCASTERS) & set(NAMES.values())
+
+
+def least_of(event: Event) -> Event:
+    """The same event with nothing but what it has to say."""
+    required = {
+        field.name: getattr(event, field.name)
+        for field in msgspec.structs.fields(event)
+        if field.required
+    }
+    return type(event)(**required)
+
+
+if __name__ == "__main__":
+    for example in EXAMPLES:
+        path = GOLDEN / f"{name_of(example)}.json"
+        both = [example, least_of(example)]
+        made = {
+            "name": name_of(example),
+            "stored": [encode(each).decode() for each in both],
+            "meaning": [meaning(each) for each in both],
+        }
+        if not path.exists():
+            path.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", "utf-8")

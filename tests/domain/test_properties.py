@@ -1,0 +1,374 @@
+"""Random histories of one line: whatever happens, every instant has exactly one decision."""
+
+from __future__ import annotations
+
+import string
+from collections import Counter
+from datetime import datetime, timedelta
+from typing import Any
+
+from histories import HERE, History, at, cause, create, definition, said
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from horae_domain import decider
+from horae_domain.codec import decode, encode, name_of
+from horae_domain.decider import Decision
+from horae_domain.definition import Definition, parse_definition
+from horae_domain.errors import HoraeError
+from horae_domain.events import (
+    NAMES,
+    Event,
+    ExecutionCancelled,
+    ExecutionFailed,
+    ExecutionRequested,
+    ExecutionSkipped,
+    ExecutionSucceeded,
+    ExecutionTimedOut,
+    OccurrencesDecided,
+    ReportRefused,
+    ScheduleCancelled,
+    ScheduleCompleted,
+    ScheduleCreated,
+    ScheduleUpdated,
+)
+from horae_domain.identity import execution_id
+from horae_domain.ledger import Line, evolve
+from horae_domain.occurrences import TICK, next_occurrence
+from horae_domain.schedule import CreateSchedule, UpdateSchedule
+
+# --- definitions ---------------------------------------------------------------------------------
+
+durations = st.sampled_from(["100ms", "700ms", "1s", "13s", "1m", "7m"])
+triggers = st.one_of(
+    st.builds(lambda every: {"type": "interval", "every": every}, durations),
+    st.sampled_from(["* * * * *", "*/5 * * * * *", "7 * * * *", "0 2 * * *"]).map(
+        lambda text: {"type": "cron", "expression": text, "timezone": "Europe/Berlin"}
+    ),
+    st.floats(0, 500).map(lambda after: {"type": "once", "after": round(after, 3)}),
+    st.just({"type": "manual"}),
+)
+names = st.text(string.ascii_letters, min_size=1, max_size=5)
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(st.characters(codec="utf-8"), max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+policies: dict[str, st.SearchStrategy[Any]] = {
+    "overlap": st.sampled_from(["skip", "skip", "allow"]),
+    "catch_up": st.fixed_dictionaries(
+        {
+            "mode": st.sampled_from(["all", "latest", "skip"]),
+            "window": st.sampled_from([0, 5, 60, 300, 3600]),
+        }
+    ),
+    "retry": st.fixed_dictionaries(
+        {"max_attempts": st.integers(1, 3), "delay": durations, "jitter": st.sampled_from([0, 1])}
+    ),
+    "timeout": st.fixed_dictionaries({"start_to_close": st.none() | durations}),
+    "cooldown": st.none() | durations,
+    "concurrency": st.none() | st.integers(1, 3),
+    "max_executions": st.none() | st.integers(1, 6),
+    "enabled": st.sampled_from([True, True, True, False]),
+}
+contents = st.fixed_dictionaries({"trigger": triggers}, optional=policies)
+
+# --- a line through time -------------------------------------------------------------------------
+
+ENDS = (ExecutionSucceeded, ExecutionFailed, ExecutionTimedOut, ExecutionCancelled)
+
+
+class OneLine(RuleBasedStateMachine):
+    """A schedule, its executions, and everybody who may touch them, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.owner = HERE
+        self.history: History
+
+    def attempt(self, act: Any, *arguments: object) -> None:
+        """Do it if the state allows; a refusal must not have decided anything that counts."""
+        before = self.history.line
+        try:
+            self.history.do(act, *arguments)
+        except HoraeError:
+            assert self.history.line is before
+
+    @initialize(content=contents)
+    def begin(self, content):
+        self.history = History(0, **content)
+
+    @rule(seconds=st.sampled_from([0, 0.05, 0.1, 1, 4.999, 13, 60, 300, 1000, 9000]))
+    def pass_time(self, seconds):
+        self.now = round(self.now + seconds, 6)
+
+    @rule()
+    def settle(self):
+        self.history.settle(self.now)
+
+    @rule()
+    def settle_all(self):
+        for _ in range(200):
+            if not self.history.line.fires_by(at(self.now)):
+                break
+            self.history.settle(self.now)
+        assert not self.history.line.fires_by(at(self.now))
+
+    @rule(content=contents)
+    def update(self, content):
+        asked = UpdateSchedule(definition(**content), None, cause(self.now))
+        self.attempt(decider.command, asked)
+
+    @rule(content=contents)
+    def create_again(self, content):
+        asked = CreateSchedule("default", definition(**content), cause(self.now))
+        self.attempt(decider.command, asked)
+
+    @rule(command=st.sampled_from(["PauseSchedule", "ResumeSchedule", "ResumeSchedule"]))
+    def pause_or_resume(self, command):
+        from horae_domain import schedule
+
+        self.attempt(decider.command, getattr(schedule, command)("", cause(self.now)))
+
+    @precondition(lambda self: len(self.history.events) > 15)
+    @rule()
+    def cancel(self):
+        self.history.cancel(self.now) if not self.history.line.schedule.status.ended else None
+
+    @rule(key=st.sampled_from("abc"))
+    def trigger(self, key):
+        """As the engine does: a key whose execution exists is answered, not decided."""
+        line = self.history.line
+        id_ = decider.trigger_id("default", "job", line.schedule.incarnation, key)
+        if not any(getattr(event, "execution_id", None) == id_ for event in self.history.events):
+            asked = decider.Trigger(key, None, False, cause(self.now))
+            self.attempt(decider.trigger, asked)
+
+    @precondition(lambda self: self.history.live)
+    @rule(data=st.data())
+    def start(self, data):
+        run = data.draw(st.sampled_from(self.history.live))
+        if run.ready(at(self.now)) and self.history.line.may_start(run):
+            self.history.do(decider.start, run.id, self.owner, cause(self.now))
+
+    @precondition(lambda self: self.history.live)
+    @rule(data=st.data(), lease=st.sampled_from([None, "1.1", "1.2", "2.1"]))
+    def take(self, data, lease):
+        run = data.draw(st.sampled_from(self.history.live))
+        self.attempt(decider.take, run.id, "far", lease, cause(self.now))
+
+    @precondition(lambda self: self.history.live)
+    @rule(
+        data=st.data(),
+        outcome=st.sampled_from(["succeeded", "succeeded", "failed", "again"]),
+        lease=st.sampled_from([None, None, None, "1.1", "2.1"]),
+        limit=st.none() | st.integers(0, 2),
+        cooldown=st.none() | st.just(timedelta(seconds=20)),
+    )
+    def report(self, data, outcome, lease, limit, cooldown):
+        run = data.draw(st.sampled_from(self.history.live))
+        report = said(outcome, lease or run.lease, limit=limit, cooldown=cooldown)
+        self.history.do(decider.report, run.id, report, cause(self.now))
+        self.history.do(decider.report, run.id, report, cause(self.now))
+
+    @precondition(lambda self: self.history.live)
+    @rule(data=st.data())
+    def cancel_execution(self, data):
+        run = data.draw(st.sampled_from(self.history.live))
+        self.attempt(decider.cancel, run.id, "", cause(self.now))
+
+    @rule()
+    def change_owner(self):
+        self.owner = f"engine-{len(self.history.events)}"
+        self.history.recover(self.now, self.owner)
+
+    @invariant()
+    def somebody_wakes_for_what_is_due(self):
+        line = self.history.line
+        if line.fires_by(at(self.now)) and not line.waits_for_run:
+            assert line.wake is not None
+            assert line.wake <= at(self.now)
+        if line.waits_for_run:
+            assert line.live
+
+    def teardown(self):
+        if hasattr(self, "history"):
+            events = self.history.events
+            ids_are_decided_once(events)
+            outcomes_are_accepted_once(events)
+            limits_hold(events)
+            instants_are_decided_once(events, self.history.line)
+
+
+TestOneLine = OneLine.TestCase
+TestOneLine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+
+
+def ids_are_decided_once(events: list[Event]) -> None:
+    decisions = [
+        event.execution_id
+        for event in events
+        if isinstance(event, ExecutionRequested | ExecutionSkipped)
+    ]
+    assert len(set(decisions)) == len(decisions)
+
+
+def outcomes_are_accepted_once(events: list[Event]) -> None:
+    ended: set[str] = set()
+    for event in events:
+        id_ = getattr(event, "execution_id", None)
+        if id_ in ended:
+            assert isinstance(event, ReportRefused)
+        if isinstance(event, ENDS):
+            assert id_ is not None
+            ended.add(id_)
+
+
+def limits_hold(events: list[Event]) -> None:
+    line: Line | None = None
+    for event in events:
+        if isinstance(event, ExecutionRequested):
+            assert line is not None
+            assert not line.blocked
+            limit = line.definition.max_executions
+            assert event.kind == "key" or limit is None or line.fired < limit
+        line = evolve(line, event)
+
+
+class Reign:
+    """The time under one revision of the definition, and what it had to decide."""
+
+    def __init__(self, event: ScheduleCreated | ScheduleUpdated) -> None:
+        self.definition = parse_definition(event.definition)
+        self.anchor = event.anchor
+        once = self.definition.trigger.type == "once"
+        self.after = event.at - TICK if once else event.at
+
+    def instants(self, through: datetime) -> list[datetime]:
+        found: list[datetime] = []
+        last = self.after
+        while (next_ := next_occurrence(self.definition, self.anchor, last)) is not None:
+            if next_.due > through:
+                break
+            last = next_.due
+            found.append(last)
+        return found
+
+
+def instants_are_decided_once(events: list[Event], line: Line) -> None:
+    """What each revision decided is what was due in its time, each instant once."""
+    reigns: dict[int, Reign] = {}
+    ends: dict[int, datetime] = {}
+    decided: dict[int, list[tuple[datetime, datetime, int | None]]] = {}
+    revision = 0
+    for event in events:
+        match event:
+            case ScheduleCreated() | ScheduleUpdated():
+                ends.setdefault(revision, event.at)
+                revision = event.revision
+                reigns[revision] = Reign(event)
+            case ScheduleCompleted() if decided.get(revision):
+                ends[revision] = max(last for _, last, _ in decided[revision])
+            case ScheduleCompleted():
+                ends[revision] = reigns[revision].after
+            case ScheduleCancelled():
+                ends[revision] = event.at
+            case ExecutionRequested() | ExecutionSkipped() if event.kind != "key":
+                decided.setdefault(event.revision, []).append((event.due, event.due, 1))
+            case OccurrencesDecided():
+                decided.setdefault(event.revision, []).append(
+                    (event.first, event.last, event.count)
+                )
+            case _:
+                pass
+    ends.setdefault(revision, line.through)
+    assert decided.keys() <= reigns.keys()
+    for number, reign in reigns.items():
+        due = reign.instants(ends[number])
+        covered: Counter[datetime] = Counter()
+        for first, last, count in decided.get(number, []):
+            inside = [each for each in due if first <= each <= last]
+            assert first in inside
+            assert count in (None, len(inside))
+            covered.update(inside)
+        assert covered == Counter(due)
+
+
+# --- functions -----------------------------------------------------------------------------------
+
+
+@given(contents, json_values, st.lists(names, max_size=3), st.floats(1, 9))
+def test_canonical_definition_reads_as_itself(content, payload, tags, backoff):
+    told = {"payload": payload, "metadata": {"m": payload}, "tags": tags}
+    found = definition(**(content | told | {"retry": {"backoff": backoff}}))
+    canonical = found.canonical()
+    assert parse_definition(canonical) == found
+    assert parse_definition(canonical).canonical() == canonical
+    (event,) = made(found)
+    assert decode(name_of(event), encode(event)) == event
+
+
+def made(found: Definition) -> list[Event]:
+    decision = Decision(None)
+    decider.command(decision, CreateSchedule("default", found, cause(0)))
+    return decision.events[:1]
+
+
+instants = st.integers(0, 10**15).map(lambda micros: at(0) + timedelta(microseconds=micros))
+by_type: dict[str, st.SearchStrategy[Any]] = {
+    "datetime": instants,
+    "str": st.text(st.characters(codec="utf-8"), max_size=8),
+    "int": st.integers(0, 2**53),
+    "bool": st.booleans(),
+    "Any": json_values,
+    "dict[str, Any]": st.dictionaries(names, json_values, max_size=3),
+    "list[Any]": st.lists(json_values, max_size=3),
+}
+
+
+def strategy_of(annotation: str) -> st.SearchStrategy[Any]:
+    plain = annotation.removesuffix(" | None")
+    return by_type[plain] if plain == annotation else st.none() | by_type[plain]
+
+
+def events_of(kind: type[Event]) -> st.SearchStrategy[Event]:
+    annotations = {}
+    for base in reversed(kind.__mro__[:-2]):
+        annotations |= getattr(base, "__annotations__", {})
+    fields = set(kind.__struct_fields__)
+    told = {name: strategy_of(text) for name, text in annotations.items() if name in fields}
+    return st.builds(kind, **told)
+
+
+@given(st.one_of([events_of(kind) for kind in NAMES]))
+def test_every_event_survives_its_stored_form(event):
+    state = encode(event)
+    again = decode(name_of(event), state)
+    assert again == event
+    assert encode(again) == state
+
+
+@given(instants, st.integers(1, 5), names)
+def test_ids_depend_on_incarnation_and_key(instant, incarnation, key):
+    one = execution_id("t", "s", incarnation, "calendar", key, instant)
+    assert one == execution_id("t", "s", incarnation, "calendar", key, instant)
+    assert one != execution_id("t", "s", incarnation + 1, "calendar", key, instant)
+    assert one != execution_id("t", "s", incarnation, "calendar", key + "x", instant)
+    assert one != execution_id("t", "s", incarnation, "interval", key, instant)
+    assert one != execution_id("u", "s", incarnation, "calendar", key, instant)
+
+
+@given(st.lists(st.floats(0, 50), max_size=30))
+def test_interval_does_not_drift_however_late_it_is_decided(delays):
+    history = History(overlap="allow", catch_up={"mode": "all"})
+    for index, delay in enumerate(delays, start=1):
+        history.settle(60 * index + delay)
+    due = [event.due for event in history.events if isinstance(event, ExecutionRequested)]
+    assert due == [at(60 * index) for index in range(1, len(delays) + 1)]
+
+
+def test_histories_begin_with_a_creation():
+    assert isinstance(made(create().definition)[0], ScheduleCreated)
