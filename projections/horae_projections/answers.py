@@ -10,7 +10,7 @@ import msgspec
 
 from horae_domain.definition import Definition
 from horae_domain.instants import format_instant, parse_instant
-from horae_projections.rows import Attempt, DecisionRow, ExecutionRow, ScheduleRow
+from horae_projections.rows import Attempt, Counts, DecisionRow, ExecutionRow, ScheduleRow
 
 LARGE = 4096
 """Bytes of JSON over which a list leaves a result out."""
@@ -60,6 +60,8 @@ def _defaults(trigger: str, action: str) -> dict[str, Any]:
     return full
 
 
+NOTHING_YET = Counts()
+
 _OPEN = {"metadata", "payload"}
 """Parts of a definition that are the user's own: nothing is filled in."""
 
@@ -79,7 +81,7 @@ def _copy(value: Any) -> Any:
 
 def definition_of(id_: str, row: ScheduleRow) -> dict[str, Any]:
     """The whole definition, with its defaults and its id."""
-    told = row.definition
+    told = row.told
     full = _filled(_defaults(told["trigger"]["type"], told["action"]["type"]), told)
     full["id"] = id_
     full["name"] = full["name"] or id_
@@ -88,10 +90,11 @@ def definition_of(id_: str, row: ScheduleRow) -> dict[str, Any]:
 
 def schedule(id_: str, tenant: str, row: ScheduleRow, now: datetime) -> dict[str, Any]:
     """A schedule as `schedule.get` and `schedule.list` answer it."""
+    counts = row.counts or NOTHING_YET
     return definition_of(id_, row) | {
         "tenant": tenant,
         "status": status_of(row, now),
-        "note": row.note,
+        "note": row.note or "",
         "revision": row.revision,
         "created_at": instant(row.created_at),
         "created_by": row.created_by,
@@ -99,23 +102,23 @@ def schedule(id_: str, tenant: str, row: ScheduleRow, now: datetime) -> dict[str
         "next_due": instant(row.next_due),
         "last_due": instant(row.last_due),
         "last_execution_id": row.last_execution_id,
-        "running": row.running,
+        "running": counts.running,
         "statistics": {
-            "fired": row.fired,
-            "succeeded": row.succeeded,
-            "failed": row.failed,
-            "timed_out": row.timed_out,
-            "cancelled": row.cancelled,
-            "skipped": row.skipped,
-            "missed": row.missed,
+            "fired": counts.fired,
+            "succeeded": counts.succeeded,
+            "failed": counts.failed,
+            "timed_out": counts.timed_out,
+            "cancelled": counts.cancelled,
+            "skipped": counts.skipped,
+            "missed": counts.missed,
         },
     }
 
 
 def status_of(row: ScheduleRow, now: datetime) -> str:
     """Where a schedule stands: `pending` ends with `start_at`."""
-    start = row.definition.get("start_at")
-    if row.status == "pending" and start and parse_instant(start, field="start_at") <= now:
+    start = row.told.get("start_at") if row.status == "pending" else None
+    if start and parse_instant(start, field="start_at") <= now:
         return "active"
     return row.status
 

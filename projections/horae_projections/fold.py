@@ -43,12 +43,14 @@ from horae_projections.rows import (
     KEPT_LOGS,
     SCHEDULES,
     Attempt,
+    Counts,
     DecisionRow,
     ExecutionRow,
     Row,
     ScheduleRow,
     entries_of,
     pack,
+    pack_definition,
     text_of,
     unpack,
 )
@@ -184,10 +186,9 @@ def _project_schedule(sheet: Sheet, number: int, event: Event) -> None:
 
 
 def _created(event: ScheduleCreated) -> ScheduleRow:
-    definition = {name: value for name, value in event.definition.items() if name != "id"}
     return ScheduleRow(
-        definition=definition,
-        status=_begun(definition, event.at),
+        definition=pack_definition(event.definition),
+        status=_begun(event.definition, event.at),
         revision=event.revision,
         created_at=event.at,
         anchor=None if event.anchor == event.at else event.anchor,
@@ -205,18 +206,16 @@ def _begun(definition: dict[str, Any], at: datetime) -> str:
 def _change_schedule(row: ScheduleRow, event: Event) -> None:
     match event:
         case ScheduleUpdated():
-            row.definition = {
-                name: value for name, value in event.definition.items() if name != "id"
-            }
+            row.definition = pack_definition(event.definition)
             row.revision = event.revision
             row.anchor = None if event.anchor == row.created_at else event.anchor
             if row.status != "paused":
-                row.status = _begun(row.definition, event.at)
+                row.status = _begun(event.definition, event.at)
                 row.next_due = event.next_due
         case SchedulePaused():
             row.status, row.note, row.next_due = "paused", event.note, None
         case ScheduleResumed():
-            row.status, row.note = _begun(row.definition, event.at), ""
+            row.status, row.note = _begun(row.told, event.at), None
             row.next_due = event.next_due
         case ScheduleCompleted():
             row.status, row.note, row.next_due = "completed", event.reason, None
@@ -227,9 +226,9 @@ def _change_schedule(row: ScheduleRow, event: Event) -> None:
         case OccurrencesDecided():
             _decided(row, event.next_due)
             if event.decision == "missed":
-                row.missed += event.count or 0
+                _counts(row).missed += event.count or 0
             else:
-                row.skipped += event.count or 0
+                _counts(row).skipped += event.count or 0
         case _:
             pass
 
@@ -324,19 +323,26 @@ def _fired(schedule: ScheduleRow, event: ExecutionRequested | ExecutionSkipped) 
     if event.kind != "key":
         _decided(schedule, event.next_due)
     if isinstance(event, ExecutionRequested):
-        schedule.fired += 1
+        _counts(schedule).fired += 1
         schedule.last_due = event.due
         schedule.last_execution_id = event.execution_id
 
 
 def _count(schedule: ScheduleRow, before: str | None, after: str) -> None:
     """Keep the schedule's counters of what runs and of how runs ended."""
+    counts = _counts(schedule)
     if before == "running":
-        schedule.running -= 1
+        counts.running -= 1
     if after == "running":
-        schedule.running += 1
+        counts.running += 1
     elif after in _ENDED:
-        setattr(schedule, after, getattr(schedule, after) + 1)
+        setattr(counts, after, getattr(counts, after) + 1)
+
+
+def _counts(schedule: ScheduleRow) -> Counts:
+    if schedule.counts is None:
+        schedule.counts = Counts()
+    return schedule.counts
 
 
 def _start(

@@ -32,11 +32,11 @@ def next_of(id_: str, row: ScheduleRow, now: datetime, count: int) -> list[str]:
     """The next fire times of a schedule; the first is the one that its events tell."""
     if row.next_due is None or not count:
         return []
-    definition = restore_definition(row.definition | {"id": id_})
+    definition = restore_definition(row.told | {"id": id_})
     first = _shown(definition, row.next_due)
     anchor = row.anchor or row.created_at
     limit = definition.max_executions
-    left = count if limit is None else min(count, max(1, limit - row.fired))
+    left = count if limit is None else min(count, max(1, limit - (row.counts.fired if row.counts else 0)))
     return [first, *upcoming(definition, anchor, max(row.next_due, now), left - 1)]
 
 

@@ -130,7 +130,7 @@ class Queries:
         after = query.from_ or self._now()
         if query.id is not None:
             position, row = await self._row(tenant, query.id)
-            definition = restore_definition(row.definition | {"id": query.id})
+            definition = restore_definition(row.told | {"id": query.id})
             anchor = row.anchor or row.created_at
             found = upcoming(definition, anchor, after, query.count)
             return {"ok": True, "position": position, "next": found}

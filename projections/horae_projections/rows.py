@@ -6,8 +6,10 @@ below 400 bytes in Valkey (requirement P1).
 
 from __future__ import annotations
 
+import zlib
 from datetime import datetime
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -35,22 +37,9 @@ KEPT_LOGS = 1000
 """Lines of log that an execution's row keeps, the latest ones."""
 
 
-class ScheduleRow(msgspec.Struct, array_like=True, kw_only=True):
-    """A schedule as it is answered; its definition in canonical form without the id."""
+class Counts(msgspec.Struct, array_like=True):
+    """What has become of a schedule's occurrences, in this incarnation."""
 
-    definition: dict[str, Any]
-    status: str
-    revision: int
-    created_at: datetime
-    changed_at: datetime | None = None
-    """None while nothing has changed since the creation."""
-    anchor: datetime | None = None
-    """None if it is the instant of the creation."""
-    next_due: datetime | None = None
-    created_by: str | None = None
-    note: str = ""
-    last_due: datetime | None = None
-    last_execution_id: str | None = None
     fired: int = 0
     succeeded: int = 0
     failed: int = 0
@@ -60,17 +49,31 @@ class ScheduleRow(msgspec.Struct, array_like=True, kw_only=True):
     missed: int = 0
     running: int = 0
 
+
+class ScheduleRow(msgspec.Struct, array_like=True, kw_only=True):
+    """A schedule as it is answered."""
+
+    definition: bytes
+    """Packed by `pack_definition`, so that a firing does not touch it."""
+    status: str
+    revision: int
+    created_at: datetime
+    changed_at: datetime | None = None
+    """None while nothing has changed since the creation."""
+    anchor: datetime | None = None
+    """None if it is the instant of the creation."""
+    next_due: datetime | None = None
+    created_by: str | None = None
+    note: str | None = None
+    last_due: datetime | None = None
+    last_execution_id: str | None = None
+    counts: Counts | None = None
+    """None while nothing has been decided."""
+
     @property
-    def handler(self) -> str:
-        """What the action names: a function, a queue, or a program."""
-        action = self.definition["action"]
-        match action["type"]:
-            case "function":
-                return str(action["name"])
-            case "queue":
-                return str(action["queue"])
-            case _:
-                return str(action["command"][0])
+    def told(self) -> dict[str, Any]:
+        """The canonical definition without its id; not to be changed."""
+        return unpack_definition(self.definition)
 
 
 class Attempt(msgspec.Struct, array_like=True, kw_only=True):
@@ -126,6 +129,32 @@ class DecisionRow(msgspec.Struct, array_like=True, kw_only=True):
 
 Row = ScheduleRow | ExecutionRow | DecisionRow
 
+_LIKELY = (
+    b'"concurrency":"max_executions":"end_at":"start_at":"cooldown":"pt"metadata":{},"priority":"high"'
+    b'"low"critical"queue":"default"timeout":{"start_to_close":"overlap":"allow"buffer"dst":{"gap":'
+    b'"retry":{"max_attempts":"delay":"catch_up":{"mode":"all"skip"window":"description":"tags":["'
+    b'"command":["name":"trigger":{"type":"cron","expression":"0 * * * *","timezone":"UTC"Europe/'
+    b'America/{"trigger":{"type":"interval","every":"1m","anchor":"{"trigger":{"type":"once","after"'
+    b'{"trigger":{"type":"once","at":"2026-01-01T00:00:00Z"},"action":{"type":"process"queue"'
+    b'{"trigger":{"type":"manual"},"action":{"type":"function","name":"},"payload":{"'
+)
+"""What definitions are made of, for the compressor; part of the format of the rows."""
+_to_json = msgspec.json.Encoder().encode
+_of_json = msgspec.json.Decoder().decode
+
+
+def pack_definition(definition: dict[str, Any]) -> bytes:
+    """A canonical definition, without its id, in few bytes."""
+    press = zlib.compressobj(9, zlib.DEFLATED, -12, 5, zlib.Z_DEFAULT_STRATEGY, _LIKELY)
+    told = {name: value for name, value in definition.items() if name != "id"}
+    return press.compress(_to_json(told)) + press.flush()
+
+
+def unpack_definition(packed: bytes) -> dict[str, Any]:
+    """What was packed."""
+    return _of_json(zlib.decompressobj(-12, _LIKELY).decompress(packed))  # type: ignore[no-any-return]
+
+
 _encode = msgspec.msgpack.Encoder().encode
 _DECODERS: dict[str, msgspec.msgpack.Decoder[Any]] = {
     SCHEDULES: msgspec.msgpack.Decoder(ScheduleRow),
@@ -146,8 +175,7 @@ def unpack(table: str, stored: bytes) -> Any:
 
 def text_of(row: Row) -> str:
     """What a list sorts and searches names by; empty where the id is the name."""
-    name = row.definition.get("name") if isinstance(row, ScheduleRow) else None
-    return fold_text(name) if name else ""
+    return _facets(row.definition, row.created_by).text if isinstance(row, ScheduleRow) else ""
 
 
 def fold_text(text: str) -> str:
@@ -167,20 +195,49 @@ def entries_of(id_: str, row: Row) -> frozenset[Entry]:
 
 
 def _schedule_entries(id_: str, row: ScheduleRow) -> frozenset[Entry]:
-    definition = row.definition
-    priority = definition.get("priority", "medium")
-    cell = schedule_cell(row.status, definition["trigger"]["type"], priority)
+    facets = _facets(row.definition, row.created_by)
+    cell = schedule_cell(row.status, facets.type, facets.priority)
     due = INFINITY if row.next_due is None else to_micros(row.next_due)
-    entries = [
+    return facets.sets | {
         Entry(f"created:{cell}", to_micros(row.created_at)),
         Entry(f"next:{cell}", due),
-        Entry(f"name:{cell}", text_of(row) or fold_text(id_)),
-        Entry(f"handler:{row.handler}"),
-    ]
-    entries += [Entry(f"tag:{tag}") for tag in definition.get("tags", ())]
-    if row.created_by is not None:
-        entries.append(Entry(f"by:{row.created_by}"))
-    return frozenset(entries)
+        Entry(f"name:{cell}", facets.text or fold_text(id_)),
+    }
+
+
+class _Facets(NamedTuple):
+    """What the indexes see of a definition."""
+
+    type: str
+    priority: str
+    text: str
+    sets: frozenset[Entry]
+
+
+@lru_cache(4096)
+def _facets(packed: bytes, created_by: str | None) -> _Facets:
+    told = unpack_definition(packed)
+    sets = {Entry(f"handler:{handler_of(told['action'])}")}
+    sets |= {Entry(f"tag:{tag}") for tag in told.get("tags", ())}
+    if created_by is not None:
+        sets.add(Entry(f"by:{created_by}"))
+    return _Facets(
+        told["trigger"]["type"],
+        told.get("priority", "medium"),
+        fold_text(told.get("name") or ""),
+        frozenset(sets),
+    )
+
+
+def handler_of(action: dict[str, Any]) -> str:
+    """What an action names: a function, a queue, or a program."""
+    match action["type"]:
+        case "function":
+            return str(action["name"])
+        case "queue":
+            return str(action["queue"])
+        case _:
+            return str(action["command"][0])
 
 
 def schedule_cell(status: str, type_: str, priority: str) -> str:

@@ -157,8 +157,8 @@ class RedisViews:
             for step in steps:
                 if step.expected is None:
                     pipeline.sadd(VERSIONS, version)
-                arguments = [step.expected or "", step.position]
-                arguments += _operations(prefix, step.changes)
+                operations = _pack(_operations(prefix, step.changes))
+                arguments = (step.expected or "", step.position, operations)
                 pipeline.eval(_APPLY, 1, prefix + "position", *arguments)
             replies = await pipeline.execute()
         for reply in replies:
@@ -261,8 +261,8 @@ def _row(stored: bytes | None) -> bytes | None:
 # --- operations ----------------------------------------------------------------------------------
 
 
-def _operations(prefix: str, changes: Sequence[Change]) -> list[Any]:
-    """The commands of a step, those on one key as one, each behind the number of its words."""
+def _operations(prefix: str, changes: Sequence[Change]) -> list[list[Any]]:
+    """The commands of a step, those on one key as one."""
     grouped: dict[tuple[str, str], list[Any]] = {}
     for change in changes:
         key = change.key
@@ -270,7 +270,7 @@ def _operations(prefix: str, changes: Sequence[Change]) -> list[Any]:
         if change.row is None:
             grouped.setdefault(("HDEL", row), []).append(key.id)
         else:
-            stored = change.text.encode() + b"\0" + change.row
+            stored = _text(change.text.encode() + b"\0" + change.row)
             grouped.setdefault(("HSET", row), []).extend((key.id, stored))
         for entry in change.drop:
             command, name, *_, member = _operation(prefix, key, entry, drop=True)
@@ -278,11 +278,17 @@ def _operations(prefix: str, changes: Sequence[Change]) -> list[Any]:
         for entry in change.add:
             command, name, *arguments = _operation(prefix, key, entry, drop=False)
             grouped.setdefault((command, name), []).extend(arguments)
-    return [
-        word
-        for (command, name), arguments in grouped.items()
-        for word in (len(arguments) + 2, command, name, *arguments)
-    ]
+    return [[command, name, *arguments] for (command, name), arguments in grouped.items()]
+
+
+def _text(content: bytes) -> msgspec.Raw:
+    """Bytes as a MessagePack string: the server's decoder is older than the binary type."""
+    size = len(content)
+    if size < 1 << 8:
+        return msgspec.Raw(b"\xd9" + size.to_bytes(1, "big") + content)
+    if size < 1 << 16:
+        return msgspec.Raw(b"\xda" + size.to_bytes(2, "big") + content)
+    return msgspec.Raw(b"\xdb" + size.to_bytes(4, "big") + content)
 
 
 def _operation(prefix: str, key: Key, entry: Entry, *, drop: bool) -> list[Any]:
