@@ -53,6 +53,8 @@ async def stored(nc) -> list[Work]:
         info = await js.stream_info(streams.WORK)
     except NotFoundError:
         return []
+    if info.state.messages == 0:
+        return []
     messages = [
         await js.get_msg(streams.WORK, seq=seq)
         for seq in range(info.state.first_seq, info.state.last_seq + 1)

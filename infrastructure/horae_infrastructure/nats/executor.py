@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import nats.errors
+import nats.js.errors
 import structlog
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, Header
@@ -110,9 +111,8 @@ class WorkPuller:
         return max(1, (self._tasks.limit - len(self._tasks)) // len(self._pulls))
 
     async def ensure_consumer(self, name: str, subject: str) -> None:
-        """Make the stream and the consumer if they are missing."""
+        """Make the consumer if it is missing; the stream only if it is, for that may be forbidden."""
         js = self._nc.jetstream()
-        await ensure(js, self._stream)
         config = ConsumerConfig(
             durable_name=name,
             filter_subject=subject,
@@ -120,7 +120,11 @@ class WorkPuller:
             ack_wait=self._ack_wait,
             max_ack_pending=MAX_ACK_PENDING,
         )
-        await js.add_consumer(WORK, config)
+        try:
+            await js.add_consumer(WORK, config)
+        except nats.js.errors.NotFoundError:
+            await ensure(js, self._stream)
+            await js.add_consumer(WORK, config)
 
     async def accept(self, msg: Msg) -> None:
         """Begin with a message; one that came when all slots are taken goes to another executor."""
