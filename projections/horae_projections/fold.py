@@ -85,12 +85,15 @@ class Sheet:
     def missing(self, events: list[Event]) -> list[Key]:
         """Rows that have to be put before these events can be projected."""
         wanted: dict[Key, None] = {}
+        born: set[Key] = set()
         for event in events:
             for key in needed(event):
                 if key in self._slots:
                     self._slots.move_to_end(key)
-                else:
+                elif key not in born:
                     wanted[key] = None
+            if isinstance(event, _BORN):
+                born.add(Key(EXECUTIONS, event.tenant, event.execution_id))
         return list(wanted)
 
     def put(self, key: Key, stored: bytes | None) -> None:

@@ -36,7 +36,11 @@ def next_of(id_: str, row: ScheduleRow, now: datetime, count: int) -> list[str]:
     first = _shown(definition, row.next_due)
     anchor = row.anchor or row.created_at
     limit = definition.max_executions
-    left = count if limit is None else min(count, max(1, limit - (row.counts.fired if row.counts else 0)))
+    left = (
+        count
+        if limit is None
+        else min(count, max(1, limit - (row.counts.fired if row.counts else 0)))
+    )
     return [first, *upcoming(definition, anchor, max(row.next_due, now), left - 1)]
 
 

@@ -37,7 +37,7 @@ KEPT_LOGS = 1000
 """Lines of log that an execution's row keeps, the latest ones."""
 
 
-class Counts(msgspec.Struct, array_like=True):
+class Counts(msgspec.Struct, array_like=True, gc=False):
     """What has become of a schedule's occurrences, in this incarnation."""
 
     fired: int = 0
@@ -50,7 +50,7 @@ class Counts(msgspec.Struct, array_like=True):
     running: int = 0
 
 
-class ScheduleRow(msgspec.Struct, array_like=True, kw_only=True):
+class ScheduleRow(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     """A schedule as it is answered."""
 
     definition: bytes
@@ -76,7 +76,7 @@ class ScheduleRow(msgspec.Struct, array_like=True, kw_only=True):
         return unpack_definition(self.definition)
 
 
-class Attempt(msgspec.Struct, array_like=True, kw_only=True):
+class Attempt(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     """One try of an execution."""
 
     number: int
@@ -88,7 +88,7 @@ class Attempt(msgspec.Struct, array_like=True, kw_only=True):
     delivery: int = 1
 
 
-class ExecutionRow(msgspec.Struct, array_like=True, kw_only=True):
+class ExecutionRow(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     """An execution as it is answered."""
 
     schedule_id: str
@@ -117,7 +117,7 @@ class ExecutionRow(msgspec.Struct, array_like=True, kw_only=True):
     timeline: list[tuple[datetime, str, str | None]] = []
 
 
-class DecisionRow(msgspec.Struct, array_like=True, kw_only=True):
+class DecisionRow(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     """A fact of a schedule's history that is not one execution: a range, or a change of it."""
 
     schedule_id: str

@@ -241,6 +241,19 @@ class TestLists:
         assert await ids(views, contains="1") == ["b1"]
         assert await ids(views, contains="%w") == []
 
+    @pytest.mark.parametrize("descending", [False, True])
+    async def test_a_name_that_is_another_ones_id_has_its_place(self, views, descending):
+        names = [("b", ""), ("a", "b"), ("c", "b"), ("b0", "b"), ("A", "a"), ("a0", "")]
+        await begin(views, *(row(id_, 1, text=text, sets=["all"]) for id_, text in names))
+        told = {"order": "name", "text": True, "descending": descending}
+        wanted = ["A", "a0", "b", "a", "b0", "c"][:: -1 if descending else 1]
+        assert await ids(views, **told) == wanted
+        assert await ids(views, all_of=["all"], **told) == wanted
+        for size in range(1, 6):
+            page = await views.page(listing(limit=size, **told))
+            rest = await ids(views, after=page.end, **told)
+            assert [id_ for id_, _ in page.rows] + rest == wanted
+
     async def test_a_cursor_holds_when_its_row_is_gone_and_others_come(self, views):
         await begin(views, *(row(f"{n}", n) for n in range(0, 10, 2)))
         page = await views.page(listing(limit=2))

@@ -22,7 +22,8 @@ from horae_projections.ports import (
 )
 
 Place = tuple[float | str, str]
-"""The key and the id of a row, in the order of a cell."""
+"""The key and the id of a row in the order of a cell; no id where the key is the id, so that it
+comes first among its like, as in the other adapters."""
 
 LAST = "\U0010ffff"
 """Behind every id."""
@@ -56,7 +57,7 @@ class _Version:
         if entry.key is None:
             self.sets.setdefault(index, set()).add(key.id)
         else:
-            insort(self.cells.setdefault(index, []), (entry.key, key.id))
+            insort(self.cells.setdefault(index, []), _place(entry.key, key.id))
 
     def _drop(self, key: Key, entry: Entry) -> None:
         index = (key.table, key.tenant, entry.place)
@@ -64,7 +65,7 @@ class _Version:
             self.sets[index].discard(key.id)
             return
         cell = self.cells[index]
-        place = (entry.key, key.id)
+        place = _place(entry.key, key.id)
         at = bisect_left(cell, place)
         if at < len(cell) and cell[at] == place:
             del cell[at]
@@ -131,12 +132,15 @@ class _Version:
             after = listing.after
             if after is not None and number < after.group:
                 continue
-            start = (after.key, after.id) if after is not None and number == after.group else None
+            start = (
+                _place(after.key, after.id) if after is not None and number == after.group else None
+            )
             cells = [
                 _after(self._bounded(listing, name), start, descending=listing.descending)
                 for name in group
             ]
-            for key, id_ in merge(*cells, reverse=listing.descending):
+            for key, named in merge(*cells, reverse=listing.descending):
+                id_ = named or str(key)
                 if allowed is None or id_ in allowed:
                     yield Mark(number, key, id_)
 
@@ -144,7 +148,11 @@ class _Version:
         cells = [self._bounded(listing, name) for name in self._cells(listing)]
         if allowed is None:
             return sum(map(len, cells))
-        return sum(id_ in allowed for cell in cells for _, id_ in cell)
+        return sum((id_ or key) in allowed for cell in cells for key, id_ in cell)
+
+
+def _place(key: float | str, id_: str) -> Place:
+    return (key, "" if key == id_ else id_)
 
 
 def _between(cell: list[Place], low: float, high: float) -> list[Place]:

@@ -13,7 +13,8 @@ local CHUNK = 200
 local call = redis.call
 
 local function split(member)
-  -- The id of a member of an order by text, which is the part behind its last NUL.
+  -- The text and the id of a member of an order by text: the id is the part behind its last NUL.
+  if not string.find(member, '\0', 1, true) then return member, member end
   local at = #member
   while string.byte(member, at) ~= 0 do at = at - 1 end
   return string.sub(member, 1, at - 1), string.sub(member, at + 1)
@@ -143,6 +144,11 @@ local function before(a, b)
   if a[1] ~= b[1] then
     if q.text then return less(a[1], b[1]) end
     return a[1] < b[1]
+  end
+  if q.text and a[2] ~= b[2] then
+    -- A row whose text is its id comes first, as its member is the shorter one.
+    if a[1] == a[2] then return true end
+    if b[1] == b[2] then return false end
   end
   return less(a[2], b[2])
 end

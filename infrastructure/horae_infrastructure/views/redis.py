@@ -13,7 +13,7 @@ horae:{views.VERSION}:sTABLE:LENGTH:TENANT:SET        set of ids
 ```
 
 Rows of an order by number are its members, with the number as the score; members of an order by
-text are `text NUL id` with score 0. The tenant's length keeps a tenant with a colon in its name
+text are `text NUL id`, or the id alone where it is the text, with score 0. The tenant's length keeps a tenant with a colon in its name
 from reading another one's index.
 """
 
@@ -33,7 +33,6 @@ from redis.exceptions import RedisError
 from horae_projections.ports import (
     INFINITY,
     Change,
-    Entry,
     Key,
     Listing,
     Mark,
@@ -264,21 +263,37 @@ def _row(stored: bytes | None) -> bytes | None:
 def _operations(prefix: str, changes: Sequence[Change]) -> list[list[Any]]:
     """The commands of a step, those on one key as one."""
     grouped: dict[tuple[str, str], list[Any]] = {}
-    for change in changes:
-        key = change.key
-        row = _hash(prefix, key.table, key.tenant)
-        if change.row is None:
-            grouped.setdefault(("HDEL", row), []).append(key.id)
+    for (table, tenant, id_), row, text, added, dropped in changes:
+        name = _hash(prefix, table, tenant)
+        if row is None:
+            grouped.setdefault(("HDEL", name), []).append(id_)
         else:
-            stored = _text(change.text.encode() + b"\0" + change.row)
-            grouped.setdefault(("HSET", row), []).extend((key.id, stored))
-        for entry in change.drop:
-            command, name, *_, member = _operation(prefix, key, entry, drop=True)
-            grouped.setdefault((command, name), []).append(member)
-        for entry in change.add:
-            command, name, *arguments = _operation(prefix, key, entry, drop=False)
-            grouped.setdefault((command, name), []).extend(arguments)
+            stored = _text(text.encode() + b"\0" + row)
+            grouped.setdefault(("HSET", name), []).extend((id_, stored))
+        if not added and not dropped:
+            continue
+        orders, sets = _orders(prefix, table, tenant), _sets(prefix, table, tenant)
+        for place, key in dropped:
+            if key is None:
+                grouped.setdefault(("SREM", sets + place), []).append(id_)
+            else:
+                member = _member(key, id_)
+                grouped.setdefault(("ZREM", orders + place), []).append(member)
+        for place, key in added:
+            if key is None:
+                grouped.setdefault(("SADD", sets + place), []).append(id_)
+            else:
+                score = "0" if isinstance(key, str) else _number(key)
+                scored = (score, _member(key, id_))
+                grouped.setdefault(("ZADD", orders + place), []).extend(scored)
     return [[command, name, *arguments] for (command, name), arguments in grouped.items()]
+
+
+def _member(key: float | str, id_: str) -> str:
+    """A row in an order; where the text is the id, it stands once."""
+    if not isinstance(key, str) or key == id_:
+        return id_
+    return f"{key}\0{id_}"
 
 
 def _text(content: bytes) -> msgspec.Raw:
@@ -289,17 +304,6 @@ def _text(content: bytes) -> msgspec.Raw:
     if size < 1 << 16:
         return msgspec.Raw(b"\xda" + size.to_bytes(2, "big") + content)
     return msgspec.Raw(b"\xdb" + size.to_bytes(4, "big") + content)
-
-
-def _operation(prefix: str, key: Key, entry: Entry, *, drop: bool) -> list[Any]:
-    if entry.key is None:
-        name = _sets(prefix, key.table, key.tenant) + entry.place
-        return ["SREM" if drop else "SADD", name, key.id]
-    name = _orders(prefix, key.table, key.tenant) + entry.place
-    if isinstance(entry.key, str):
-        member = f"{entry.key}\0{key.id}"
-        return ["ZREM", name, member] if drop else ["ZADD", name, "0", member]
-    return ["ZREM", name, key.id] if drop else ["ZADD", name, _number(entry.key), key.id]
 
 
 def _number(value: float) -> str:
