@@ -1,0 +1,86 @@
+"""`python -m tests.faults [sqlite] [postgres] [engines] [red]`: the fault suite; all unless told."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.faults.cluster import Cluster
+from tests.faults.harness import IN_FLIGHT, Run
+
+ROOT = Path(__file__).parents[2]
+NODES = {
+    "sqlite": {"node": "engine,executor,views"},
+    "postgres": {"engine": "engine", "executor": "executor", "views": "views"},
+}
+WIPE_EVERY = 5
+"""Of the kills of NATS, every so many takes its storage with it."""
+
+
+async def kills(run: Run, targets: list[str], count: int) -> None:
+    """Each target as often as asked for, in an order by the seed."""
+    plan = [(target, n) for target in targets for n in range(count)]
+    run.rng.shuffle(plan)
+    await run.begin()
+    for target, n in plan:
+        await run.kill(target, wipe=target == "nats" and n % WIPE_EVERY == WIPE_EVERY - 1)
+    await run.end()
+
+
+def suite(store: str, args: argparse.Namespace, source: Path, folder: Path) -> dict:
+    """Run one suite and let the checker count."""
+    cluster = Cluster(folder, store, NODES[store], source)
+    run = Run(cluster, args.seed, in_flight=args.in_flight, slow=args.slow)
+    began = time.monotonic()
+    run.say = lambda text: print(  # noqa: T201
+        f"{time.monotonic() - began:7.1f} {text}", file=sys.stderr, flush=True
+    )
+    targets = [name for name in [*NODES[store], *cluster.servers] if name in args.targets]
+    try:
+        asyncio.run(kills(run, targets or [*NODES[store], *cluster.servers], args.kills))
+        return judged(cluster)
+    finally:
+        cluster.close()
+
+
+def judged(cluster: Cluster) -> dict:
+    """What the checker says, in a process of its own that imports nothing of Horae."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.faults.check", cluster.store_url, str(cluster.folder)],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False,
+    )  # fmt: skip
+    table, _, report = done.stdout.strip().rpartition("\n")
+    print(table, flush=True)  # noqa: T201
+    return json.loads(report)
+
+
+def main() -> int:
+    """Run what was asked for; 1 if any promise was broken."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("suites", nargs="*", default=["sqlite", "postgres"])
+    parser.add_argument("--kills", type=int, default=20, help="of each target")
+    parser.add_argument("--targets", nargs="*", default=[], help="all unless told")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--in-flight", type=int, default=IN_FLIGHT)
+    parser.add_argument("--slow", type=int, default=32, help="schedules with slow handlers")
+    parser.add_argument("--source", type=Path, default=ROOT, help="the tree whose code is run")
+    parser.add_argument("--keep", type=Path, help="a folder for what the runs leave behind")
+    args = parser.parse_args()
+    broken = False
+    with tempfile.TemporaryDirectory(prefix="horae-faults-") as temporary:
+        base = args.keep or Path(temporary)
+        for name in args.suites:
+            report = suite(name, args, args.source, base / name)
+            broken |= bool(report["violations"])
+            (base / f"{name}.json").write_text(json.dumps(report, indent=1))
+    return int(broken)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
