@@ -238,10 +238,13 @@ class CatchUp(Model):
 
 
 class Dst(Model):
-    """What a fixed time of day does when the clock jumps over it or shows it twice (T1)."""
+    """What a fixed time of day does when the clock jumps over it or shows it twice (T1).
 
-    gap: Literal["edge", "skip", "shift"] = "edge"
-    overlap: Literal["first", "last", "both"] = "first"
+    Null is Debian's rule: `edge` and `first` for five fields, the plain wall clock for six.
+    """
+
+    gap: Literal["edge", "skip", "shift"] | None = None
+    overlap: Literal["first", "last", "both"] | None = None
 
 
 class Retry(Model):
