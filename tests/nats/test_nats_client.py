@@ -224,7 +224,7 @@ async def test_close_without_a_server_does_not_hang(own_server):
 
     client = await connect(own_server.url, name="alone", on_closed=on_closed)
     own_server.stop()
-    await asyncio.wait_for(close(client), 5)
+    await asyncio.wait_for(close(client, 1), 5)
     assert gone.is_set()
 
 

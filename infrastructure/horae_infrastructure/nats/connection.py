@@ -14,6 +14,7 @@ import structlog
 from nats.aio.client import Client, Server
 
 from horae_domain.errors import PayloadTooLarge, Unavailable
+from horae_infrastructure.nats.tasks import cancel
 
 _log = structlog.get_logger("horae.nats")
 
@@ -117,13 +118,19 @@ async def connect(
 
 
 async def close(client: Client, limit: float = 5.0) -> None:
-    """Let subscriptions finish what they hold, send what waits, and end the connection."""
+    """Let subscriptions finish what they hold, send what waits, and end the connection.
+
+    Not under `wait_for`: the driver's drain swallows a cancellation and goes on to wait.
+    """
     if client.is_closed:
         return
-    try:
-        await asyncio.wait_for(client.drain(), limit)
-    except (nats.errors.Error, OSError, TimeoutError):
+    draining = asyncio.create_task(client.drain())
+    await asyncio.wait({draining}, timeout=limit)
+    if not client.is_closed:
         await client.close()
+    await cancel(draining)
+    if not draining.cancelled() and (error := draining.exception()) is not None:
+        _log.info("nats_not_drained", error=str(error))
 
 
 def _next_server(servers: list[Server], _info: dict[str, Any]) -> tuple[Server, float]:
