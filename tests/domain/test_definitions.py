@@ -266,7 +266,7 @@ def test_minimal_definition_has_the_defaults_of_the_interface():
     assert found.enabled
     assert found.catch_up.mode == "latest"
     assert found.catch_up.window == timedelta(minutes=5)
-    assert (found.dst.gap, found.dst.overlap) == ("edge", "first")
+    assert (found.dst.gap, found.dst.overlap) == (None, None)
     retry = found.retry
     assert (retry.max_attempts, retry.delay, retry.backoff) == (4, timedelta(seconds=60), 2.0)
     assert (retry.max_delay, retry.jitter) == (timedelta(minutes=30), 0.1)
@@ -286,6 +286,7 @@ def test_full_example_of_the_interface_is_accepted():
         "trigger": {"type": "cron", "expression": "0 2 * * *", "timezone": "Europe/Berlin"},
         "action": {"type": "function", "name": "build_report"},
         "payload": {"day": "yesterday"},
+        "dst": {"gap": "edge", "overlap": "first"},
         "concurrency": 1,
     }
 
