@@ -130,11 +130,22 @@ class Dispatch:
             self._queued.discard(id_)
             line = lines.get(stream)
             run = line.live.get(id_) if line else None
-            if line is not None and run is not None and run.ready(draft.at):
+            if line is not None and run is not None and self._admits(line, run, draft.at):
                 works.append(work_of(line, run))
                 self._published[id_] = stream
         if works:
             self._bus.publish(works)
+
+    def _admits(self, line: Line, run: Execution, now: datetime) -> bool:
+        """True if it waits for a worker, and fits with what runs and what is published already."""
+        limit = line.definition_of(run).limit
+        if limit is None or not run.ready(now):
+            return run.ready(now)
+        out = sum(
+            each.status is Status.RUNNING or each.id in self._published
+            for each in line.live.values()
+        )
+        return out < limit
 
     # --- afterwards -------------------------------------------------------------------------------
 

@@ -69,6 +69,7 @@ class Lines:
         self._cursor: tuple[int, UUID] | None = None
         self._horizon = 0
         self.partitions: frozenset[int] = frozenset()
+        self._unread: frozenset[int] = frozenset()
         self.quarantined: dict[UUID, str] = {}
 
     # --- lines ------------------------------------------------------------------------------------
@@ -148,6 +149,7 @@ class Lines:
         """Forget all of some partitions."""
         gone = frozenset(partitions)
         self.partitions -= gone
+        self._unread -= gone
         self.drop([each for each in self._lines if partition_of_stream(each) in gone])
         for stream in [each for each in self._wakes if partition_of_stream(each) in gone]:
             del self._wakes[stream]
@@ -202,20 +204,24 @@ class Lines:
         return due
 
     def add_partitions(self, partitions: Iterable[int], now: int) -> None:
-        """Begin with partitions just claimed: what is due up to the horizon, and what is alive."""
+        """Begin with partitions just claimed; `refill` reads them, again if the store fails it."""
         added = frozenset(partitions)
         if not self.partitions:
             self._horizon = now + WINDOW
             self._cursor = None
         self.partitions |= added
-        self._scan(added, None, self._horizon)
+        self._unread |= added
 
     def refill(self, now: int) -> None:
-        """Read the timers of the next window when the present one runs out."""
+        """Read what is due or alive in new partitions, and the next window when one runs out."""
+        if self._unread:
+            self._scan(self._unread, None, self._horizon)
+            self._unread = frozenset()
         if not self.partitions or now < self._horizon - WINDOW // 2:
             return
-        before, self._horizon = self._horizon, now + WINDOW
-        self._scan(self.partitions, (before, UUID(int=0)), self._horizon)
+        horizon = now + WINDOW
+        self._scan(self.partitions, (self._horizon, UUID(int=0)), horizon)
+        self._horizon = horizon
 
     def _scan(
         self, partitions: frozenset[int], after: tuple[int, UUID] | None, before: int

@@ -16,7 +16,12 @@ import msgspec
 from horae_domain import execution as executions
 from horae_domain import schedule as schedules
 from horae_domain.definition import CatchUpMode, ManualTrigger
-from horae_domain.errors import ExecutionNotFound, IllegalState, ScheduleNotFound
+from horae_domain.errors import (
+    ExecutionNotFound,
+    IllegalState,
+    ScheduleNotFound,
+    TooManyRequests,
+)
 from horae_domain.events import (
     Event,
     ExecutionRequested,
@@ -164,9 +169,17 @@ def start(decision: Decision, id_: str, worker: str, cause: Cause) -> None:
 
 
 def take(decision: Decision, id_: str, worker: str, lease: str | None, cause: Cause) -> None:
-    """Give the lease of an attempt to a worker that pulled it from a queue."""
+    """Give the lease of an attempt to a worker that pulled it from a queue.
+
+    Raises:
+        TooManyRequests: as many run as the schedule allows; what a former owner has published may
+            be more than that.
+        IllegalState: see `executions.take`.
+    """
     settle(decision, cause)
     run = decision.run(id_)
+    if run.status is not executions.Status.RUNNING and not decision.require().may_start(run):
+        raise TooManyRequests("as many run as the schedule allows", field="execution_id", value=id_)
     definition = decision.require().definition_of(run)
     decision.add(*executions.take(run, definition, worker, lease, cause))
 

@@ -67,7 +67,7 @@ class WorkPuller:
         queues: Iterable[str] = (),
         slots: int = 10,
         worker: str = "worker",
-        ack_wait: float = 30.0,
+        ack_wait: float = 10.0,
         settings: StreamSettings | None = None,
     ) -> None:
         self._nc = nc
