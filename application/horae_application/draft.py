@@ -19,6 +19,7 @@ from horae_domain.events import (
     ExecutionRequested,
 )
 from horae_domain.execution import Execution
+from horae_domain.execution import evolve as evolve_execution
 from horae_domain.identity import partition_of_stream
 from horae_domain.ledger import Line, evolve_handed_over
 
@@ -48,6 +49,19 @@ class Draft:
     def line(self, stream: UUID) -> Line | None:
         """The line as the decisions of this draft leave it."""
         return self._changed.get(stream) or self._lines.get(stream)
+
+    def adds_to(self, stream: UUID) -> bool:
+        """True if this draft has events of that stream."""
+        return stream in self._next
+
+    def run(self, stream: UUID, id_: str) -> Execution | None:
+        """An execution as this draft leaves it, though it may have ended in it."""
+        line = self._lines.get(stream)
+        run = line.live.get(id_) if line else None
+        for event in self.events:
+            if isinstance(event, ExecutionEvent) and event.execution_id == id_:
+                run = evolve_execution(run, event)
+        return run
 
     def begin(self, stream: UUID) -> Decision:
         """Decide on a line."""

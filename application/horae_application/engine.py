@@ -260,19 +260,13 @@ class Engine:
                 streams[stream] = None
             elif (id_ := execution_of(task.command)) is not None:
                 extra[UUID(id_)] = None
-            if stream is not None and self._looks_back(task):
-                extra[stream] = None
+            if stream is not None and isinstance(task.command, messages.CreateSchedule):
+                extra[stream] = None  # if it changes nothing, it rests on the first position
         loaded = self.lines.load(streams, list(extra))
         second = self._second_look(tasks, loaded)
         if second:
             loaded |= self.lines.load(second[0], second[1])
         return loaded
-
-    def _looks_back(self, task: Task) -> bool:
-        """True for a creation, which rests on the first position if it changes nothing."""
-        return isinstance(task.command, messages.CreateSchedule) and (
-            self.lines.get(self._stream_of(task) or UUID(int=0)) is not None
-        )
 
     def _second_look(
         self,

@@ -93,7 +93,7 @@ class Lines:
         missing = [stream for stream in streams if stream not in self._lines]
         if not missing and not extra:
             return {}
-        events = self._store.load([*missing, *extra])
+        events = self._store.load(list(dict.fromkeys([*missing, *extra])))
         known = [stream for stream in missing if stream in events]
         if known:
             self._restore(known, events)

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
+import structlog
+
 from horae_application import messages
 from horae_application.draft import Draft
 from horae_application.lines import fold_execution
-from horae_application.messages import Command, Reply, Request, refused
+from horae_application.messages import OK, Command, Reply, Request, refused
 from horae_application.ports import StoredEvent
 from horae_domain import decider
 from horae_domain import schedule as schedules
@@ -20,16 +22,31 @@ from horae_domain.errors import (
     HoraeError,
     IdempotencyConflict,
     IllegalState,
+    Internal,
     StaleLease,
     Unavailable,
 )
-from horae_domain.events import ReportRefused, RequestAnswered
-from horae_domain.execution import Execution, Outcome, Report
+from horae_domain.events import (
+    NAMES,
+    ExecutionTimedOut,
+    ReportRefused,
+    RequestAnswered,
+    ScheduleCreated,
+)
+from horae_domain.execution import Execution, Outcome, Report, Status
 from horae_domain.execution import report as judge_report
-from horae_domain.identity import partition_of, request_hash, request_stream, schedule_stream
+from horae_domain.identity import (
+    partition_of,
+    partition_of_stream,
+    request_hash,
+    request_stream,
+    schedule_stream,
+)
 from horae_domain.instants import format_instant
 from horae_domain.ledger import Line
 from horae_domain.schedule import Cause
+
+_log = structlog.get_logger(__name__)
 
 KEYED = {"schedule.create", "schedule.create_many", "schedule.update", "schedule.trigger"}
 """Commands whose idempotency key is recorded; the others do nothing when they are repeated."""
@@ -113,12 +130,23 @@ def repeated(task: Task, rows: list[StoredEvent]) -> Answer:
     """The first answer to a key, or a conflict if the request is another one."""
     first = decode(rows[0].name, rows[0].state)
     assert isinstance(first, RequestAnswered)  # noqa: S101 - what such a stream holds
-    if first.request != request_hash(task.request.body):
+    same_request(task, first.request)
+    return Answer(task, OK, first.reply, position=rows[0].position)
+
+
+def same_request(task: Task, first: str) -> None:
+    """Refuse a key that was used with another request."""
+    if first != request_hash(task.request.body):
         raise IdempotencyConflict(
             "this key was used with another request", field="Horae-Idempotency-Key",
             value=task.request.key,
         )  # fmt: skip
-    return Answer(task, 200, first.reply, position=rows[0].position)
+
+
+def refusal(task: Task, error: HoraeError) -> Answer:
+    """The answer of a task that is refused."""
+    reply = refused(error)
+    return Answer(task, reply.status, reply.body)
 
 
 class Desk:
@@ -133,20 +161,28 @@ class Desk:
         self._draft = draft
         self._loaded = loaded
         self._owner_of = owner_of
+        self._keyed: dict[UUID, Answer] = {}
 
     def decide(self, task: Task) -> Answer:
         """Decide one task; a refusal is an answer too, and leaves nothing behind."""
         try:
             stream = key_stream(task)
-            if stream is not None and stream in self._loaded:
+            if stream is None:
+                return self._decide(task)
+            if stream in self._loaded:
                 return repeated(task, self._loaded[stream])
+            if stream in self._keyed:
+                first = self._keyed[stream]
+                same_request(task, request_hash(first.task.request.body))
+                return first._replace(task=task)
             answer = self._decide(task)
-            if stream is not None and answer.status == 200:  # noqa: PLR2004
-                return self._remember(task, stream, answer)
+            return self._remember(task, stream, answer) if answer.status == OK else answer
         except HoraeError as error:
-            reply = refused(error)
-            return Answer(task, reply.status, reply.body)
-        return answer
+            return refusal(task, error)
+        except Exception:
+            # What is stored or asked must not keep the others of this commit from their answers.
+            _log.exception("a command failed", command=task.request.name)
+            return refusal(task, Internal("the engine could not decide this command"))
 
     def _remember(self, task: Task, stream: UUID, answer: Answer) -> Answer:
         event = RequestAnswered(
@@ -156,7 +192,9 @@ class Desk:
             request=request_hash(task.request.body),
             reply=answer.body,
         )
-        return answer._replace(index=self._draft.add(event, stream, 0))
+        answer = answer._replace(index=self._draft.add(event, stream, 0))
+        self._keyed[stream] = answer
+        return answer
 
     def _decide(self, task: Task) -> Answer:
         command = task.command
@@ -186,12 +224,18 @@ class Desk:
         decider.command(decision, command)
         index = self._draft.accept(stream, decision)
         line = decision.require()
-        return Answer(task, 200, facts_of(line), index, self._first(stream, index))
+        position = None
+        if index is None and isinstance(command, schedules.CreateSchedule):
+            index, position = self._created(stream)
+        return Answer(task, OK, facts_of(line), index, position)
 
-    def _first(self, stream: UUID, index: int | None) -> int | None:
-        """The position that a command without effect rests on."""
-        rows = self._loaded.get(stream)
-        return rows[-1].position if index is None and rows else None
+    def _created(self, stream: UUID) -> tuple[int | None, int | None]:
+        """What a creation that finds its schedule rests on: the first one's event."""
+        if self._draft.adds_to(stream):
+            return self._draft.streams.index(stream), None
+        created = NAMES[ScheduleCreated]
+        rows = [row for row in self._loaded.get(stream, ()) if row.name == created]
+        return None, rows[-1].position if rows else None
 
     def _trigger(self, task: Task, command: messages.TriggerSchedule) -> Answer:
         tenant = task.request.tenant
@@ -204,16 +248,19 @@ class Desk:
         if rows:
             run = fold_execution(rows)
             status = str(run.status) if run else "unknown"
-            return Answer(
-                task, 200, {"execution_id": id_, "status": status}, None, rows[0].position
-            )
+            return Answer(task, OK, {"execution_id": id_, "status": status}, None, rows[0].position)
+        if self._draft.adds_to(UUID(id_)):
+            run = self._draft.run(stream, id_)
+            status = str(run.status) if run else "unknown"
+            index = self._draft.streams.index(UUID(id_))
+            return Answer(task, OK, {"execution_id": id_, "status": status}, index)
         overridden = "payload" in command.model_fields_set
         asked = decider.Trigger(key, command.payload, overridden, self._cause(task))
         decider.trigger(decision, asked)
         index = self._draft.accept(stream, decision)
         line = decision.require()
         status = str(line.live[id_].status) if id_ in line.live else "skipped"
-        return Answer(task, 200, {"execution_id": id_, "status": status}, index)
+        return Answer(task, OK, {"execution_id": id_, "status": status}, index)
 
     # --- executions -------------------------------------------------------------------------------
 
@@ -226,8 +273,10 @@ class Desk:
             stream = schedule_stream(known.tenant, known.schedule_id)
         line = self._draft.line(stream) if stream is not None else None
         if stream is not None and line is not None and line.schedule.tenant == tenant:
+            self._draft.partitions.add(partition_of_stream(stream))
             if id_ in line.live:
                 return stream, line.live[id_], True
+            known = self._draft.run(stream, id_) or known
             if known is not None:
                 return stream, known, False
         raise ExecutionNotFound("no such execution", field="execution_id", value=id_)
@@ -248,7 +297,7 @@ class Desk:
             "lease": taken.lease,
             "deadline": format_instant(taken.deadline) if taken.deadline else None,
         }
-        return Answer(task, 200, facts, index)
+        return Answer(task, OK, facts, index)
 
     def _report(self, task: Task, command: messages.ReportExecution) -> Answer:
         stream, run, alive = self._find(task.request.tenant, command.execution_id)
@@ -260,6 +309,11 @@ class Desk:
             index = self._draft.accept(stream, decision)
             events = decision.events
             line = decision.require()
+            if any(
+                isinstance(event, ExecutionTimedOut) and event.execution_id == run.id
+                for event in events
+            ):
+                return self._report(task, command)  # its deadline came first
             status = line.live[run.id].status if run.id in line.live else None
         else:
             # What has ended stays as it is: the report repeats the accepted one, or is stale.
@@ -270,27 +324,26 @@ class Desk:
             status = run.status
         if any(isinstance(event, ReportRefused) for event in events):
             error = StaleLease("the lease is not the current one", field="lease", value=said.lease)
-            reply = refused(error)
-            return Answer(task, reply.status, reply.body, index)
+            return refusal(task, error)._replace(index=index)
         facts: dict[str, Any] = {"execution_id": run.id}
         if status is not None:
             facts["status"] = str(status)
         rows = self._loaded.get(UUID(run.id))
         position = rows[-1].position if rows and index is None else None
-        return Answer(task, 200, facts, index, position)
+        return Answer(task, OK, facts, index, position)
 
     def _cancel(self, task: Task, command: messages.CancelExecution) -> Answer:
         stream, run, alive = self._find(task.request.tenant, command.id)
         if not alive:
-            if str(run.status) == "cancelled":
-                return Answer(task, 200, {"execution_id": run.id, "status": "cancelled"})
+            if run.status is Status.CANCELLED:
+                return Answer(task, OK, {"execution_id": run.id, "status": "cancelled"})
             raise IllegalState(
                 f"execution {run.id} is {run.status}", field="id", state=str(run.status)
             )
         decision = self._draft.begin(stream)
         decider.cancel(decision, run.id, command.reason or "cancelled", self._cause(task))
         index = self._draft.accept(stream, decision)
-        return Answer(task, 200, {"execution_id": run.id, "status": "cancelled"}, index)
+        return Answer(task, OK, {"execution_id": run.id, "status": "cancelled"}, index)
 
 
 _ANY = Definition.model_construct(retry=Retry())
