@@ -18,9 +18,10 @@ import structlog
 from horae_domain.codec import Undecodable, decode
 from horae_domain.events import Event
 from horae_domain.positions import Position, parse_position
-from horae_projections.fold import Sheet, project
+from horae_projections.fold import project
 from horae_projections.ports import LogReader, LogRow, StaleProjector, Step, ViewStore
 from horae_projections.rows import FORMAT
+from horae_projections.sheet import Sheet
 
 IDLE = 1.0
 """Seconds between looks at the log and at the view while nothing is heard of either."""

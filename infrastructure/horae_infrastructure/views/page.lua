@@ -8,7 +8,8 @@ if not position then
   return {}
 end
 local q = cmsgpack.unpack(ARGV[1])
-local SMALL = 2000
+local SMALL = 5000     -- candidates among which the first ones are looked for here
+local MATERIAL = 8000  -- candidates of which the server makes an order of their own
 local CHUNK = 200
 local call = redis.call
 
@@ -34,19 +35,33 @@ for number, group in ipairs(q.groups) do
   end
 end
 
--- Conditions: `ids`, if not nil, is a list that has every id that can match; `sets` are the sets
--- that the others have to be in.
+-- Conditions. `sets` are sets of ids that a row has to be in, `ranges` bounds in other orders; if
+-- `ids` is not nil, it lists every id that can match, and has been held against all of them.
 
 local sets = {}
 for _, name in ipairs(q.all_of) do sets[#sets + 1] = name end
-local made = {}
+local scratch = {}
+local function temporary()
+  scratch[#scratch + 1] = q.scratch .. #scratch
+  return scratch[#scratch]
+end
 if #q.any_of == 1 then
   sets[#sets + 1] = q.any_of[1]
 elseif #q.any_of > 1 then
-  call('SUNIONSTORE', q.scratch, unpack(q.any_of))
-  sets[#sets + 1] = q.scratch
-  made[1] = q.scratch
+  sets[#sets + 1] = temporary()
+  call('SUNIONSTORE', sets[#sets], unpack(q.any_of))
 end
+
+local low, high = '-inf', '+inf'
+local ranges = {}
+for _, within in ipairs(q.within) do
+  if within[1] == q.order then
+    low, high = within[2], within[3]
+  else
+    ranges[#ranges + 1] = {order = q.prefix .. within[1] .. ':', low = within[2], high = within[3]}
+  end
+end
+local bounded = low ~= '-inf' or high ~= '+inf'
 
 local function in_sets(list)
   -- Those of a list of ids that are in every set.
@@ -54,8 +69,7 @@ local function in_sets(list)
     local kept = {}
     for first = 1, #list, 1000 do
       local last = math.min(first + 999, #list)
-      local found = call('SMISMEMBER', name, unpack(list, first, last))
-      for index, is in ipairs(found) do
+      for index, is in ipairs(call('SMISMEMBER', name, unpack(list, first, last))) do
         if is == 1 then kept[#kept + 1] = list[first + index - 1] end
       end
     end
@@ -64,59 +78,135 @@ local function in_sets(list)
   return list
 end
 
-local function both(one, other)
-  if one == nil then return other end
-  local known = {}
-  for _, id in ipairs(other) do known[id] = true end
-  local kept = {}
-  for _, id in ipairs(one) do
-    if known[id] then kept[#kept + 1] = id end
+local function in_ranges(list)
+  -- Those of a list of ids that are within every range, in whichever cell they are.
+  for _, range in ipairs(ranges) do
+    local least, most = tonumber(range.low), tonumber(range.high)
+    local kept, left = {}, list
+    for _, cell in ipairs(cells) do
+      local others = {}
+      for first = 1, #left, 1000 do
+        local last = math.min(first + 999, #left)
+        local scores = call('ZMSCORE', range.order .. cell, unpack(left, first, last))
+        for index, score in ipairs(scores) do
+          local id, number = left[first + index - 1], score and tonumber(score)
+          if not score then
+            others[#others + 1] = id
+          elseif number >= least and number <= most then
+            kept[#kept + 1] = id
+          end
+        end
+      end
+      left = others
+    end
+    list = kept
   end
-  return kept
+  return list
+end
+
+local function named()
+  -- The ids of rows in these cells whose text contains what is asked for.
+  local pattern = '*' .. string.gsub(q.contains, '[%*%?%[%]\\]', '\\%0') .. '*'
+  local found, known = {}, {}
+  for _, cell in ipairs(cells) do
+    local cursor = '0'
+    repeat
+      local reply = call('ZSCAN', q.prefix .. 'name:' .. cell, cursor, 'MATCH', pattern,
+        'COUNT', 10000)
+      cursor = reply[1]
+      for index = 1, #reply[2], 2 do
+        local text, id = split(reply[2][index])
+        if not known[id] and string.find(text, q.contains, 1, true) then
+          known[id] = true
+          found[#found + 1] = id
+        end
+      end
+    until cursor == '0'
+  end
+  return found
+end
+
+local function least()
+  -- At most how many rows a condition leaves over.
+  local number = math.huge
+  for _, name in ipairs(sets) do number = math.min(number, call('SCARD', name)) end
+  for _, range in ipairs(ranges) do
+    local count = 0
+    for _, cell in ipairs(cells) do
+      count = count + call('ZCOUNT', range.order .. cell, range.low, range.high)
+    end
+    range.count = count
+    number = math.min(number, count)
+  end
+  return number
 end
 
 local ids = nil
 if #q.only > 0 then ids = q.only end
-local low, high = '-inf', '+inf'
-for _, within in ipairs(q.within) do
-  if within[1] == q.order then
-    low, high = within[2], within[3]
-  else
-    local found = {}
-    for _, cell in ipairs(cells) do
-      local part = call('ZRANGEBYSCORE', q.prefix .. within[1] .. ':' .. cell, within[2], within[3])
-      for _, id in ipairs(part) do found[#found + 1] = id end
-    end
-    ids = both(ids, found)
-  end
-end
-local bounded = low ~= '-inf' or high ~= '+inf'
-
 if q.contains ~= '' then
-  local found = {}
-  for _, cell in ipairs(cells) do
-    local key = q.prefix .. 'name:' .. cell
-    for first = 0, call('ZCARD', key) - 1, 1000 do
-      local part = call('ZRANGE', key, first, first + 999)
-      if string.find(table.concat(part, '\0'), q.contains, 1, true) then
-        for _, member in ipairs(part) do
-          if string.find(member, q.contains, 1, true) then
-            local text, id = split(member)
-            if string.find(text, q.contains, 1, true) then found[#found + 1] = id end
+  local found = named()
+  if ids then
+    local known, kept = {}, {}
+    for _, id in ipairs(found) do known[id] = true end
+    for _, id in ipairs(ids) do if known[id] then kept[#kept + 1] = id end end
+    found = kept
+  end
+  ids = found
+end
+local few = least()
+if ids then
+  ids = in_ranges(in_sets(ids))
+elseif q.text and few <= SMALL then
+  local by_set = nil
+  for _, name in ipairs(sets) do
+    if call('SCARD', name) <= SMALL then by_set = name end
+  end
+  if by_set then
+    ids = call('SINTER', unpack(sets))
+  else
+    ids = {}
+    for _, range in ipairs(ranges) do
+      if range.count == few then
+        for _, cell in ipairs(cells) do
+          for _, id in ipairs(call('ZRANGEBYSCORE', range.order .. cell, range.low, range.high)) do
+            ids[#ids + 1] = id
           end
         end
+        break
       end
     end
   end
-  ids = both(ids, found)
+  ids = in_ranges(in_sets(ids))
 end
 
-if ids == nil and #sets > 0 then
-  local least = math.huge
-  for _, name in ipairs(sets) do least = math.min(least, call('SCARD', name)) end
-  if least <= SMALL then ids = call('SINTER', unpack(sets)) end
-elseif ids ~= nil then
-  ids = in_sets(ids)
+-- Where a condition leaves few rows of an order by number, the order of these alone is made.
+
+local keys = {}
+for _, cell in ipairs(cells) do keys[cell] = order_key(cell) end
+
+local function stored(from, range_low, range_high)
+  local name = temporary()
+  call('ZRANGESTORE', name, from, range_low, range_high, 'BYSCORE')
+  return name
+end
+
+if not ids and not q.text and few <= MATERIAL then
+  for _, cell in ipairs(cells) do
+    local parts, weights = {keys[cell]}, {'1'}
+    for _, name in ipairs(sets) do parts[#parts + 1] = name end
+    for _, range in ipairs(ranges) do
+      parts[#parts + 1] = stored(range.order .. cell, range.low, range.high)
+    end
+    for index = 2, #parts do weights[index] = '0' end
+    local name = temporary()
+    local words = {name, #parts}
+    for _, part in ipairs(parts) do words[#words + 1] = part end
+    words[#words + 1] = 'WEIGHTS'
+    for _, weight in ipairs(weights) do words[#words + 1] = weight end
+    call('ZINTERSTORE', unpack(words))
+    keys[cell] = name
+  end
+  sets, ranges = {}, {}
 end
 
 -- Comparing places: numbers are compared as numbers, texts and ids byte by byte as the server's
@@ -183,10 +273,10 @@ local function candidates_of(group)
     for first = 1, #places, 1000 do
       local names = {}
       for index = first, math.min(first + 999, #places) do names[#names + 1] = places[index][2] end
-      for index, stored in ipairs(call('HMGET', q.rows, unpack(names))) do
+      for index, held in ipairs(call('HMGET', q.rows, unpack(names))) do
         local place = places[first + index - 1]
-        local stop = string.find(stored, '\0', 1, true)
-        local text = stop > 1 and string.sub(stored, 1, stop - 1) or string.lower(place[2])
+        local stop = string.find(held, '\0', 1, true)
+        local text = stop > 1 and string.sub(held, 1, stop - 1) or string.lower(place[2])
         place[1], place[3] = text, text
       end
     end
@@ -201,6 +291,28 @@ local function candidates_of(group)
   return places
 end
 
+local function first_of(places, size)
+  -- The first places in the order of the list, sorted: few of many without sorting all.
+  if size > 200 or #places <= size then
+    table.sort(places, before)
+    for index = #places, size + 1, -1 do places[index] = nil end
+    return places
+  end
+  local best = {}
+  for _, place in ipairs(places) do
+    if #best < size or before(place, best[#best]) then
+      local left, right = 1, #best + 1
+      while left < right do
+        local middle = math.floor((left + right) / 2)
+        if before(place, best[middle]) then right = middle else left = middle + 1 end
+      end
+      table.insert(best, left, place)
+      best[size + 1] = nil
+    end
+  end
+  return best
+end
+
 local function take_candidates(number, group)
   local places = candidates_of(group)
   total = total + #places
@@ -212,10 +324,8 @@ local function take_candidates(number, group)
     end
     places = kept
   end
-  table.sort(places, before)
-  for _, place in ipairs(places) do
+  for _, place in ipairs(first_of(places, q.limit + 1 - #found)) do
     found[#found + 1] = {number, place[3], place[2]}
-    if #found > q.limit then return end
   end
 end
 
@@ -245,7 +355,7 @@ local function seek(key, first, last, start)
 end
 
 local function cursor_of(cell, start)
-  local key = order_key(cell)
+  local key = keys[cell]
   local first, last = 0, call('ZCARD', key) - 1
   if bounded then
     first = call('ZCOUNT', key, '-inf', '(' .. low)
@@ -262,7 +372,7 @@ local function cursor_of(cell, start)
     end
   end
   if last < first then return nil end
-  return {key = key, first = first, last = last, buffer = {}, at = 1}
+  return {cell = cell, key = key, first = first, last = last, buffer = {}, at = 1}
 end
 
 local function head(cursor)
@@ -302,6 +412,25 @@ end
 local looks = 0
 local allowed = nil
 
+local function check_range(range, batch, pass)
+  local by_cell = {}
+  for index, place in ipairs(batch) do
+    if pass[index] then
+      local of = by_cell[place[4]] or {names = {}, at = {}}
+      by_cell[place[4]] = of
+      of.names[#of.names + 1] = place[2]
+      of.at[#of.at + 1] = index
+    end
+  end
+  local least, most = tonumber(range.low), tonumber(range.high)
+  for cell, of in pairs(by_cell) do
+    for index, score in ipairs(call('ZMSCORE', range.order .. cell, unpack(of.names))) do
+      local number = score and tonumber(score)
+      if not number or number < least or number > most then pass[of.at[index]] = false end
+    end
+  end
+end
+
 local function walk(number, group)
   local cursors = {}
   for _, cell in ipairs(group) do
@@ -324,10 +453,11 @@ local function walk(number, group)
       end
       if best then
         cursors[which].at = cursors[which].at + 1
+        best[4] = cursors[which].cell
         batch[#batch + 1] = best
         names[#names + 1] = best[2]
       end
-      if #sets == 0 and not allowed and #found + #batch > q.limit then break end
+      if #sets == 0 and #ranges == 0 and not allowed and #found + #batch > q.limit then break end
     end
     looks = looks + #batch
     local pass = {}
@@ -340,6 +470,7 @@ local function walk(number, group)
           if is == 0 then pass[index] = false end
         end
       end
+      for _, range in ipairs(ranges) do check_range(range, batch, pass) end
     end
     for index, place in ipairs(batch) do
       if pass[index] and #found <= q.limit then found[#found + 1] = {number, place[3], place[2]} end
@@ -352,18 +483,21 @@ local function walk(number, group)
 end
 
 local function count(cell)
-  local key = order_key(cell)
-  if bounded then
-    if #sets == 0 then return call('ZCOUNT', key, low, high) end
-    call('ZRANGESTORE', q.scratch .. ':range', key, low, high, 'BYSCORE')
-    local number = call('ZINTERCARD', #sets + 1, q.scratch .. ':range', unpack(sets))
-    call('DEL', q.scratch .. ':range')
-    return number
+  -- How many rows of a cell satisfy the conditions.
+  if #sets == 0 and #ranges == 0 then
+    return bounded and call('ZCOUNT', keys[cell], low, high) or call('ZCARD', keys[cell])
   end
-  if #sets == 0 then return call('ZCARD', key) end
+  if #sets == 0 and #ranges == 1 and not bounded then
+    return call('ZCOUNT', ranges[1].order .. cell, ranges[1].low, ranges[1].high)
+  end
   -- An order by text has other members; the base order has the same rows.
-  if q.text then key = q.prefix .. q.base .. ':' .. cell end
-  return call('ZINTERCARD', #sets + 1, key, unpack(sets))
+  local parts = {q.text and (q.prefix .. q.base .. ':' .. cell) or keys[cell]}
+  if bounded then parts[1] = stored(keys[cell], low, high) end
+  for _, name in ipairs(sets) do parts[#parts + 1] = name end
+  for _, range in ipairs(ranges) do
+    parts[#parts + 1] = stored(range.order .. cell, range.low, range.high)
+  end
+  return call('ZINTERCARD', #parts, unpack(parts))
 end
 
 if ids and #ids <= SMALL then
@@ -372,7 +506,7 @@ else
   if ids then
     allowed = {}
     for _, id in ipairs(ids) do allowed[id] = true end
-    if bounded or #q.only > 0 then
+    if bounded then
       for number, group in ipairs(groups) do total = total + #candidates_of(group) end
     else
       total = #ids  -- found in these cells and nowhere else
@@ -387,7 +521,7 @@ else
   end
 end
 
-for _, name in ipairs(made) do call('DEL', name) end
+for _, name in ipairs(scratch) do call('UNLINK', name) end
 
 local rows = {}
 local more = 0

@@ -1,0 +1,120 @@
+"""The rows that a stretch of events touches, between the view store and the fold."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+from horae_domain.events import (
+    Event,
+    ExecutionEvent,
+    ExecutionRequested,
+    ExecutionSkipped,
+    RequestAnswered,
+)
+from horae_projections.ports import Change, Entry, Key
+from horae_projections.rows import EXECUTIONS, SCHEDULES, Row, entries_of, pack, text_of, unpack
+
+BORN = (ExecutionRequested, ExecutionSkipped)
+_NOTHING: frozenset[Entry] = frozenset()
+
+
+class _Slot:
+    """A row, and the index entries that the store has of it."""
+
+    __slots__ = ("entries", "row")
+
+    def __init__(self, row: Row | None, entries: frozenset[Entry]) -> None:
+        self.row = row
+        self.entries = entries
+
+
+class Sheet:
+    """Rows in memory, the same as in the store but for what has not been collected yet.
+
+    Args:
+        keep: how many rows it remembers between batches, the last used ones.
+    """
+
+    def __init__(self, keep: int = 10_000) -> None:
+        self._keep = keep
+        self._slots: OrderedDict[Key, _Slot] = OrderedDict()
+        self._touched: dict[Key, None] = {}
+
+    def missing(self, events: list[Event]) -> list[Key]:
+        """Rows that have to be put before these events can be projected."""
+        wanted: dict[Key, None] = {}
+        born: set[Key] = set()
+        for event in events:
+            for key in needed(event):
+                if key in self._slots:
+                    self._slots.move_to_end(key)
+                elif key not in born:
+                    wanted[key] = None
+            if isinstance(event, BORN):
+                born.add(Key(EXECUTIONS, event.tenant, event.execution_id))
+        return list(wanted)
+
+    def put(self, key: Key, stored: bytes | None) -> None:
+        """What the store has of a row."""
+        row = None if stored is None else unpack(key.table, stored)
+        entries = _NOTHING if row is None else entries_of(key.id, row)
+        self._slots[key] = _Slot(row, entries)
+
+    def get(self, key: Key) -> Any:
+        """A row that is about to be changed, or None."""
+        slot = self._slots.get(key)
+        if slot is None or slot.row is None:
+            return None
+        self._touched[key] = None
+        return slot.row
+
+    def set(self, key: Key, row: Row) -> None:
+        """Begin a row, or replace it by another."""
+        slot = self._slots.get(key)
+        if slot is None:
+            self._slots[key] = _Slot(row, _NOTHING)
+        else:
+            slot.row = row
+        self._touched[key] = None
+
+    def collect(self) -> list[Change]:
+        """What has changed since the last time."""
+        changes = []
+        for key in self._touched:
+            slot = self._slots[key]
+            if slot.row is None:
+                continue
+            after = entries_of(key.id, slot.row)
+            before, slot.entries = slot.entries, after
+            changes.append(
+                Change(
+                    key,
+                    pack(slot.row),
+                    text_of(slot.row),
+                    tuple(after - before) if after != before else (),
+                    tuple(before - after) if after != before else (),
+                )
+            )
+        self._touched.clear()
+        return changes
+
+    def trim(self) -> None:
+        """Forget the rows that were not used for the longest time."""
+        while len(self._slots) > self._keep:
+            self._slots.popitem(last=False)
+
+    def clear(self) -> None:
+        """Forget everything: the store may have something else."""
+        self._slots.clear()
+        self._touched.clear()
+
+
+def needed(event: Event) -> list[Key]:
+    """The rows that an event changes and does not begin."""
+    if isinstance(event, RequestAnswered):
+        return []
+    keys = [Key(SCHEDULES, event.tenant, event.schedule_id)]
+    if isinstance(event, ExecutionEvent) and not isinstance(event, BORN):
+        keys.append(Key(EXECUTIONS, event.tenant, event.execution_id))
+    return keys
