@@ -7,7 +7,7 @@ executor gets as much as it has free slots, the bus a bounded amount.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -59,8 +59,8 @@ class Dispatch:
         for stream, line in draft.changed():
             self._enqueue(stream, line, draft.at)
         for stream in draft.seen:
-            if (line := draft.line(stream)) is not None:
-                self._enqueue(stream, line, draft.at)
+            if (seen := draft.line(stream)) is not None:
+                self._enqueue(stream, seen, draft.at)
         if self._executor is None:
             return
         free = self._executor.free()
@@ -128,10 +128,10 @@ class Dispatch:
         while self._remote and len(self._published) < OUTSTANDING:
             _, _, id_, stream = heapq.heappop(self._remote)
             self._queued.discard(id_)
-            line = lines.get(stream)
-            run = line.live.get(id_) if line else None
-            if line is not None and run is not None and self._admits(line, run, draft.at):
-                works.append(work_of(line, run))
+            found = lines.get(stream)
+            run = found.live.get(id_) if found else None
+            if found is not None and run is not None and self._admits(found, run, draft.at):
+                works.append(work_of(found, run))
                 self._published[id_] = stream
         if works:
             self._bus.publish(works)
@@ -155,6 +155,11 @@ class Dispatch:
             line = lines.get(stream)
             if line is not None:
                 self._enqueue(stream, line, draft.at)
+
+    def stop(self, leases: Sequence[tuple[str, str]]) -> None:
+        """Cancel attempts of this process, which count no longer."""
+        if leases and self._executor is not None:
+            self._executor.stop(leases)
 
     def look_again(self, lines: Lines, now: datetime) -> None:
         """Somebody serves what nobody served before."""

@@ -24,11 +24,13 @@ from horae_application.messages import OK, Reply, refused
 from horae_application.ownership import Ownership
 from horae_application.ports import (
     AlreadyWritten,
+    Batch,
     Clock,
     CommitUnknown,
     EventStore,
     Fenced,
     LocalExecutor,
+    StoredEvent,
     StoreError,
     StoreUnavailable,
     WorkBus,
@@ -40,10 +42,12 @@ from horae_application.tasks import (
     execution_of,
     key_stream,
     partition_of_command,
+    refusal,
     schedule_of,
 )
 from horae_domain import decider
-from horae_domain.errors import Unavailable
+from horae_domain.codec import Undecodable, decode
+from horae_domain.errors import IllegalState, Internal, Unavailable
 from horae_domain.events import Event
 from horae_domain.identity import partition_of_stream, schedule_stream
 from horae_domain.instants import from_micros, to_micros
@@ -60,6 +64,8 @@ TRIES = 5
 """How often a command is decided again after a commit that was refused for another's sake."""
 PREFETCH = 200
 """Lines brought into memory in one idle round."""
+CAREFUL = 1_000
+"""Rounds that decide one thing each, after one that failed for no reason of the store's."""
 STORE_PAUSE = 0.2
 """Seconds between tries while the store cannot be reached."""
 
@@ -112,10 +118,13 @@ class Engine:
         self.dispatch = Dispatch(ownership, executor, bus)
         self._inbox: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._again: list[Task] = []
-        self._unknown: tuple[Draft, list[Answer]] | None = None
+        self._unknown: tuple[Draft, Batch, Sequence[Answer]] | None = None
+        self._clashes = 0
+        self._careful = 0
         self._last = from_micros(0)
         self._head = 0
         self._stopping = threading.Event()
+        self._closed = threading.Event()
         self.store_error: str | None = None
         self.committed = 0
 
@@ -128,6 +137,8 @@ class Engine:
             self._deliver([(task.done, refused(error))])
             return
         self._inbox.put(task)
+        if self._closed.is_set():  # it has come too late for the thread
+            self._refuse(self._drain(), "the engine has stopped")
 
     def wake(self) -> None:
         """Make a waiting engine look around."""
@@ -136,19 +147,22 @@ class Engine:
     def run(self) -> None:
         """The thread's body: rounds until `stop`, then the partitions are given up."""
         while not self._stopping.is_set():
-            try:
-                pause = self.step()
-            except StoreError as error:
-                self.store_error = str(error)
-                _log.warning("store unavailable", error=str(error))
-                pause = STORE_PAUSE
-            except Exception:
-                _log.exception("the engine's round failed")
-                self._forget()
-                pause = STORE_PAUSE
+            pause = self.round()
             if pause > 0:
                 self._wait(pause)
         self._close()
+
+    def round(self) -> float:
+        """A `step` that never raises; what failed is asked again after a pause."""
+        try:
+            return self.step()
+        except StoreError as error:
+            self.store_error = str(error)
+            _log.warning("store unavailable", error=str(error))
+        except Exception:
+            _log.exception("the engine's round failed")
+            self._forget()
+        return STORE_PAUSE
 
     def stop(self) -> None:
         """End `run` after the present round."""
@@ -163,21 +177,22 @@ class Engine:
 
     def step(self) -> float:
         """Decide and commit what is there; seconds until there is something to do by itself."""
-        if self._unknown is not None:
-            self._resolve()
         self._own()
+        if self._unknown is not None:
+            self._look_back()
         at = self._now()
         micros = to_micros(at)
         self.lines.refill(micros)
         tasks = self._drain()
-        due = self.lines.pop_due(micros, MAX_DUE)
+        due = self.lines.pop_due(micros, self._at_once(MAX_DUE, tasks))
         draft = Draft(self.lines, at)
         try:
             answers = self._decide(draft, tasks, due)
-            self._commit(draft, answers)
-        except StoreError as error:
+            positions = self._append(draft, answers)
+        except Exception as error:
             self._undo(draft, due, tasks, error)
             raise
+        self._accept(draft, answers, positions)
         more = self.lines.prefetch(PREFETCH)
         self.lines.trim()
         return 0.0 if more or self._again else self._pause()
@@ -190,16 +205,19 @@ class Engine:
             self._settle(draft, stream)
         desk = Desk(draft, loaded, self.lines.owner_of)
         for task in mine:
-            stream = self._stream_of(task)
-            if stream is not None:
-                draft.partitions.add(partition_of_stream(stream))
-                self._recover(draft, stream)
+            about = self._stream_of(task)
+            if about in self.lines.quarantined:
+                answers.append(refusal(task, IllegalState("it is quarantined", state="failed")))
+                continue
+            if about is not None:
+                draft.partitions.add(partition_of_stream(about))
+                self._recover(draft, about)
             answers.append(desk.decide(task))
         self.dispatch.assign(draft)
         return answers
 
     def _settle(self, draft: Draft, stream: UUID) -> None:
-        if draft.line(stream) is None:
+        if draft.line(stream) is None or stream in self.lines.quarantined:
             return
         decision = draft.begin(stream)
         cause = Cause(draft.at)
@@ -226,7 +244,7 @@ class Engine:
 
     def _drain(self) -> list[Task]:
         tasks, self._again = self._again, []
-        while len(tasks) < MAX_TASKS:
+        while len(tasks) < self._at_once(MAX_TASKS):
             try:
                 task = self._inbox.get_nowait()
             except queue.Empty:
@@ -234,6 +252,10 @@ class Engine:
             if task is not None:
                 tasks.append(task)
         return tasks
+
+    def _at_once(self, limit: int, tasks: Sequence[Task] = ()) -> int:
+        """How many things one commit may decide: one alone while it is not known what fails."""
+        return limit if not self._careful else 0 if tasks else 1
 
     def _owns(self, task: Task) -> bool:
         return partition_of_command(task.request.tenant, task.command) in self.ownership.epochs
@@ -248,7 +270,7 @@ class Engine:
             return schedule_stream(task.request.tenant, id_)
         return self.lines.owner_of(execution_of(task.command) or "")
 
-    def _load(self, tasks: Sequence[Task], due: Sequence[UUID]) -> dict[UUID, list]:  # type: ignore[type-arg]
+    def _load(self, tasks: Sequence[Task], due: Sequence[UUID]) -> dict[UUID, list[StoredEvent]]:
         streams = dict.fromkeys(due)
         extra: dict[UUID, None] = {}
         for task in tasks:
@@ -271,7 +293,7 @@ class Engine:
     def _second_look(
         self,
         tasks: Sequence[Task],
-        loaded: dict[UUID, list],  # type: ignore[type-arg]
+        loaded: dict[UUID, list[StoredEvent]],
     ) -> tuple[list[UUID], list[UUID]] | None:
         """What is only known to be needed after the first look."""
         streams: list[UUID] = []
@@ -282,7 +304,7 @@ class Engine:
                 extra += self._triggered(task, command)
             id_ = execution_of(command)
             if id_ is not None and (rows := loaded.get(UUID(id_))):
-                streams.append(schedule_stream(*_whose(rows)))
+                streams += _whose(rows)
         return (streams, extra) if streams or extra else None
 
     def _triggered(self, task: Task, command: messages.TriggerSchedule) -> list[UUID]:
@@ -297,17 +319,16 @@ class Engine:
 
     # --- commit -----------------------------------------------------------------------------------
 
-    def _commit(self, draft: Draft, answers: Sequence[Answer]) -> None:
-        positions: Sequence[int] = ()
-        if draft.events:
-            batch = draft.batch(self.ownership.epochs)
-            try:
-                positions = self._store.append(batch)
-            except CommitUnknown:
-                self._unknown = (draft, list(answers))
-                self._resolve()
-                return
-        self._accept(draft, answers, positions)
+    def _append(self, draft: Draft, answers: Sequence[Answer]) -> Sequence[int]:
+        """Write what was decided; the positions of its events."""
+        if not draft.events:
+            return ()
+        batch = draft.batch(self.ownership.epochs)
+        try:
+            return self._store.append(batch)
+        except CommitUnknown:
+            self._unknown = (draft, batch, answers)
+            return self._read_back()
 
     def _accept(self, draft: Draft, answers: Sequence[Answer], positions: Sequence[int]) -> None:
         """What follows a commit: memory, answers, work, views."""
@@ -315,6 +336,8 @@ class Engine:
         if positions:
             self._head = positions[-1]
             self.committed += len(positions)
+            self._clashes = 0
+        self._careful = max(0, self._careful - 1)
         for stream, line in draft.changed():
             if line.settled:
                 self.lines.drop([stream])
@@ -323,8 +346,8 @@ class Engine:
                 self.lines.put(stream, line)
                 self.lines.schedule(stream, line.wake_unless_ready(draft.at))
         for stream in draft.seen:
-            if (line := self.lines.get(stream)) is not None:
-                self.lines.schedule(stream, line.wake_unless_ready(draft.at))
+            if (seen := self.lines.get(stream)) is not None:
+                self.lines.schedule(stream, seen.wake_unless_ready(draft.at))
         if answers:
             self._deliver([self._reply(answer, positions) for answer in answers])
         self.dispatch.committed(draft, self.lines)
@@ -335,48 +358,82 @@ class Engine:
         self, answer: Answer, positions: Sequence[int]
     ) -> tuple[Callable[[Reply], None], Reply]:
         number = answer.position
-        if answer.index is not None:
-            number = positions[answer.index]
+        if answer.event is not None:
+            number = positions[answer.event]
         position = self.position(self._head if number is None else number)
         body = {"ok": answer.status == OK, **answer.body, "position": position}
         return answer.task.done, Reply(answer.status, body)
 
-    def _resolve(self) -> None:
-        """Find out whether a commit of unknown outcome happened, by reading it back."""
+    def _read_back(self) -> Sequence[int]:
+        """Find out whether a commit of unknown outcome happened: the positions of its events.
+
+        Raises:
+            StoreUnavailable: it did not, or that could not be read; then it is still unknown.
+        """
         assert self._unknown is not None  # noqa: S101 - the caller has looked
-        draft, answers = self._unknown
+        draft, batch, _ = self._unknown
         stored = self._store.load(list(dict.fromkeys(draft.streams)))
-        wanted = draft.batch(self.ownership.epochs).events if draft.events else []
-        found = {(row.stream, row.version): row for rows in stored.values() for row in rows}
         self._unknown = None
+        found = {(row.stream, row.version): row for rows in stored.values() for row in rows}
         positions = []
-        for event in wanted:
+        for event in batch.events:
             row = found.get((event.stream, event.version))
             if row is None or row.state != event.state:
                 raise StoreUnavailable("the commit did not happen")
             positions.append(row.position)
-        self._accept(draft, answers, positions)
+        return positions
+
+    def _look_back(self) -> None:
+        """Read back what could not be read at once; nothing is decided before it is known."""
+        assert self._unknown is not None  # noqa: S101 - the caller has looked
+        draft, batch, answers = self._unknown
+        try:
+            positions = self._read_back()
+        except StoreError as error:
+            tasks = self._drain()
+            if self._unknown is None:
+                tasks += [answer.task for answer in answers]
+            self._refuse(tasks, f"the store is not available: {error}")
+            raise
+        owned = self.ownership.epochs
+        if all(owned.get(each) == epoch for each, epoch in batch.epochs.items()):
+            self._accept(draft, answers, positions)
+        else:  # the answers are true, but the work is somebody else's by now
+            self._deliver([self._reply(answer, positions) for answer in answers])
+            self._forget()
 
     def _undo(
-        self, draft: Draft, due: Sequence[UUID], tasks: Sequence[Task], error: StoreError
+        self, draft: Draft, due: Sequence[UUID], tasks: Sequence[Task], error: Exception
     ) -> None:
         """After a refused commit: what was due is due still, the commands are asked again."""
+        self._clashes += isinstance(error, AlreadyWritten)
+        strange = not isinstance(error, StoreError)
+        if self._careful and (strange or self._clashes > TRIES):
+            for stream in due:
+                self._quarantine(stream, error)
+            self._answer_failed(tasks)
+            due, tasks = (), ()
         for stream in due:
             self.lines.schedule(stream, draft.at)
         self.dispatch.undo(draft, self.lines)
         if self._unknown is not None:
             return  # their answers wait for the read-back
-        match error:
-            case Fenced():
-                self._lose(error.partitions)
-            case AlreadyWritten():
-                self._forget()
-            case _:
-                self._refuse(tasks, f"the store is not available: {error}")
-                return
+        if isinstance(error, StoreUnavailable):
+            self._refuse(tasks, f"the store is not available: {error}")
+            return
+        if isinstance(error, Fenced):
+            self._lose(error.partitions)
+        else:
+            self._forget()
+            self._careful = CAREFUL if strange or self._clashes > 1 else self._careful
         again = [task._replace(tries=task.tries + 1) for task in tasks]
         self._refuse([task for task in again if task.tries > TRIES], str(error))
-        self._again = [task for task in again if task.tries <= TRIES]
+        self._again += [task for task in again if task.tries <= TRIES]
+
+    def _answer_failed(self, tasks: Sequence[Task]) -> None:
+        reply = refused(Internal("the engine could not decide this command"))
+        if tasks:
+            self._deliver([(task.done, reply) for task in tasks])
 
     def _refuse(self, tasks: Sequence[Task], reason: str) -> None:
         reply = refused(Unavailable(reason))
@@ -398,16 +455,22 @@ class Engine:
             self._lose(change.lost)
         if change.won:
             self.lines.add_partitions(change.won, to_micros(self._now()))
+            self._head = max(self._head, self._store.head())
 
     def _lose(self, partitions: frozenset[int]) -> None:
         _log.warning("partitions lost", partitions=sorted(partitions))
         self.ownership.lost(partitions)
+        self.dispatch.stop(self.lines.running_here(partitions))
         self.lines.drop_partitions(partitions)
+        self.lines.forgive(partitions)
         self.dispatch.drop_partitions(partitions)
 
     def _close(self) -> None:
-        tasks = self._drain()
-        self._refuse(tasks, "the engine stops")
+        self._closed.set()
+        if self._unknown is not None:
+            self._refuse([answer.task for answer in self._unknown[2]], "its commit is not known")
+        while tasks := self._drain():
+            self._refuse(tasks, "the engine stops")
         try:
             self.ownership.leave()
         except StoreError as error:
@@ -436,8 +499,10 @@ class Engine:
             self._again.append(task)
 
 
-def _whose(rows: Sequence) -> tuple[str, str]:  # type: ignore[type-arg]
-    from horae_domain.codec import decode
-
-    event = decode(rows[0].name, rows[0].state)
-    return event.tenant, event.schedule_id
+def _whose(rows: Sequence[StoredEvent]) -> list[UUID]:
+    """The schedule's stream of an execution; none if that cannot be read."""
+    try:
+        event = decode(rows[0].name, rows[0].state)
+    except Undecodable:
+        return []
+    return [schedule_stream(event.tenant, event.schedule_id)]

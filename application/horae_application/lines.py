@@ -66,7 +66,6 @@ class Lines:
         self._heap: list[tuple[int, UUID]] = []
         self._wakes: dict[UUID, int] = {}
         self._prefetch: list[UUID] = []
-        self._cursor: tuple[int, UUID] | None = None
         self._horizon = 0
         self.partitions: frozenset[int] = frozenset()
         self._unread: frozenset[int] = frozenset()
@@ -114,6 +113,7 @@ class Lines:
                 }
                 if schedule is not None:
                     self.put(stream, unpack(state, schedule, live))
+                    self.quarantined.pop(stream, None)
             except Exception as error:  # noqa: BLE001 - whatever is stored, the others go on
                 reason = str(error) if isinstance(error, Undecodable) else repr(error)
                 self.quarantined[stream] = reason
@@ -121,12 +121,17 @@ class Lines:
 
     def busy_partitions(self) -> set[int]:
         """Partitions with attempts that run inside this process."""
-        return {
-            partition_of_stream(self._runs[run.id])
-            for line in self._lines.values()
+        return {partition_of_stream(UUID(id_)) for id_, _ in self.running_here(self.partitions)}
+
+    def running_here(self, partitions: Iterable[int]) -> list[tuple[str, str]]:
+        """(execution, lease) of the attempts in some partitions that run inside this process."""
+        wanted = frozenset(partitions)
+        return [
+            (run.id, run.lease)
+            for stream, line in self._lines.items()
             for run in line.live.values()
-            if run.local and run.id in self._runs
-        }
+            if run.local and partition_of_stream(stream) in wanted
+        ]
 
     def put(self, stream: UUID, line: Line) -> None:
         """Take over a committed line."""
@@ -153,6 +158,12 @@ class Lines:
         self.drop([each for each in self._lines if partition_of_stream(each) in gone])
         for stream in [each for each in self._wakes if partition_of_stream(each) in gone]:
             del self._wakes[stream]
+
+    def forgive(self, partitions: Iterable[int]) -> None:
+        """Whoever owns them now finds out for himself what cannot be evaluated."""
+        gone = frozenset(partitions)
+        for stream in [each for each in self.quarantined if partition_of_stream(each) in gone]:
+            del self.quarantined[stream]
 
     def trim(self) -> None:
         """Forget lines that are neither alive nor due soon, if there are too many."""
@@ -208,7 +219,6 @@ class Lines:
         added = frozenset(partitions)
         if not self.partitions:
             self._horizon = now + WINDOW
-            self._cursor = None
         self.partitions |= added
         self._unread |= added
 

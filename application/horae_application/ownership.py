@@ -8,12 +8,13 @@ stopped past its lease can commit nothing, whatever it still believes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 import structlog
 
 from horae_application.ports import PARTITIONS, EventStore, Fenced
+from horae_application.ports import Ownership as Owned
 
 TTL = 4.0
 """Seconds that an engine's lease runs; one that is killed is replaced after at most this."""
@@ -96,7 +97,7 @@ class Ownership:
         share = math.ceil(PARTITIONS / max(1, len(members)))
         if len(self.epochs) > share:
             return self._give(len(self.epochs) - share, busy)
-        free = [each.partition for each in owned if each.owner not in members]
+        free = [each.partition for each in owned if self._free(each, members)]
         wanted = free[: share - len(self.epochs)]
         return self._claim(wanted) if wanted else Change()
 
@@ -105,10 +106,15 @@ class Ownership:
         given = frozenset([each for each in self.epochs if each not in kept][:count])
         if not given:
             return Change()
+        self._store.release(self.owner, given)
         for each in given:
             del self.epochs[each]
-        self._store.release(self.owner, given)
         return Change(lost=given)
+
+    def _free(self, each: Owned, members: Mapping[str, str]) -> bool:
+        """True if it can be claimed; so can one that is ours by a claim whose answer was lost."""
+        unheard = each.owner == self.owner and each.partition not in self.epochs
+        return unheard or each.owner not in members
 
     def _claim(self, partitions: Iterable[int]) -> Change:
         won = self._store.claim(self.owner, partitions)

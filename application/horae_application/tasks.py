@@ -62,12 +62,12 @@ class Task(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """A reply that waits for its commit; `index` is the event whose position it rests on."""
+    """A reply that waits for its commit; `event` is the one of its draft that it rests on."""
 
     task: Task
     status: int
     body: dict[str, Any]
-    index: int | None = None
+    event: int | None = None
     position: int | None = None
 
 
@@ -192,7 +192,7 @@ class Desk:
             request=request_hash(task.request.body),
             reply=answer.body,
         )
-        answer = answer._replace(index=self._draft.add(event, stream, 0))
+        answer = answer._replace(event=self._draft.add(event, stream, 0))
         self._keyed[stream] = answer
         return answer
 
@@ -224,7 +224,7 @@ class Desk:
         decider.command(decision, command)
         index = self._draft.accept(stream, decision)
         line = decision.require()
-        position = None
+        position: int | None = None
         if index is None and isinstance(command, schedules.CreateSchedule):
             index, position = self._created(stream)
         return Answer(task, OK, facts_of(line), index, position)
@@ -252,8 +252,8 @@ class Desk:
         if self._draft.adds_to(UUID(id_)):
             run = self._draft.run(stream, id_)
             status = str(run.status) if run else "unknown"
-            index = self._draft.streams.index(UUID(id_))
-            return Answer(task, OK, {"execution_id": id_, "status": status}, index)
+            first = self._draft.streams.index(UUID(id_))
+            return Answer(task, OK, {"execution_id": id_, "status": status}, first)
         overridden = "payload" in command.model_fields_set
         asked = decider.Trigger(key, command.payload, overridden, self._cause(task))
         decider.trigger(decision, asked)
@@ -324,7 +324,7 @@ class Desk:
             status = run.status
         if any(isinstance(event, ReportRefused) for event in events):
             error = StaleLease("the lease is not the current one", field="lease", value=said.lease)
-            return refusal(task, error)._replace(index=index)
+            return refusal(task, error)._replace(event=index)
         facts: dict[str, Any] = {"execution_id": run.id}
         if status is not None:
             facts["status"] = str(status)
@@ -346,7 +346,7 @@ class Desk:
         return Answer(task, OK, {"execution_id": run.id, "status": "cancelled"}, index)
 
 
-_ANY = Definition.model_construct(retry=Retry())
+_ANY = Definition.model_construct(retry=Retry())  # type: ignore[call-arg]
 
 
 def facts_of(line: Line) -> dict[str, Any]:
