@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from horae_infrastructure.settings import Settings
+from horae_domain.errors import InvalidField
+from horae_infrastructure.settings import Settings, hide
 
 if TYPE_CHECKING:
     from horae_infrastructure.embedded import EmbeddedServer
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 POSTGRES = {"postgres", "postgresql", "postgresql+embedded", "postgres+embedded"}
 """Names of a store that stand for an embedded PostgreSQL."""
 SHORT = {"sqlite": "sqlite:///horae.db", "memory": "memory://"}
+STORES = ("sqlite", "postgresql", "postgres", "memory")
+VIEWS = ("redis", "rediss", "unix", "memory")
 LOOK = 0.5
 """Seconds between looks at the embedded servers."""
 MARGIN = 10.0
@@ -71,7 +74,7 @@ async def embedded(settings: Settings, *, ephemeral: bool) -> AsyncIterator[Sett
         urls = {name: each.url for name, each in needed.items()}
         watching = asyncio.create_task(_keep_alive(list(needed.values())))
         try:
-            yield settings.model_copy(update={"store_url": _absolute(settings), **urls})
+            yield settings.model_copy(update=urls)
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
@@ -79,13 +82,26 @@ async def embedded(settings: Settings, *, ephemeral: bool) -> AsyncIterator[Sett
         await asyncio.gather(*(asyncio.to_thread(each.stop) for each in needed.values()))
 
 
-def _absolute(settings: Settings) -> str:
-    """The store's URL as it means the same in every directory."""
+def checked(settings: Settings) -> Settings:
+    """Settings with a store's URL that means the same in every directory.
+
+    Raises:
+        InvalidField: a URL is of a kind that is not known.
+    """
     url = SHORT.get(settings.store_url, settings.store_url)
     scheme, _, rest = url.partition("://")
-    if scheme != "sqlite":
-        return url
-    return f"sqlite:///{settings.data_dir.absolute() / (rest.removeprefix('/') or 'horae.db')}"
+    if url not in POSTGRES and (scheme not in STORES or "://" not in url):
+        raise InvalidField(
+            "a store is sqlite://, postgresql:// or memory://", field="store_url", value=hide(url)
+        )
+    views = settings.redis_url
+    if views is not None and views.partition("://")[0] not in VIEWS:
+        raise InvalidField(
+            "views are redis://, unix:// or memory://", field="redis_url", value=hide(views)
+        )
+    if scheme == "sqlite":
+        url = f"sqlite:///{settings.data_dir.absolute() / (rest.removeprefix('/') or 'horae.db')}"
+    return settings.model_copy(update={"store_url": url})
 
 
 async def _keep_alive(servers: list[EmbeddedServer]) -> None:

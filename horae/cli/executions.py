@@ -54,7 +54,7 @@ def executions_table(executions: Iterable[Json], *, with_schedule: bool = True) 
     if not with_schedule:
         columns = tuple(name for name in columns if name != "SCHEDULE")  # type: ignore[assignment]
         rows = [(row[0], *row[2:]) for row in rows]  # type: ignore[misc]
-    print_table(columns, rows, whole=("ID",))
+    print_table(columns, rows, whole=("ID",), extra=("TRIES", "TOOK"))
 
 
 def _took(attempts: list[Json]) -> str | None:

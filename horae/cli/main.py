@@ -30,12 +30,10 @@ app.add_typer(imports.app, name="import")
 
 def run() -> NoReturn:
     """Run the command of `sys.argv`, and exit with its code."""
-    from click.exceptions import Abort
-
     as_json = "--json" in sys.argv
     try:
         app()
-    except (KeyboardInterrupt, Abort):
+    except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
         sys.stderr.close()  # the reader has seen enough
@@ -73,7 +71,7 @@ def timers_list(
             (row["due"], row["kind"], row["schedule_id"], row["execution_id"])
             for row in answer["timers"]
         ],
-        whole=("SCHEDULE", "EXECUTION"),
+        whole=("EXECUTION",),
     )
     schedules.footer(answer, len(answer["timers"]), "timers")
 

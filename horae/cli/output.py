@@ -12,6 +12,9 @@ import msgspec
 
 WIDEST = 10_000
 """Columns of a table that goes to a file or a pipe, where nothing is cut."""
+GAP = 2
+LONGEST_ID = 36
+"""An execution's id stays on one line."""
 _FRACTION = re.compile(r"\.\d+(?=Z$|[+-]\d\d:)")
 
 
@@ -22,26 +25,41 @@ def print_json(document: object) -> None:
 
 
 def print_table(
-    columns: Sequence[str], rows: Iterable[Sequence[object]], *, whole: Sequence[str] = ()
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    whole: Sequence[str] = (),
+    extra: Sequence[str] = (),
 ) -> None:
-    """A table without lines; on a narrow terminal `whole` columns wrap, the others are cut.
+    """A table without lines.
 
-    Colours only on a terminal; in a pipe every row is one line, unless COLUMNS says how wide.
+    On a narrow terminal it has no `extra` columns, the `whole` ones wrap rather than lose a
+    character, and the others are cut. In a pipe every row is one line, unless COLUMNS says how
+    wide. Escape codes are for terminals alone.
     """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for name in columns:
-        kept = name in whole
-        table.add_column(
-            name, no_wrap=not kept, overflow="fold" if kept else "ellipsis", highlight=False
-        )
-    for row in rows:
-        table.add_row(*(Text(cell(value)) for value in row))
     narrow = sys.stdout.isatty() or "COLUMNS" in os.environ
     console = Console(width=None if narrow else WIDEST, highlight=False)
+    cells = [[name, *map(cell, each)] for name, *each in zip(columns, *rows, strict=True)]
+    widths = {
+        name: max(map(len, column)) + GAP for name, column in zip(columns, cells, strict=True)
+    }
+    if sum(widths.values()) - GAP > console.width:
+        cells = [column for column in cells if column[0] not in extra]
+    table = Table(box=None, pad_edge=False, padding=(0, GAP, 0, 0), header_style="bold")
+    for name, *_ in cells:
+        kept = name in whole
+        table.add_column(
+            name,
+            no_wrap=not kept,
+            overflow="fold" if kept else "ellipsis",
+            min_width=min(widths[name] - GAP, LONGEST_ID) if kept else None,
+        )
+    for row in zip(*(column[1:] for column in cells), strict=True):
+        table.add_row(*map(Text, row))
     with console.capture() as captured:
         console.print(table)
     for line in captured.get().splitlines():

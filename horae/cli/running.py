@@ -50,7 +50,7 @@ def dev(
     """
     from horae.cli.loading import load_app
     from horae.cli.presence import Presence
-    from horae.dev import run, working_directory
+    from horae.dev import checked, run, working_directory
 
     settings = _settings(
         quiet=not as_json,
@@ -60,7 +60,7 @@ def dev(
     )
     served = load_app(app)
     with working_directory(settings.data_dir, ephemeral=ephemeral) as directory:
-        settings = settings.model_copy(update={"data_dir": directory})
+        settings = checked(settings.model_copy(update={"data_dir": directory}))
         presence = Presence(directory)
         try:
             run(lambda: _dev(served, settings, presence, ephemeral=ephemeral, as_json=as_json))
@@ -113,7 +113,7 @@ def serve(
 ) -> None:
     """Run chosen roles against given servers. Ctrl-C stops in order, twice at once."""
     from horae.cli.loading import load_app
-    from horae.dev import run
+    from horae.dev import POSTGRES, checked, run
     from horae.runtime import ROLES
     from horae_domain.errors import InvalidField
 
@@ -129,6 +129,9 @@ def serve(
             "a NATS server is needed: --nats or HORAE_NATS_URL; `horae dev` embeds one",
             field="nats_url",
         )
+    settings = checked(settings)
+    if settings.store_url in POSTGRES:
+        raise InvalidField("`horae dev` alone embeds PostgreSQL", field="store_url")
     served = load_app(app)
     run(lambda: _serve(served, settings, chosen, as_json=as_json))
 

@@ -253,7 +253,7 @@ def history(
 
 
 def _entry(entry: Json) -> tuple[object, ...]:
-    if "event" in entry:
+    if entry["event"] != "execution":
         facts = {
             name: entry.get(name)
             for name in ("first", "last", "count", "revision", "note", "reason")
@@ -276,7 +276,8 @@ def footer(answer: Json, shown: int, what: str) -> None:
     """How many there are, and how to see the rest."""
     total = answer.get("total")
     if answer.get("cursor"):
-        print_line(f"{shown} of {total} {what}; next page: --cursor {answer['cursor']}")
+        print_line(f"{shown} of {total} {what}; for the next page:")
+        print_line(f"--cursor {answer['cursor']}")
     elif not shown:
         print_line(f"no {what}")
 

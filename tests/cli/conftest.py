@@ -1,0 +1,141 @@
+"""One `horae dev` for all tests of the command line, and the command line run in this process."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import structlog
+
+HERE = Path(__file__).parent
+APP = f"{HERE / 'desk.py'}:app"
+
+
+class Dev(NamedTuple):
+    process: subprocess.Popen[str]
+    facts: dict[str, Any]
+
+
+class Finished(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The one JSON document on standard output."""
+        assert self.out.count("\n") == 1, self.out
+        return json.loads(self.out)
+
+
+Horae = Callable[..., Finished]
+
+
+def environment() -> dict[str, str]:
+    """This process's environment without settings of Horae, or what xdist says of a terminal."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("HORAE_") and name != "COLUMNS"
+    }
+
+
+def start(*options: str, cwd: Path, **env: str) -> Dev:
+    """Start `horae dev --json` and wait until it is ready."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "horae", "dev", *options, "--json"],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+        env=environment() | {"HORAE_LOG": "console:warning"} | env,
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line, f"not ready, exit code {process.wait()}"
+    return Dev(process, json.loads(line))
+
+
+def stop(dev: Dev) -> int:
+    """End it in order, and give its exit code."""
+    dev.process.terminate()
+    code = dev.process.wait(30)
+    assert dev.process.stdout is not None
+    dev.process.stdout.close()
+    return code
+
+
+@pytest.fixture(scope="session")
+def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
+    """An engine with everything embedded; nothing of it is kept."""
+    running = start(APP, "--ephemeral", "--allow-processes", cwd=tmp_path_factory.mktemp("dev"))
+    yield running
+    assert stop(running) == 0
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Iterator[Horae]:
+    """The command line in this process, in an empty directory, with no settings."""
+    from horae.cli.main import run
+
+    for name in list(os.environ):
+        if name not in environment():
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    root = logging.getLogger()
+    handlers, level, config = list(root.handlers), root.level, structlog.get_config()
+
+    def call(*arguments: str) -> Finished:
+        monkeypatch.setattr(sys, "argv", ["horae", *arguments])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            run()
+        out, err = capsys.readouterr()
+        return Finished(int(ended.value.code or 0), out, err)
+
+    yield call
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.configure(**config)
+
+
+@pytest.fixture
+def horae(dev: Dev, command: Horae, monkeypatch: pytest.MonkeyPatch) -> Horae:
+    """The command line, pointed at the engine that runs."""
+    monkeypatch.setenv("HORAE_NATS_URL", dev.facts["nats_url"])
+    return command
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], Any]], Any]:
+    """Ask again until the answer is true; views follow the log a moment later."""
+
+    def wait(question: Callable[[], Any], limit: float = 10.0) -> Any:
+        deadline = time.monotonic() + limit
+        while not (answer := question()):
+            assert time.monotonic() < deadline, "it did not come true"
+            time.sleep(0.02)
+        return answer
+
+    return wait
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[Any], str]:
+    """Write a file of JSON, or of text, and give its name."""
+
+    def file(content: Any) -> str:
+        path = tmp_path / "definition.json"
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+        return str(path)
+
+    return file
