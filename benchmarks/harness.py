@@ -90,7 +90,12 @@ class Bench:
     def stop(self) -> None:
         """End the engine's process."""
         self.node.terminate()
-        self.node.wait(30)
+        try:
+            self.node.wait(15)
+        except subprocess.TimeoutExpired:
+            subprocess.run(['.venv/bin/py-spy','dump','--pid',str(self.node.pid)])
+            self.node.kill()
+            raise Failed("the engine did not stop within 30 s") from None
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:

@@ -124,7 +124,7 @@ class Gateway:
     ) -> Reply:
         """Each definition is answered by itself, in the order given."""
         results: list[Reply | None] = [None] * len(command.schedules)
-        here: list[tuple[int, Request, messages.CreateSchedule]] = []
+        here: list[tuple[int, messages.CreateSchedule]] = []
         there: dict[str, list[int]] = {}
         for index, content in enumerate(command.schedules):
             try:
@@ -134,13 +134,13 @@ class Gateway:
                 continue
             address = self._address(request.tenant, one.definition.id) if forward else None
             if address is None:
-                here.append((index, self._request_one(request, one, index), one))
+                here.append((index, one))
             else:
                 there.setdefault(address, []).append(index)
         jobs = [
             self._many_there(request, command, address, each) for address, each in there.items()
         ]
-        many = await asyncio.gather(self._many_here(here), *jobs)
+        many = await asyncio.gather(self._many_here(request, here), *jobs)
         for part in many:
             for index, reply in part:
                 results[index] = reply
@@ -152,11 +152,6 @@ class Gateway:
             self._require_handler(definition)
         return messages.CreateSchedule.model_construct(definition=definition, allow_unknown=True)
 
-    def _request_one(self, request: Request, one: messages.CreateSchedule, index: int) -> Request:
-        key = f"{request.key}/{index}" if request.key else None
-        body = msgspec.json.encode(one.definition.canonical()) if key else b""
-        return msgspec.structs.replace(request, name="schedule.create", body=body, key=key)
-
     def _address(self, tenant: str, id_: str) -> str | None:
         """Where to forward to; None if it is decided here, or nobody better is known."""
         ownership = self._engine.ownership
@@ -167,10 +162,12 @@ class Gateway:
         return None if address == ownership.address else address
 
     async def _many_here(
-        self, each: list[tuple[int, Request, messages.CreateSchedule]]
+        self, request: Request, each: list[tuple[int, messages.CreateSchedule]]
     ) -> list[tuple[int, Reply]]:
-        replies = await asyncio.gather(*(self._decide(request, one) for _, request, one in each))
-        return [(index, reply) for (index, _, _), reply in zip(each, replies, strict=True)]
+        # Each is idempotent by its content; a key of the whole would have to span partitions.
+        single = msgspec.structs.replace(request, name="schedule.create", body=b"", key=None)
+        replies = await asyncio.gather(*(self._decide(single, one) for _, one in each))
+        return [(index, reply) for (index, _), reply in zip(each, replies, strict=True)]
 
     async def _many_there(
         self, request: Request, command: messages.CreateMany, address: str, indexes: list[int]
@@ -178,9 +175,8 @@ class Gateway:
         assert self._forwarder is not None  # noqa: S101 - _address gives none without it
         chosen = [command.schedules[index] for index in indexes]
         body = msgspec.json.encode({"schedules": chosen, "allow_unknown": True})
-        key = f"{request.key}@{indexes[0]}" if request.key else None
         reply = await self._forwarder.forward(
-            address, msgspec.structs.replace(request, body=body, key=key)
+            address, msgspec.structs.replace(request, body=body, key=None)
         )
         if "results" not in reply.body:
             return [(index, reply) for index in indexes]

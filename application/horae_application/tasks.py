@@ -48,7 +48,7 @@ from horae_domain.schedule import Cause
 
 _log = structlog.get_logger(__name__)
 
-KEYED = {"schedule.create", "schedule.create_many", "schedule.update", "schedule.trigger"}
+KEYED = {"schedule.create", "schedule.update", "schedule.trigger"}
 """Commands whose idempotency key is recorded; the others do nothing when they are repeated."""
 
 
