@@ -243,8 +243,9 @@ class Engine:
     # --- what is needed ---------------------------------------------------------------------------
 
     def _drain(self) -> list[Task]:
-        tasks, self._again = self._again, []
-        while len(tasks) < self._at_once(MAX_TASKS):
+        limit = self._at_once(MAX_TASKS)
+        tasks, self._again = self._again[:limit], self._again[limit:]
+        while len(tasks) < limit:
             try:
                 task = self._inbox.get_nowait()
             except queue.Empty:

@@ -27,7 +27,7 @@ WINDOW = 5_000_000
 """How far ahead of now, in microseconds, timers are read from the store."""
 PAGE = 5_000
 """Timers read at once."""
-CACHE = 10_000
+CACHE = 2_000
 """Lines kept although nothing of theirs is alive or due soon."""
 
 _log = structlog.get_logger(__name__)

@@ -61,8 +61,9 @@ class Ownership:
         if now < self.next_tick:
             return Change()
         if self._store.single_process:
+            change = self._claim(range(PARTITIONS)) if not self.epochs else Change()
             self.next_tick = math.inf
-            return self._claim(range(PARTITIONS)) if not self.epochs else Change()
+            return change
         self.next_tick = now + TICK
         try:
             self._store.join(self.owner, self.address, TTL)
