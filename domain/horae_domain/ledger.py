@@ -110,7 +110,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     def may_start(self, execution: Execution) -> bool:
         """True unless as many executions run as the schedule allows at once."""
         limit = self.definition_of(execution).limit
-        if limit is None:
+        if limit is None or len(self.live) <= limit:
             return True
         running = sum(run.status is executions.Status.RUNNING for run in self.live.values())
         return running < limit
