@@ -12,7 +12,7 @@ from histories import HERE, History, at, cause, create, definition, like, said
 from horae_domain import decider, execution, ledger
 from horae_domain.decider import Decision
 from horae_domain.definition import Retry
-from horae_domain.errors import ExecutionNotFound, IllegalState, ScheduleNotFound
+from horae_domain.errors import ExecutionNotFound, IllegalState, ScheduleNotFound, TooManyRequests
 from horae_domain.events import (
     AttemptFailed,
     AttemptStarted,
@@ -144,6 +144,24 @@ def test_delayed_attempt_cannot_be_taken_before_its_time():
         history.take(79.999)
     assert (caught.value.field, caught.value.details) == ("execution_id", {"state": "delayed"})
     assert history.take(80) == [like(AttemptStarted, attempt=2, delivery=1)]
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_no_more_attempts_are_taken_than_the_schedule_allows_at_once(concurrency):
+    history = History(overlap="allow", concurrency=concurrency)
+    for key in "abc":
+        history.trigger(1, key)
+    *running, last = history.live[: concurrency + 1]
+    for run in running:
+        history.do(decider.take, run.id, "far", None, cause(2))
+    with pytest.raises(TooManyRequests) as caught:
+        history.do(decider.take, last.id, "far", None, cause(3))
+    assert (caught.value.field, caught.value.value) == ("execution_id", last.id)
+    assert not history.line.may_start(last)
+    history.do(decider.take, running[0].id, "other", "1.1", cause(4))
+    history.report(5, said(lease="1.2"), running[0])
+    assert history.line.may_start(last)
+    assert history.do(decider.take, last.id, "far", None, cause(6)) == [like(AttemptStarted)]
 
 
 def test_ended_execution_cannot_be_taken():
