@@ -154,6 +154,11 @@ class Stop:
             self._main.cancel()
 
 
+SWITCH = 0.0005
+"""Seconds after which the engine's thread and the loop make room for each other; Python's 5 ms
+would be the lateness of every handler beside a busy loop."""
+
+
 def _end(code: int) -> None:
     """End this process; guards end its children when it is gone."""
     sys.stderr.write("horae: ended at once\n")
@@ -163,6 +168,7 @@ def _end(code: int) -> None:
 
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a coroutine on uvloop if that is installed, else on asyncio's loop."""
+    sys.setswitchinterval(SWITCH)
     try:
         from uvloop import new_event_loop
     except ImportError:
