@@ -48,8 +48,20 @@ from horae_domain.schedule import Cause
 
 _log = structlog.get_logger(__name__)
 
-KEYED = {"schedule.create", "schedule.update", "schedule.trigger"}
-"""Commands whose idempotency key is recorded; the others do nothing when they are repeated."""
+KEYED = {
+    "schedule.create",
+    "schedule.update",
+    "schedule.pause",
+    "schedule.resume",
+    "schedule.cancel",
+    "schedule.trigger",
+    "execution.cancel",
+}
+"""Commands whose idempotency key is recorded; the others have a lease, which says the same.
+
+A process that was stopped may act on a request long after its caller has sent it again elsewhere:
+without the record, an old `cancel` would end a schedule that was made anew since.
+"""
 
 
 class Task(NamedTuple):

@@ -11,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.faults import engines
 from tests.faults.cluster import Cluster
 from tests.faults.harness import IN_FLIGHT, Run
 
@@ -18,7 +19,9 @@ ROOT = Path(__file__).parents[2]
 NODES = {
     "sqlite": {"node": "engine,executor,views"},
     "postgres": {"engine": "engine", "executor": "executor", "views": "views"},
+    "engines": engines.NODES,
 }
+STORES = {"engines": "postgres"}
 WIPE_EVERY = 5
 """Of the kills of NATS, every so many takes its storage with it."""
 
@@ -35,15 +38,26 @@ async def kills(run: Run, targets: list[str], count: int) -> None:
 
 def suite(store: str, args: argparse.Namespace, source: Path, folder: Path) -> dict:
     """Run one suite and let the checker count."""
-    cluster = Cluster(folder, store, NODES[store], source)
+    cluster = Cluster(folder, STORES.get(store, store), NODES[store], source)
     run = Run(cluster, args.seed, in_flight=args.in_flight, slow=args.slow)
     began = time.monotonic()
     run.say = lambda text: print(  # noqa: T201
         f"{time.monotonic() - began:7.1f} {text}", file=sys.stderr, flush=True
     )
+    if store == "engines":
+        return _engines(run, args, cluster)
     targets = [name for name in [*NODES[store], *cluster.servers] if name in args.targets]
     try:
         asyncio.run(kills(run, targets or [*NODES[store], *cluster.servers], args.kills))
+        return judged(cluster)
+    finally:
+        cluster.close()
+
+
+def _engines(run: Run, args: argparse.Namespace, cluster: Cluster) -> dict:
+    counts = {"kills": args.engine_kills, "stops": args.stops, "races": args.races}
+    try:
+        asyncio.run(engines.scenario(run, **counts))
         return judged(cluster)
     finally:
         cluster.close()
@@ -63,12 +77,15 @@ def judged(cluster: Cluster) -> dict:
 def main() -> int:
     """Run what was asked for; 1 if any promise was broken."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("suites", nargs="*", default=["sqlite", "postgres"])
+    parser.add_argument("suites", nargs="*", default=["sqlite", "postgres", "engines"])
     parser.add_argument("--kills", type=int, default=20, help="of each target")
     parser.add_argument("--targets", nargs="*", default=[], help="all unless told")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--in-flight", type=int, default=IN_FLIGHT)
     parser.add_argument("--slow", type=int, default=32, help="schedules with slow handlers")
+    parser.add_argument("--engine-kills", type=int, default=4, help="in the suite of two engines")
+    parser.add_argument("--stops", type=int, default=4, help="in the suite of two engines")
+    parser.add_argument("--races", type=int, default=60, help="in the suite of two engines")
     parser.add_argument("--source", type=Path, default=ROOT, help="the tree whose code is run")
     parser.add_argument("--keep", type=Path, help="a folder for what the runs leave behind")
     args = parser.parse_args()

@@ -65,7 +65,7 @@ def check(url: str, folder: Path) -> dict:
         "handler_starts": sum(note["what"] == "start" for note in notes),
         "commands": Counter(each["outcome"] for each in intents if each["outcome"] != "sent"),
         "runs": runs,
-        "kills": recoveries(told, notes, faults),
+        "kills": recoveries(waiting(history.rows), told, notes, faults),
         "measured": [each for each in faults if each["what"] == "measured"],
         "violations": {kind: findings.found[kind] for kind in KINDS if findings.found[kind]},
     }
@@ -148,24 +148,38 @@ def check_witness(history: History, findings: Findings) -> None:
             findings.add("stale_commit", f"{sorted(sessions)} committed for the owner {pid}")
 
 
-def recoveries(told: dict[str, Story], notes: list[dict], faults: list[dict]) -> dict:
+def waiting(rows: list[Row]) -> set[str]:
+    """Schedules whose executions wait for one another, so that a late start says nothing."""
+    return {
+        row.data["schedule_id"]
+        for row in rows
+        if row.name in {"schedule.created.v1", "schedule.updated.v1"}
+        and "concurrency" in row.data["definition"]
+    }
+
+
+def recoveries(
+    patient: set[str], told: dict[str, Story], notes: list[dict], faults: list[dict]
+) -> dict:
     """For each target: kills, handlers in flight, and when the last overdue start came after it."""
     first: dict[str, dict] = {}
     for note in notes:
         if note["what"] == "start":
             first.setdefault(note["execution"], note)
     late = [
-        note["wall"]
+        (micros(note["due"]) / 1e6, note["wall"])
         for note in first.values()
         if (story := told.get(stream_of(note["execution"]))) is not None
         and story.requested.data["kind"] != "key"
+        and note["schedule"] not in patient
         and note["wall"] - micros(note["due"]) / 1e6 > LATE
     ]
-    kills = [each for each in faults if each["what"] == "kill"]
-    after = [each["wall"] for each in kills[1:]] + [float("inf")]
+    kills = [each for each in faults if each["what"] in {"kill", "stall"}]
     table: dict[str, dict] = {}
-    for kill, following in zip(kills, after, strict=True):
-        within = [wall - kill["wall"] for wall in late if kill["wall"] < wall < following]
+    for number, kill in enumerate(kills):
+        if kill["what"] != "kill":
+            continue
+        within = [wall - kill["wall"] for due, wall in late if culprit(kills, due, wall) == number]
         entry = table.setdefault(kill["target"], {"kills": 0, "in_flight": [], "recovery": []})
         entry["kills"] += 1
         entry["in_flight"].append(kill["in_flight"])
@@ -179,6 +193,13 @@ def recoveries(told: dict[str, Story], notes: list[dict], faults: list[dict]) ->
         }
         for target, entry in table.items()
     }
+
+
+def culprit(kills: list[dict], due: float, wall: float) -> int | None:
+    """Which kill made a start overdue: the first between due and start, else the last before."""
+    between = [n for n, kill in enumerate(kills) if due - LATE < kill["wall"] < wall]
+    before = [n for n, kill in enumerate(kills) if kill["wall"] <= due - LATE]
+    return between[0] if between else before[-1] if before else None
 
 
 def shown(report: dict) -> str:

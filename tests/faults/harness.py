@@ -70,6 +70,19 @@ class Run:
         self.load = Load(self.client, self.rng)
         self.say: Callable[[str], None] = lambda _: None
 
+    def fault(self, what: str, **fields) -> None:
+        """Note what was done to the system."""
+        self._faults.note(what=what, **fields)
+
+    def measured(self, name: str, value: object) -> None:
+        """Note a figure for the report."""
+        self._faults.note(what="measured", name=name, value=value)
+
+    def failed(self, text: str) -> None:
+        """Note a promise that the scenario itself saw broken."""
+        self._faults.note(what="failed", text=text)
+        self.say(f"FAILED {text}")
+
     async def begin(self) -> None:
         """Start everything and put it under load."""
         await asyncio.to_thread(self.cluster.start)

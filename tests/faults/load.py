@@ -25,7 +25,6 @@ CRONS = (
     ("*/10 * * * * *", "Australia/Lord_Howe"),
     ("* * * * *", "Europe/Berlin"),
 )
-KEYED = {"schedule.create", "schedule.update", "schedule.trigger"}
 PATIENCE = 60.0
 """Seconds after which the outcome of a command counts as unknown."""
 
@@ -123,9 +122,9 @@ class Client:
         id_ = f"i{self._count}"
         if "note" in body:
             body = body | {"note": id_}
-        headers = {"Horae-Idempotency-Key": key or id_} if name in KEYED else {}
+        headers = {"Horae-Idempotency-Key": key or id_}
         fields = {"op": name, "id": id_, "schedule": body.get("id"), "key": body.get("key")}
-        fields |= {"header": headers.get("Horae-Idempotency-Key"), **about}
+        fields |= {"header": headers["Horae-Idempotency-Key"], **about}
         self._intents.note(**fields, outcome="sent")
         reply, tries = None, 0
         deadline = asyncio.get_running_loop().time() + patience
@@ -145,7 +144,7 @@ class Client:
                 f"horae.default.command.{name}",
                 json.dumps(body).encode(),
                 timeout=timeout,
-                headers=dict(headers) or None,
+                headers=dict(headers),
             )
         except (nats.errors.Error, OSError, TimeoutError):
             return None
@@ -242,9 +241,9 @@ class Load:
         """Made, cancelled and made again under the same id."""
         while not self._ending.is_set():
             id_ = f"cycle-{number}"
-            await self._client.command(
-                "schedule.create", definition(id_, every(1), {"sleep": 0.3}, overlap="allow")
-            )
+            limit = {"max_executions": 3} if number else {}
+            body = definition(id_, every(1), {"sleep": 0.3}, overlap="allow", **limit)
+            await self._client.command("schedule.create", body)
             await self._wait(1, 6)
             await self._client.command("schedule.cancel", {"id": id_, "note": ""})
 
