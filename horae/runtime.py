@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -16,7 +16,7 @@ import structlog
 
 from horae.client import Client
 from horae.process_name import process_name
-from horae_application.engine import Committed, Engine, deliver_here
+from horae_application.engine import Committed, Deliver, Engine, deliver_here
 from horae_application.gateway import Gateway, new_request
 from horae_application.messages import Command, Reply, ReportExecution, Request, refused
 from horae_application.ownership import Ownership
@@ -193,7 +193,8 @@ async def _add_views(stack: AsyncExitStack, runtime: Runtime) -> None:
     views = _views(runtime.settings.redis_url)
     stack.push_async_callback(views.close)
     await views.check()
-    runtime.projector = Projector(runtime.store, views)
+    alone = runtime.store.single_process and "engine" in runtime.roles
+    runtime.projector = Projector(runtime.store, views, alone=alone)
     runtime.queries = Queries(views, probes=probes(runtime), progress=runtime.projector)
     task = asyncio.create_task(runtime.projector.run())
     stack.push_async_callback(_cancel, task)
@@ -236,14 +237,25 @@ async def _add_engine(
         Ownership(runtime.store, name, address),
         executor=runtime.executor,
         bus=work_bus,
-        deliver=lambda replies: loop.call_soon_threadsafe(deliver_here, replies),
+        deliver=_on(loop),
         listener=_listener(runtime),
     )
+    if runtime.executor is not None:
+        runtime.executor.freed = runtime.engine.wake
     serving = Serving(registry if "executor" in runtime.roles else None, announced)
     runtime.gateway = Gateway(runtime.engine, serving, forwarder)
     thread = threading.Thread(target=runtime.engine.run, name="horae-engine", daemon=True)
     thread.start()
     stack.push_async_callback(_stop_engine, runtime, thread)
+
+
+def _on(loop: asyncio.AbstractEventLoop) -> Deliver:
+    """Replies are handed to whoever waits for them on the loop."""
+
+    def deliver(replies: Sequence[tuple[Callable[[Reply], None], Reply]]) -> None:
+        loop.call_soon_threadsafe(deliver_here, replies)
+
+    return deliver
 
 
 def _listener(runtime: Runtime) -> Any:
@@ -262,6 +274,8 @@ async def _stop_engine(runtime: Runtime, thread: threading.Thread) -> None:
     assert runtime.engine is not None  # noqa: S101 - it was made
     runtime.engine.stop()
     await asyncio.to_thread(thread.join, 10.0)
+    if runtime.executor is not None:
+        await runtime.executor.drain(0)  # what was handed over while the others were drained
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

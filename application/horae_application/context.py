@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import structlog
 
 from horae_application.work import Work
 
 MAX_LOGS = 200
 """Log lines kept with one attempt; further ones go to the log only."""
+MAX_LOG_BYTES = 256 * 1024
+"""Bytes of JSON that they have together."""
+MAX_TEXT = 2000
+"""Characters of a message or a fact that are kept."""
 
 
 class Context:
@@ -49,6 +55,7 @@ class Context:
         self.client = client
         self.started_at = self._now()
         self.logs: list[dict[str, Any]] = []
+        self._logged = 0
         self._logger = structlog.get_logger("horae.handler").bind(
             schedule_id=work.schedule_id, execution_id=work.execution_id, attempt=work.attempt
         )
@@ -61,15 +68,24 @@ class Context:
     def log(self, message: str, **facts: Any) -> None:
         """Log a line that is kept with the execution."""
         self._logger.info(message, **facts)
-        if len(self.logs) < MAX_LOGS:
-            line = {"at": self._now().isoformat(), "message": message[:2000]}
-            if facts:
-                line["facts"] = {key: _plain(value) for key, value in facts.items()}
+        line: dict[str, Any] = {"at": self._now().isoformat(), "message": _text(message)}
+        if facts:
+            line["facts"] = {key: _plain(value) for key, value in facts.items()}
+        size = len(msgspec.json.encode(line))
+        if len(self.logs) < MAX_LOGS and self._logged + size <= MAX_LOG_BYTES:
+            self._logged += size
             self.logs.append(line)
 
 
 def _plain(value: Any) -> Any:
-    return value if isinstance(value, bool | int | float | str | None) else str(value)[:500]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value if isinstance(value, bool | int | float | None) else _text(value)
+
+
+def _text(value: Any) -> str:
+    """As it can be stored: in bounds, and without halves of characters."""
+    return str(value)[:MAX_TEXT].encode("utf-8", "replace").decode()
 
 
 def _utc() -> datetime:

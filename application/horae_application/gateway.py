@@ -74,7 +74,10 @@ class Gateway:
         if partition in self._engine.ownership.epochs or self._forwarder is None:
             return await self._decide(request, command)
         body = msgspec.json.encode(command.model_dump(mode="json", exclude_unset=True))
-        return await self._bring(msgspec.structs.replace(request, body=body), command)
+        try:
+            return await self._bring(msgspec.structs.replace(request, body=body), command)
+        except HoraeError as error:
+            return refused(error)
 
     # --- one command ------------------------------------------------------------------------------
 
@@ -185,6 +188,12 @@ class Gateway:
             (index, Reply(200 if body["ok"] else 409, body))
             for index, body in zip(indexes, bodies, strict=True)
         ]
+
+
+def with_body(request: Request, one: messages.CreateSchedule) -> Request:
+    """The request of one of many as another engine can read it; its handler was looked for."""
+    body = one.definition.canonical() | {"allow_unknown": True}
+    return msgspec.structs.replace(request, body=msgspec.json.encode(body))
 
 
 def setter(future: asyncio.Future[Reply]) -> Callable[[Reply], None]:

@@ -14,7 +14,7 @@ Function = Callable[..., Any]
 
 
 class PayloadInvalid(Exception):  # noqa: N818 - what the payload is
-    """The payload does not fit the type that the handler is annotated with; not retried."""
+    """The payload does not fit the type that the handler is annotated with."""
 
 
 class Handler(NamedTuple):
@@ -89,7 +89,8 @@ def inspect_handler(name: str, function: Function) -> Handler:
         annotation = _hints(function).get(parameters[1].name, Any)
         if annotation is not Any:
             adapter = TypeAdapter(annotation)
-    asynchronous = inspect.iscoroutinefunction(function)
+    called = getattr(function, "__call__", None)  # noqa: B004 - an object may be asynchronous
+    asynchronous = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
     return Handler(name, function, asynchronous, len(parameters), adapter)
 
 

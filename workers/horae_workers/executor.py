@@ -18,12 +18,12 @@ from typing import Any, Protocol
 import structlog
 
 from horae_application.context import Context
-from horae_application.messages import Reply
+from horae_application.messages import Reply, refused
 from horae_application.registry import Handler, Registry
 from horae_application.result import Finished, RetryAfter, outcome_of
 from horae_application.work import Work
-from horae_domain.errors import HoraeError
 from horae_domain.definition import Action, FunctionAction, ProcessAction
+from horae_domain.errors import HoraeError
 
 CONCURRENCY = 16
 """Handlers at once, unless told (D)."""
@@ -77,6 +77,8 @@ class Executor:
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self.concurrency = concurrency
         self.done = 0
+        self.freed: Callable[[], None] = _nothing
+        """Called when a slot is free again without a report that says so."""
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
         """Run handlers on this loop."""
@@ -122,20 +124,25 @@ class Executor:
 
     async def _attempt(self, work: Work) -> None:
         try:
-            outcome = await self.run(work)
+            try:
+                outcome = await self.run(work)
+            finally:
+                with self._lock:
+                    self._taken -= 1
+            self.done += 1
+            await self._deliver(work, outcome)
         except asyncio.CancelledError:
-            return  # fenced, or the process stops: the engine knows already
+            self.freed()  # fenced, or the process stops: the engine knows already
         finally:
-            with self._lock:
-                self._taken -= 1
             self._tasks.pop((work.execution_id, work.lease), None)
-        self.done += 1
-        await self._deliver(work, outcome)
 
     async def _deliver(self, work: Work, outcome: dict[str, Any]) -> None:
         pause = 0.05
         while True:
-            reply = await self._report(work, outcome)
+            try:
+                reply = await self._report(work, outcome)
+            except HoraeError as error:
+                reply = refused(error)
             if reply.status != 503:  # noqa: PLR2004 - unavailable: nothing was decided
                 if not reply.ok:
                     _log.info("outcome refused", execution_id=work.execution_id, **_short(reply))
@@ -149,10 +156,10 @@ class Executor:
         try:
             value = await self._call(work, context)
             outcome = value if isinstance(value, Finished) else outcome_of(value)
-        except asyncio.CancelledError:
+        except KeyboardInterrupt:
             raise
         except BaseException as error:  # noqa: BLE001 - a handler may raise anything
-            if isinstance(error, KeyboardInterrupt):
+            if isinstance(error, asyncio.CancelledError) and _cancelled():
                 raise
             outcome = {"outcome": "failed", "error": describe(error)}
         return outcome | {
@@ -199,6 +206,7 @@ class Executor:
         while thread.is_alive():
             await asyncio.sleep(0.5)
         self._orphans -= 1
+        self.freed()
 
     # --- the end ----------------------------------------------------------------------------------
 
@@ -214,15 +222,32 @@ class Executor:
     async def drain(self, seconds: float) -> bool:
         """Wait for what runs; after the time cancel it. True if all has ended by itself."""
         self.refuse()
-        tasks = list(self._tasks.values())
-        if not tasks:
-            return True
-        _, pending = await asyncio.wait(tasks, timeout=seconds)
+        end = asyncio.get_running_loop().time() + seconds
+        while self._taken or self._tasks:
+            left = end - asyncio.get_running_loop().time()
+            if left <= 0:
+                break
+            tasks = list(self._tasks.values())
+            if tasks:
+                await asyncio.wait(tasks, timeout=left)
+            else:
+                await asyncio.sleep(0)  # what was started from the thread has not begun yet
+        pending = list(self._tasks.values())
         for task in pending:
             task.cancel()
         if pending:
             await asyncio.wait(pending, timeout=1.0)
         return not pending
+
+
+def _nothing() -> None:
+    """Nobody waits for a slot."""
+
+
+def _cancelled() -> bool:
+    """True if somebody asked for the end of the present task; else its handler raised that."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def in_thread(call: Callable[[], Any]) -> tuple[threading.Thread, asyncio.Future[Any]]:
@@ -256,15 +281,16 @@ def in_thread(call: Callable[[], Any]) -> tuple[threading.Thread, asyncio.Future
 
 def _ends(error: BaseException) -> bool:
     """True for what would end the loop that it is handed to."""
-    return isinstance(error, StopIteration | SystemExit | KeyboardInterrupt | GeneratorExit)
+    ends = StopIteration | SystemExit | KeyboardInterrupt | GeneratorExit | asyncio.CancelledError
+    return isinstance(error, ends)
 
 
 def describe(error: BaseException) -> dict[str, Any]:
     """An exception as the log keeps it."""
     stack = "".join(traceback.format_exception(error))[-MAX_STACK:]
-    described = {
+    described: dict[str, Any] = {
         "type": type(error).__name__,
-        "message": str(error)[:4000],
+        "message": _message(error)[:4000],
         "stack": stack,
     }
     if isinstance(error, HoraeError) and "stack" in error.details:
@@ -272,6 +298,13 @@ def describe(error: BaseException) -> dict[str, Any]:
     if isinstance(error, RetryAfter):
         described["retry_after"] = error.after.total_seconds()
     return described
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - a handler's own error may fail at anything
+        return "<an error that cannot be shown>"
 
 
 def _short(reply: Reply) -> dict[str, Any]:
