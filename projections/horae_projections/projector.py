@@ -8,6 +8,7 @@ replaced or left behind is noticed with the next step, or within `IDLE` seconds.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from collections import deque
 from collections.abc import Sequence
@@ -31,6 +32,9 @@ STEP = 20
 """Events in one atomic step: at most about a millisecond of the view's server."""
 BURST = 10
 """Steps sent before their answers are awaited."""
+PACE = 0.02
+"""Seconds between the beginnings of two stretches while events come by hint: a round trip to the
+view's server for each commit would cost more than the commits."""
 HINTS = 20_000
 """Events handed over that are kept; when there are more, they are read from the log."""
 BACKOFF = (0.05, 2.0)
@@ -49,12 +53,20 @@ class Projector:
         log: read in threads, never on the event loop.
         views: where the rows go.
         idle: seconds after which a silent view is looked at.
+        alone: True if every event comes by `hint`, because nobody else writes the log; then it is
+            read only to begin, and where hints were dropped.
     """
 
-    def __init__(self, log: LogReader, views: ViewStore, *, idle: float = IDLE) -> None:
+    def __init__(
+        self, log: LogReader, views: ViewStore, *, idle: float = IDLE, alone: bool = False
+    ) -> None:
         self._log = log
         self._views = views
         self._idle = idle
+        self._alone = alone
+        self._began = 0.0
+        self._awaited = 0
+        self._urgent = asyncio.Event()
         self._sheet = Sheet()
         self._version: str | None = None
         self._at: Position | None = None
@@ -149,6 +161,7 @@ class Projector:
             try:
                 await self._open()
                 pause = BACKOFF[0]
+                self._head = await asyncio.to_thread(self._log.head)
                 while not self._wanted:
                     await self._advance()
                     self._error = None
@@ -243,7 +256,7 @@ class Projector:
         """Project until nothing more is in the log."""
         while True:
             items = self._handed_over()
-            if not items:
+            if not items and (not self._alone or self._head > self._number()):
                 items = await self._read()
             if not items:
                 return
@@ -338,6 +351,9 @@ class Projector:
         Raises:
             StaleProjector: the view is not where it was left.
         """
+        if self._alone:
+            await self._wait_for_hint()
+            return
         if self._waiting is None:
             self._waiting = asyncio.create_task(
                 asyncio.to_thread(self._log.wait, self._number(), self._idle)
@@ -354,6 +370,28 @@ class Projector:
         self._waiting = None
         if silent and not self._hints and not await self._in_place():
             raise StaleProjector(None)
+
+    async def _wait_for_hint(self) -> None:
+        try:
+            async with asyncio.timeout(self._idle):
+                await self._news.wait()
+        except TimeoutError:
+            self._head = await asyncio.to_thread(self._log.head)
+            if not self._hints and not await self._in_place():
+                raise StaleProjector(None) from None
+        self._news.clear()
+        await self._pace()
+
+    async def _pace(self) -> None:
+        """Let what follows closely gather, unless somebody waits for the view."""
+        loop = asyncio.get_running_loop()
+        rest = self._began + PACE - loop.time()
+        self._urgent.clear()
+        if rest > 0 and not self._awaited:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(rest):
+                    await self._urgent.wait()
+        self._began = loop.time()
 
 
 def _format_of(version: str) -> int:
