@@ -171,7 +171,7 @@ class Stepped:
     def settle(self) -> None:
         """Rounds until there is nothing to do by itself."""
         for _ in range(10_000):
-            if self.engine.step() > 0:
+            if self.engine.step() > 0 and self.engine._inbox.empty():
                 return
         raise AssertionError("the engine never rests")
 
