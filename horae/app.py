@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from hashlib import blake2b
 from typing import Any, TypeVar
 
 import structlog
@@ -13,7 +15,7 @@ from horae.runtime import ROLES, Runtime, bootstrap
 from horae.triggers import Trigger
 from horae_application.registry import Registry
 from horae_domain.definition import parse_definition
-from horae_domain.errors import ScheduleExists
+from horae_domain.errors import IllegalState, InvalidTrigger, ScheduleNotFound
 from horae_infrastructure.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -125,13 +127,24 @@ async def connect(
 
 
 async def declare(client: Client, schedules: Mapping[str, Json]) -> None:
-    """Make the schedules of an application, or bring them up to date; pauses survive."""
+    """Make the schedules of an application, or bring them up to date.
+
+    A pause survives. One that has ended stays so until its definition changes: the creation has a
+    key that is a function of the definition, so that the same one is not made twice.
+    """
     for id_, definition in schedules.items():
         try:
-            await client.command("schedule.create", definition)
-        except ScheduleExists:
-            answer = await client.command("schedule.update", definition)
-            _log.info("schedule updated", schedule_id=id_, revision=answer.get("revision"))
+            with suppress(ScheduleNotFound, IllegalState):
+                await client.command("schedule.update", definition)
+            await client.command("schedule.create", definition, key=declaration_key(definition))
+        except InvalidTrigger as error:  # an instant that has passed since it was written
+            _log.warning("schedule not made", schedule_id=id_, reason=error.message)
+
+
+def declaration_key(definition: Json) -> str:
+    """The idempotency key under which an application makes a schedule."""
+    digest = blake2b(json.dumps(definition, sort_keys=True).encode(), digest_size=16)
+    return f"declared:{definition['id']}:{digest.hexdigest()}"
 
 
 __all__ = ["Horae", "connect", "declare"]

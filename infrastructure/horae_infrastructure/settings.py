@@ -5,9 +5,9 @@ Every setting is `HORAE_` and its name in capitals; `horae config` prints them w
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -78,13 +78,20 @@ class Settings(BaseSettings):
         return rows
 
 
+_USER = re.compile(r"(?<=://)([^/\s:]*)(:?)[^/\s]*@")
+_QUERY = re.compile(r"(?<=[?&])((?:ssl)?password|token|passfile)=[^&]*")
+
+
 def hide(value: Any) -> Any:
-    """A value as it may be shown: without the password of a URL."""
+    """A value as it may be shown: URLs without passwords and tokens."""
     if isinstance(value, Path):
         return str(value)
-    if not isinstance(value, str) or "@" not in value or "://" not in value:
+    if not isinstance(value, str) or "://" not in value:
         return value
-    parts = urlsplit(value)
-    host = parts.netloc.rpartition("@")[2]
-    user = parts.username or ""
-    return urlunsplit(parts._replace(netloc=f"{user}:***@{host}"))
+    urls = [_QUERY.sub(r"\1=***", url) for url in value.split(",")]
+    return ",".join(_USER.sub(_hidden_user, url) for url in urls)
+
+
+def _hidden_user(found: re.Match[str]) -> str:
+    """The user before a password; what stands alone may be a token."""
+    return f"{found[1]}:***@" if found[2] else "***@"
