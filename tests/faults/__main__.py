@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.faults import engines
+from tests.faults import engines, red
 from tests.faults.cluster import Cluster
 from tests.faults.harness import IN_FLIGHT, Run
 
@@ -36,7 +36,9 @@ async def kills(run: Run, targets: list[str], count: int) -> None:
     await run.end()
 
 
-def suite(store: str, args: argparse.Namespace, source: Path, folder: Path) -> dict:
+def suite(
+    store: str, args: argparse.Namespace, source: Path, folder: Path, counts: dict[str, int]
+) -> dict:
     """Run one suite and let the checker count."""
     cluster = Cluster(folder, STORES.get(store, store), NODES[store], source)
     run = Run(cluster, args.seed, in_flight=args.in_flight, slow=args.slow)
@@ -45,22 +47,28 @@ def suite(store: str, args: argparse.Namespace, source: Path, folder: Path) -> d
         f"{time.monotonic() - began:7.1f} {text}", file=sys.stderr, flush=True
     )
     if store == "engines":
-        return _engines(run, args, cluster)
-    targets = [name for name in [*NODES[store], *cluster.servers] if name in args.targets]
+        scenario = engines.scenario(run, **counts)
+    else:
+        known = [*NODES[store], *cluster.servers]
+        targets = [name for name in known if name in args.targets]
+        scenario = kills(run, targets or known, counts["kills"])
     try:
-        asyncio.run(kills(run, targets or [*NODES[store], *cluster.servers], args.kills))
+        asyncio.run(scenario)
         return judged(cluster)
     finally:
         cluster.close()
 
 
-def _engines(run: Run, args: argparse.Namespace, cluster: Cluster) -> dict:
-    counts = {"kills": args.engine_kills, "stops": args.stops, "races": args.races}
-    try:
-        asyncio.run(engines.scenario(run, **counts))
-        return judged(cluster)
-    finally:
-        cluster.close()
+def show_red(args: argparse.Namespace, base: Path) -> bool:
+    """Plant each defect; true if the suite missed one."""
+    missed = False
+    for defect in [each for each in red.PLANTED if each.name in args.defects]:
+        source = red.plant(defect, args.source, base)
+        report = suite(defect.suite, args, source, base / f"red-{defect.name}", defect.counts)
+        why = red.outcome(defect, report)
+        print(f"planted {defect.name}: {why or 'seen'}", flush=True)  # noqa: T201
+        missed |= why is not None
+    return missed
 
 
 def judged(cluster: Cluster) -> dict:
@@ -77,7 +85,7 @@ def judged(cluster: Cluster) -> dict:
 def main() -> int:
     """Run what was asked for; 1 if any promise was broken."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("suites", nargs="*", default=["sqlite", "postgres", "engines"])
+    parser.add_argument("suites", nargs="*", default=["sqlite", "postgres", "engines", "red"])
     parser.add_argument("--kills", type=int, default=20, help="of each target")
     parser.add_argument("--targets", nargs="*", default=[], help="all unless told")
     parser.add_argument("--seed", type=int, default=1)
@@ -86,6 +94,8 @@ def main() -> int:
     parser.add_argument("--engine-kills", type=int, default=4, help="in the suite of two engines")
     parser.add_argument("--stops", type=int, default=4, help="in the suite of two engines")
     parser.add_argument("--races", type=int, default=60, help="in the suite of two engines")
+    names = [each.name for each in red.PLANTED]
+    parser.add_argument("--defects", nargs="*", default=names, help="in the suite red")
     parser.add_argument("--source", type=Path, default=ROOT, help="the tree whose code is run")
     parser.add_argument("--keep", type=Path, help="a folder for what the runs leave behind")
     args = parser.parse_args()
@@ -93,7 +103,13 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="horae-faults-") as temporary:
         base = args.keep or Path(temporary)
         for name in args.suites:
-            report = suite(name, args, args.source, base / name)
+            if name == "red":
+                broken |= show_red(args, base)
+                continue
+            counts = {"kills": args.kills}
+            if name == "engines":
+                counts = {"kills": args.engine_kills, "stops": args.stops, "races": args.races}
+            report = suite(name, args, args.source, base / name, counts)
             broken |= bool(report["violations"])
             (base / f"{name}.json").write_text(json.dumps(report, indent=1))
     return int(broken)

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import median
 
 from tests.faults.decisions import Findings, check_decisions
-from tests.faults.history import History, Row, read_history, stream_of
+from tests.faults.history import History, Row, by_stream, read_history, stream_of
 from tests.faults.journal import read
 from tests.faults.oracle import micros
 from tests.faults.outcomes import (
@@ -30,6 +30,11 @@ KINDS = (
     "lost", "dup_fire", "ghost", "stale_accept", "double_outcome", "acked_lost", "limit",
     "versions", "order", "after_end", "dup_run", "stuck", "stale_commit", "exit", "scenario",
 )  # fmt: skip
+NOTED = {
+    "schedule.paused.v1": "schedule.pause",
+    "schedule.resumed.v1": "schedule.resume",
+    "schedule.cancelled.v1": "schedule.cancel",
+}
 LATE = 1.0
 """Seconds after which a start is overdue."""
 
@@ -75,21 +80,7 @@ def check_acknowledged(
     rows: list[Row], told: dict[str, Story], intents: list[dict], findings: Findings
 ) -> None:
     """Everything that was answered with ok is in the store, at or before the answer's position."""
-    notes: dict[tuple[str, str, str], int] = {}
-    streams: dict[str, list[Row]] = defaultdict(list)
-    for row in rows:
-        id_ = row.data.get("schedule_id", "")
-        streams[row.stream].append(row)
-        match row.name:
-            case "schedule.created.v1":
-                notes.setdefault(("schedule.create", id_, ""), row.position)
-            case "schedule.updated.v1":
-                marker = row.data["definition"].get("description", "")
-                notes["schedule.update", id_, marker] = row.position
-            case "schedule.paused.v1" | "schedule.resumed.v1" | "schedule.cancelled.v1":
-                command = row.name.split(".")[1].removesuffix("led").removesuffix("d")
-                command = {"cancel": "cancel", "pause": "pause", "resume": "resume"}[command]
-                notes[f"schedule.{command}", id_, row.data.get("note", "")] = row.position
+    notes, streams = commanded(rows), by_stream(rows)
     keys: dict[str, str] = {}
     for intent in intents:
         if intent["outcome"] != "ok":
@@ -104,6 +95,22 @@ def check_acknowledged(
             execution = intent["reply"]["execution_id"]
             if keys.setdefault(f"{intent['schedule']}/{intent['key']}", execution) != execution:
                 findings.add("dup_fire", f"the key {intent['key']} had two executions")
+
+
+def commanded(rows: list[Row]) -> dict[tuple[str, str, str], int]:
+    """The positions of what commands on schedules did: by command, schedule and mark."""
+    notes: dict[tuple[str, str, str], int] = {}
+    for row in rows:
+        id_ = row.data.get("schedule_id", "")
+        match row.name:
+            case "schedule.created.v1":
+                notes.setdefault(("schedule.create", id_, ""), row.position)
+            case "schedule.updated.v1":
+                marker = row.data["definition"].get("description", "")
+                notes["schedule.update", id_, marker] = row.position
+            case name if name in NOTED:
+                notes[NOTED[name], id_, row.data.get("note", "")] = row.position
+    return notes
 
 
 def _resting_place(
@@ -139,7 +146,7 @@ def check_witness(history: History, findings: Findings) -> None:
     pids: dict[str, set[str]] = defaultdict(set)
     for session, owner, events in history.witness:
         told = owner or "nobody"
-        pid = told.rsplit("-", 2)[1] if told.count("-") >= 2 else told  # noqa: PLR2004
+        pid = told.rsplit("-", 2)[1] if told.count("-") >= 2 else told
         pids[pid].add(session)
         if owner is None:
             findings.add("stale_commit", f"{session} committed {events} events of no owner")
@@ -205,8 +212,10 @@ def culprit(kills: list[dict], due: float, wall: float) -> int | None:
 def shown(report: dict) -> str:
     """The report for people."""
     lines = [
-        f"{report['executions']} executions, {report['events']} events,"
-        f" {report['handler_starts']} handler starts; commands {dict(report['commands'])}",
+        (
+            f"{report['executions']} executions, {report['events']} events,"
+            f" {report['handler_starts']} handler starts; commands {dict(report['commands'])}"
+        ),
         f"decisions {report['decisions']}",
         f"runs again {report['runs']}",
         f"{'target':12}{'kills':>7}{'in flight ≥':>13}{'recovery s: median':>20}{'max':>8}",
@@ -221,7 +230,7 @@ def shown(report: dict) -> str:
     lines.append("  ".join(f"{kind} {count}" for kind, count in counts.items()))
     for kind, texts in report["violations"].items():
         lines += [f"  {kind}: {text}" for text in texts[:8]]
-        if len(texts) > 8:  # noqa: PLR2004
+        if len(texts) > 8:
             lines.append(f"  {kind}: and {len(texts) - 8} more")
     return "\n".join(lines)
 

@@ -13,8 +13,8 @@ import time
 import psycopg
 
 from tests.faults.harness import Run
-from tests.faults.load import definition
 from tests.faults.journal import read
+from tests.faults.load import definition
 from tests.faults.oracle import micros
 
 ENGINES = ("engine-a", "engine-b")
@@ -54,7 +54,9 @@ class Engines:
         return {name: dict(rows).get(name, 0) for name in ENGINES}
 
     async def _head(self) -> int:
-        return (await self._rows("SELECT coalesce(max(notification_id), 0) FROM horae_events"))[0][0]
+        return (await self._rows("SELECT coalesce(max(notification_id), 0) FROM horae_events"))[0][
+            0
+        ]
 
     async def _owned_by(self, pid: int) -> set[int]:
         rows = await self._rows("SELECT partition, owner FROM horae_partitions")
@@ -93,7 +95,7 @@ class Engines:
         async def enough() -> bool:
             counts = await self._decided(head)
             total = sum(counts.values())
-            return total > 500 and min(counts.values()) >= SHARE * total  # noqa: PLR2004
+            return total > 500 and min(counts.values()) >= SHARE * total
 
         await self._until("both engines decide a fifth", enough)
         counts = await self._decided(head)
@@ -143,7 +145,11 @@ class Engines:
         schedule = next((id_ for id_, part in partitions.items() if part in owned), None)
         if schedule is None:
             raise RuntimeError(f"{name} owns none of the schedules")
-        waiting = await self._stopped_reading(name, schedule, turn)
+        await self._run.load.hold()  # so that its commit holds nothing that others ask for again
+        try:
+            waiting = await self._stopped_reading(name, schedule, turn)
+        finally:
+            self._run.load.go()
         at = time.time()
 
         async def taken() -> bool:
@@ -172,8 +178,9 @@ class Engines:
                     connection.execute, "LOCK TABLE horae_events IN ACCESS EXCLUSIVE MODE"
                 )
                 body = {"id": schedule, "key": f"asleep-{turn}-{attempt}"}
+                # asked once: sent again, the other engine would decide it, and its id be taken
                 asked = asyncio.create_task(
-                    self._run.client.command("schedule.trigger", body, patience=25)
+                    self._run.client.command("schedule.trigger", body, patience=2)
                 )
                 if await self._reads(connection, name):
                     self._run.cluster.processes[name].signal(signal.SIGSTOP)

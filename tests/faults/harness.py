@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.faults.cluster import Cluster
 from tests.faults.journal import Journal
-from tests.faults.load import Client, Load, end_all
+from tests.faults.load import Client, Load, end_all, standing
 
 IN_FLIGHT = 100
 """Handlers that run when something is killed."""
@@ -132,28 +132,56 @@ class Run:
         """Heal, let every command and execution come to its end, and stop all in order."""
         await self.load.stop()
         await asyncio.sleep(2)
-        names = [f"slow-{n}" for n in range(self._slow)] + [f"queued-{n}" for n in range(4)]
-        await end_all(self.client, names)
+        ids = [each["id"] for each in standing(self._slow)]
+        some = [id_ for id_ in ids if id_.startswith(("slow-", "queued-"))]
+        await end_all(self.client, some)
         frontier = time.time()
         self._faults.note(what="frontier")
         await asyncio.sleep(3)
         deadline = time.monotonic() + settle
         while time.monotonic() < deadline and self.unfinished(frontier):
             await asyncio.sleep(0.5)
-        self._faults.note(what="stop", unfinished=self.unfinished(frontier))
+        self._faults.note(what="drained", unfinished=self.unfinished(frontier))
+        await end_all(self.client, [id_ for id_ in ids if id_ not in some])
+        await self._compare_views()
         await self.client.close()
         codes = await asyncio.to_thread(self.cluster.stop)
         self._faults.note(what="stopped", codes=codes)
 
+    async def _compare_views(self, patience: float = 30) -> None:
+        """The read models that survived or were rebuilt have as many rows as the store."""
+        deadline = time.monotonic() + patience
+        while True:
+            stored = {
+                "execution.list": self._count(
+                    "SELECT count(*) FROM horae_events WHERE topic IN"
+                    " ('execution.requested.v1', 'execution.skipped.v1')"
+                ),
+                "schedule.list": self._count(
+                    "SELECT count(DISTINCT originator_id) FROM horae_events"
+                    " WHERE topic = 'schedule.created.v1'"
+                ),
+            }
+            shown = {name: await self.client.total(name) for name in stored}
+            if shown == stored:
+                self.measured("rows of the views, as in the store", shown)
+                return
+            if time.monotonic() > deadline:
+                self.failed(f"the views have {shown}, the store {stored}")
+                return
+            await asyncio.sleep(0.5)
+
     def unfinished(self, before: float) -> int:
         """Executions decided before an instant that have no end yet, by the store itself."""
-        sql = (
+        return self._count(
             "SELECT count(DISTINCT originator_id) FROM horae_events AS first WHERE topic ="
-            " 'execution.requested.v1' AND recorded_at < {} AND NOT EXISTS (SELECT 1 FROM"
-            " horae_events AS later WHERE later.originator_id = first.originator_id AND"
-            " later.topic IN ('execution.succeeded.v1', 'execution.failed.v1',"
-            " 'execution.timed_out.v1', 'execution.cancelled.v1'))"
-        ).format(int(before * 1e6))
+            f" 'execution.requested.v1' AND recorded_at < {int(before * 1e6)} AND NOT EXISTS"
+            " (SELECT 1 FROM horae_events AS later WHERE later.originator_id ="
+            " first.originator_id AND later.topic IN ('execution.succeeded.v1',"
+            " 'execution.failed.v1', 'execution.timed_out.v1', 'execution.cancelled.v1'))"
+        )
+
+    def _count(self, sql: str) -> int:
         if self.cluster.postgres is None:
             uri = f"file:{self.cluster.folder}/horae.db?mode=ro"
             with sqlite3.connect(uri, uri=True) as connection:

@@ -47,9 +47,7 @@ def read_history(url: str) -> History:
     import psycopg
 
     with psycopg.connect(url) as connection:
-        sql = SQL.format(
-            position="notification_id", stream="replace(originator_id::text, '-', '')"
-        )
+        sql = SQL.format(position="notification_id", stream="replace(originator_id::text, '-', '')")
         rows = list(map(_row, connection.execute(sql)))
         witness = connection.execute("SELECT session, owner, events FROM faults_witness")
         return History(rows, witness.fetchall())

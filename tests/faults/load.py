@@ -54,9 +54,7 @@ def standing(slow: int) -> list[dict]:
     allow = {"overlap": "allow"}
     return [
         *(
-            definition(
-                f"slow-{n}", every(1), {"sleep": 4.5}, **allow, **(latest if n % 2 else {})
-            )
+            definition(f"slow-{n}", every(1), {"sleep": 4.5}, **allow, **(latest if n % 2 else {}))
             for n in range(slow)
         ),
         *(definition(f"quick-{n}", every(1), {"sleep": 0.02}) for n in range(4)),
@@ -138,6 +136,14 @@ class Client:
         self._intents.note(**fields, outcome=outcome, reply=reply, tries=tries)
         return reply
 
+    async def total(self, name: str) -> int | None:
+        """How many rows a list has; None without an answer."""
+        try:
+            msg = await self._nc.request(f"horae.default.query.{name}", b'{"limit": 1}', timeout=5)
+        except (nats.errors.Error, OSError, TimeoutError):
+            return None
+        return json.loads(msg.data).get("total")
+
     async def _ask(self, name: str, body: dict, headers: dict, timeout: float) -> dict | None:
         try:
             msg = await self._nc.request(
@@ -161,6 +167,8 @@ class Load:
         self._rng = rng
         self._pace = pace
         self._ending = asyncio.Event()
+        self._going = asyncio.Event()
+        self._going.set()
         self._tasks: list[asyncio.Task] = []
 
     async def start(self, slow: int) -> None:
@@ -176,13 +184,20 @@ class Load:
         self._ending.set()
         await asyncio.gather(*self._tasks)
 
+    async def hold(self) -> None:
+        """Send no more until `go`; what was sent has a moment to be answered."""
+        self._going.clear()
+        await asyncio.sleep(1)
+
+    def go(self) -> None:
+        """Send again."""
+        self._going.set()
+
     async def _wait(self, low: float, high: float) -> None:
         try:
-            await asyncio.wait_for(
-                self._ending.wait(), self._rng.uniform(low, high) * self._pace
-            )
+            await asyncio.wait_for(self._ending.wait(), self._rng.uniform(low, high) * self._pace)
         except TimeoutError:
-            return
+            await self._going.wait()
 
     async def _trigger(self) -> None:
         number = 0
@@ -232,9 +247,7 @@ class Load:
             trigger = every(self._rng.choice((1, 1.5, 2)))
             if edits % 3 == 0:
                 trigger = {"type": "cron", "expression": "*/2 * * * * *", "timezone": "UTC"}
-            body = definition(
-                f"edited-{number}", trigger, {"sleep": 0.05}, description=marker
-            )
+            body = definition(f"edited-{number}", trigger, {"sleep": 0.05}, description=marker)
             await self._client.command("schedule.update", body, marker=marker)
 
     async def _cycle(self, number: int) -> None:

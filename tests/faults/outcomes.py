@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from dataclasses import dataclass, field
 
 from tests.faults.decisions import Findings
 from tests.faults.history import Row, by_stream, stream_of
 
+AFTER = {"kill", "stall", "continued"}
+"""Faults after which work may be delivered again."""
+AFTERMATH = 25
+"""Seconds in which it is: the lease of an engine, the timeout of an attempt, a redelivery."""
 ENDS = ("succeeded", "failed", "timed_out", "cancelled")
 
 
@@ -29,7 +34,7 @@ class Story:
 
 def check_streams(rows: list[Row], findings: Findings) -> None:
     """Versions without a gap, positions and times that only grow, one answer to a key."""
-    for before, after in zip(rows, rows[1:], strict=False):
+    for before, after in itertools.pairwise(rows):
         if after.position <= before.position or after.recorded_at < before.recorded_at:
             findings.add("order", f"position {after.position} after {before.position}")
     for stream, events in by_stream(rows).items():
@@ -132,11 +137,11 @@ def check_runs(
     for note in notes:
         if note["what"] == "start":
             runs[stream_of(note["execution"])].append(note)
-    kills = [fault["wall"] for fault in faults if fault["what"] in {"kill", "stall"}]
+    kills = [fault["wall"] for fault in faults if fault["what"] in AFTER]
     counts = {"dup_run": 0, "by_fault": 0, "by_timeout": 0}
     for stream, starts in runs.items():
         story = told.get(stream)
-        for before, after in zip(starts, starts[1:], strict=False):
+        for before, after in itertools.pairwise(starts):
             if before["lease"] == after["lease"]:
                 findings.add("dup_run", f"{before['execution']}: {before['lease']} ran twice")
             if story is None or before["lease"] in story.accepted:
@@ -147,7 +152,7 @@ def check_runs(
                 and str(row.data["attempt"]) == before["lease"].split(".")[0]
                 for row in story.lost
             )
-            if any(before["wall"] - 15 <= wall <= after["wall"] for wall in kills):
+            if any(before["wall"] - AFTERMATH <= wall <= after["wall"] for wall in kills):
                 counts["by_fault"] += 1
             elif timed_out:
                 counts["by_timeout"] += 1
@@ -166,35 +171,52 @@ def check_unfinished(told: dict[str, Story], frontier: int, findings: Findings) 
 
 def check_limits(rows: list[Row], findings: Findings) -> None:
     """Overlap, concurrency and `max_executions`, by replaying the log in its order."""
-    definitions: dict[tuple[str, int], dict] = {}
-    live: dict[str, set[str]] = defaultdict(set)
-    running: dict[str, set[str]] = defaultdict(set)
-    fired: dict[str, int] = defaultdict(int)
-    requested: dict[str, Row] = {}
+    counted = Counted()
     for row in rows:
         kind, _, name = row.name.removesuffix(".v1").partition(".")
         id_ = row.data.get("schedule_id", "")
-        if kind == "schedule" and name in {"created", "updated"}:
-            definitions[id_, row.data.get("revision", 1)] = row.data["definition"]
-            if name == "created":
-                fired[id_] = 0
-        if kind != "execution":
-            continue
+        if kind == "schedule":
+            counted.schedule(id_, name, row)
+        elif kind == "execution":
+            counted.execution(id_, name, row)
+            if row.stream in counted.requested and name in {"requested", "attempt_started"}:
+                definition = counted.definition(row)
+                live, running = len(counted.live[id_]), len(counted.running[id_])
+                _check_limit(definition, live, running, counted.fired[id_], row, findings)
+
+
+class Counted:
+    """What is alive, what runs and how much has fired, by schedule."""
+
+    def __init__(self) -> None:
+        self.definitions: dict[tuple[str, int], dict] = {}
+        self.live: dict[str, set[str]] = defaultdict(set)
+        self.running: dict[str, set[str]] = defaultdict(set)
+        self.fired: dict[str, int] = defaultdict(int)
+        self.requested: dict[str, Row] = {}
+
+    def definition(self, row: Row) -> dict:
+        """The one that an execution runs by."""
+        revision = self.requested[row.stream].data["revision"]
+        return self.definitions[row.data["schedule_id"], revision]
+
+    def schedule(self, id_: str, name: str, row: Row) -> None:
+        if name in {"created", "updated"}:
+            self.definitions[id_, row.data.get("revision", 1)] = row.data["definition"]
+        if name == "created":
+            self.fired[id_] = 0
+
+    def execution(self, id_: str, name: str, row: Row) -> None:
         if name == "requested":
-            requested[row.stream] = row
-            live[id_].add(row.stream)
-            fired[id_] += row.data["kind"] != "key"
-            if row.data.get("worker") is not None:
-                running[id_].add(row.stream)
-        elif name == "attempt_started":
-            running[id_].add(row.stream)
-        elif name != "report_refused":
-            running[id_].discard(row.stream)
-            if name in ENDS:
-                live[id_].discard(row.stream)
-        if row.stream in requested and name in {"requested", "attempt_started"}:
-            definition = definitions[id_, requested[row.stream].data["revision"]]
-            _check_limit(definition, len(live[id_]), len(running[id_]), fired[id_], row, findings)
+            self.requested[row.stream] = row
+            self.live[id_].add(row.stream)
+            self.fired[id_] += row.data["kind"] != "key"
+        if name == "attempt_started" or (row.data.get("worker") and name == "requested"):
+            self.running[id_].add(row.stream)
+        elif name not in {"report_refused", "requested"}:
+            self.running[id_].discard(row.stream)
+        if name in ENDS:
+            self.live[id_].discard(row.stream)
 
 
 def _check_limit(
