@@ -64,6 +64,12 @@ def test_requested_execution_waits_for_a_worker():
     assert (run.due, run.requested_at, run.kind, run.run_number) == (at(60), at(60), "once", 1)
 
 
+def test_requested_execution_knows_where_it_belongs():
+    run = requested(tenant="acme", queue="slow", priority="high").run
+    assert (run.tenant, run.schedule_id, run.queue, run.priority) == ("acme", "job", "slow", "high")
+    assert (run.nominal, run.revision) == ("2026-01-05T00:01:00Z", 1)
+
+
 def test_started_attempt_has_a_lease_and_a_deadline():
     history = requested()
     run = history.run
