@@ -53,15 +53,19 @@ crontabs: venv ## Compare crontabs of Debian's packages with a brute-force walk 
 
 .PHONY: faults
 faults: venv ## Kill processes and servers at random instants, and check that nothing is lost.
-	$(BIN)/python -m pytest -q tests/faults
+	$(BIN)/python -m tests.faults
 
 .PHONY: bench
-bench: venv ## Measure; results go to benchmarks/results.
+bench: venv ## Measure speed and size.
 	$(BIN)/python -m benchmarks
 
 .PHONY: mutants
-mutants: venv ## Change the domain's code in small ways, and see whether tests notice.
-	$(BIN)/cosmic-ray --help > /dev/null
+mutants: venv ## Change the domain's code in small ways, and see whether a test notices.
+	$(BIN)/python tests/mutation/run.py
+
+.PHONY: docs
+docs: venv ## Write the reference of the command line anew.
+	$(BIN)/python scripts/cli_reference.py
 
 .PHONY: lock
 lock: venv ## Resolve the dependencies anew into requirements.lock.

@@ -71,6 +71,7 @@ def settlement(ctx: Context) -> dict[str, bool]:
         with urlopen(order, timeout=5) as response:
             answer: dict[str, bool] = json.load(response)
     except HTTPError as error:
+        error.close()
         ctx.log("the market refused", status=error.code, attempt=ctx.attempt)
         raise RetryAfter("3 seconds", f"the market answered {error.code}") from error
     return answer

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 App = Annotated[
     str | None,
-    typer.Argument(metavar="[APP]", help="module:attribute or path/file.py:attribute."),
+    typer.Argument(metavar="APP", help="module:attribute or path/file.py:attribute."),
 ]
 AllowProcesses = Annotated[
     bool | None,

@@ -117,7 +117,7 @@ def show(id_: Id, nats: Nats = None, tenant: Tenant = "default", as_json: AsJson
 
 @app.command()
 def preview(
-    id_: Annotated[str | None, typer.Argument(metavar="[ID]")] = None,
+    id_: Annotated[str | None, typer.Argument(metavar="ID")] = None,
     file: Annotated[
         str | None, typer.Option("--file", "-f", metavar="FILE", help="A definition, or a trigger.")
     ] = None,

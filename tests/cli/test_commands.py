@@ -6,6 +6,7 @@ import io
 import json
 import uuid
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 
@@ -239,3 +240,11 @@ def test_wide_table_is_whole_in_a_pipe_and_fits_a_narrow_terminal(horae, write, 
 def test_instants_in_documents_have_an_offset(horae):
     document = horae("schedule", "show", "tick", "--json").document
     assert datetime.fromisoformat(document["created_at"]).utcoffset() is not None
+
+
+def test_reference_describes_the_commands_as_they_are():
+    import runpy
+
+    root = Path(__file__).parents[2]
+    written = (root / "docs" / "reference" / "cli.md").read_text()
+    assert runpy.run_path(str(root / "scripts" / "cli_reference.py"))["reference"]() == written
