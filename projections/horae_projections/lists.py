@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -225,9 +224,7 @@ async def _merged(
 ) -> Answer:
     """One list of several tables, by time and id."""
     after = _mark(name, cursor)
-    pages = await asyncio.gather(
-        *(views.page(source.listing._replace(after=after)) for source in sources)
-    )
+    pages = [await views.page(source.listing._replace(after=after)) for source in sources]
     found = []
     for source, page in zip(sources, pages, strict=True):
         for id_, stored in page.rows:
