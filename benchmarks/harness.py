@@ -93,7 +93,7 @@ class Bench:
         try:
             self.node.wait(15)
         except subprocess.TimeoutExpired:
-            subprocess.run(['.venv/bin/py-spy','dump','--pid',str(self.node.pid)])
+            subprocess.run([".venv/bin/py-spy","dump","--pid",str(self.node.pid)])
             self.node.kill()
             raise Failed("the engine did not stop within 30 s") from None
 

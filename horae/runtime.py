@@ -43,9 +43,12 @@ _log = structlog.get_logger("horae")
 class Serving:
     """Which handlers somebody serves: this process's registry, and what others announce."""
 
-    def __init__(self, registry: Registry | None, announced: Any = None) -> None:
+    def __init__(
+        self, registry: Registry | None, announced: Any = None, *, processes: bool = False
+    ) -> None:
         self._registry = registry
         self._announced = announced
+        self._processes = processes
 
     def serves(self, name: str) -> bool:
         """True if an executor has it."""
@@ -56,6 +59,13 @@ class Serving:
         """All names."""
         here = set(self._registry.names()) if self._registry is not None else set()
         return here | set(self._announced.handlers() if self._announced is not None else ())
+
+    def processes(self) -> bool:
+        """True if an executor runs command lines."""
+        return self._processes or (
+            self._announced is not None
+            and any(each.processes for each in self._announced.executors())
+        )
 
 
 class LocalCaller:
@@ -242,7 +252,11 @@ async def _add_engine(
     )
     if runtime.executor is not None:
         runtime.executor.freed = runtime.engine.wake
-    serving = Serving(registry if "executor" in runtime.roles else None, announced)
+    serving = Serving(
+        registry if "executor" in runtime.roles else None,
+        announced,
+        processes="executor" in runtime.roles and runtime.settings.allow_processes,
+    )
     runtime.gateway = Gateway(runtime.engine, serving, forwarder)
     thread = threading.Thread(target=runtime.engine.run, name="horae-engine", daemon=True)
     thread.start()

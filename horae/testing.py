@@ -3,7 +3,7 @@
 ```python
 async with testing.engine(app) as engine:
     await engine.advance("24 hours")
-    assert (await engine.get_schedule("daily"))["counts"]["succeeded"] == 1
+    assert (await engine.get_schedule("daily"))["statistics"]["succeeded"] == 1
 ```
 """
 
@@ -34,6 +34,10 @@ from horae_workers.executor import Executor
 
 PATIENCE = 2.0
 """Real seconds that a handler may take before the clock moves on without it."""
+
+
+WINDOW = to_micros(datetime(1970, 2, 1, tzinfo=UTC))
+"""Timers of a month are read at once, so that nobody stops on the way for more."""
 
 
 class ManualClock:
@@ -174,7 +178,8 @@ async def engine(
     runtime.engine = _StepEngine(
         store, clock, Ownership(store, "test"), executor=runtime.executor, listener=_ignore
     )
-    runtime.gateway = Gateway(runtime.engine, Serving(served.registry))
+    runtime.engine.lines.window = WINDOW
+    runtime.gateway = Gateway(runtime.engine, Serving(served.registry, processes=allow_processes))
     runtime.engine.step()
     await runtime.projector.catch_up()
     tested = TestEngine(runtime, clock)

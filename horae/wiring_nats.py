@@ -12,7 +12,7 @@ from pydantic_core import to_jsonable_python
 from horae.process_name import process_name
 from horae_application.messages import COMMANDS
 from horae_application.registry import Registry
-from horae_application.work import Work
+from horae_application.work import PROCESSES, Work
 from horae_infrastructure.children import ChildProcesses
 from horae_infrastructure.nats.announce import Announced, Announcement, Announcer
 from horae_infrastructure.nats.client import NatsCaller
@@ -135,7 +135,7 @@ class NatsWiring:
             self._nc,
             caller,
             run,
-            handlers=self._registry.names(),
+            handlers=[*self._registry.names(), *([PROCESSES] if settings.allow_processes else [])],
             slots=settings.concurrency,
             worker=self._name,
             settings=self._streams,

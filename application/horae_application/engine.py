@@ -266,7 +266,7 @@ class Engine:
         return Answer(task, reply.status, reply.body)
 
     def _stream_of(self, task: Task) -> UUID | None:
-        id_ = schedule_of(task.request.tenant, task.command)
+        id_ = schedule_of(task.command)
         if id_ is not None:
             return schedule_stream(task.request.tenant, id_)
         return self.lines.owner_of(execution_of(task.command) or "")

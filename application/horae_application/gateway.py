@@ -17,7 +17,12 @@ from horae_application.engine import Engine
 from horae_application.messages import Command, Reply, Request, read_command, refused
 from horae_application.ports import Forwarder
 from horae_application.tasks import Task, partition_of_command
-from horae_domain.definition import Definition, FunctionAction, parse_definition
+from horae_domain.definition import (
+    Definition,
+    FunctionAction,
+    ProcessAction,
+    parse_definition,
+)
 from horae_domain.errors import HoraeError, Unavailable, UnknownHandler
 from horae_domain.identity import partition_of
 
@@ -36,6 +41,10 @@ class Known(Protocol):
 
     def names(self) -> Iterable[str]:
         """All that are announced."""
+        ...
+
+    def processes(self) -> bool:
+        """True if an executor runs actions of type `process`."""
         ...
 
 
@@ -105,12 +114,19 @@ class Gateway:
         return await future
 
     def _check_handler(self, command: Command) -> None:
-        if isinstance(command, messages.CreateSchedule | messages.UpdateSchedule):
-            if not command.allow_unknown:
-                self._require_handler(command.definition)
+        if not isinstance(command, messages.CreateSchedule | messages.UpdateSchedule):
+            return
+        if not command.allow_unknown:
+            self._require_handler(command.definition)
 
     def _require_handler(self, definition: Definition) -> None:
         action = definition.action
+        if isinstance(action, ProcessAction) and not self._known.processes():
+            raise UnknownHandler(
+                "no executor runs processes; allow it there with HORAE_ALLOW_PROCESSES=true",
+                field="action.type",
+                value=action.type,
+            )
         if isinstance(action, FunctionAction) and not self._known.serves(action.name):
             known = sorted(self._known.names())
             raise UnknownHandler(

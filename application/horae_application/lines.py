@@ -67,6 +67,7 @@ class Lines:
         self._wakes: dict[UUID, int] = {}
         self._prefetch: list[UUID] = []
         self._horizon = 0
+        self.window = WINDOW
         self.partitions: frozenset[int] = frozenset()
         self._unread: frozenset[int] = frozenset()
         self.quarantined: dict[UUID, str] = {}
@@ -201,7 +202,7 @@ class Lines:
         first = self._heap[0][0] if self._heap else None
         if not self.partitions:
             return first
-        refill = self._horizon - WINDOW // 2
+        refill = self._horizon - self.window // 2
         return refill if first is None else min(first, refill)
 
     def pop_due(self, now: int, limit: int) -> list[UUID]:
@@ -218,7 +219,7 @@ class Lines:
         """Begin with partitions just claimed; `refill` reads them, again if the store fails it."""
         added = frozenset(partitions)
         if not self.partitions:
-            self._horizon = now + WINDOW
+            self._horizon = now + self.window
         self.partitions |= added
         self._unread |= added
 
@@ -227,9 +228,9 @@ class Lines:
         if self._unread:
             self._scan(self._unread, None, self._horizon)
             self._unread = frozenset()
-        if not self.partitions or now < self._horizon - WINDOW // 2:
+        if not self.partitions or now < self._horizon - self.window // 2:
             return
-        horizon = now + WINDOW
+        horizon = now + self.window
         self._scan(self.partitions, (self._horizon, UUID(int=0)), horizon)
         self._horizon = horizon
 

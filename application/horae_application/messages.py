@@ -32,7 +32,6 @@ from horae_domain.wire import (
     validate,
 )
 
-
 OK = 200
 """The status of the one success."""
 
@@ -174,13 +173,14 @@ class ReportExecution(Command):
     cooldown: Duration | None = None
     started_at: Instant | None = None
     worker: Annotated[str, Field(max_length=255)] | None = None
-    logs: Annotated[list[Any], Field(max_length=1000)] = []
-    metadata: dict[str, Any] = {}
+    logs: Annotated[tuple[Any, ...], Field(max_length=1000)] = ()
+    metadata: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("logs", "metadata")
     @classmethod
     def _bounded(cls, value: Any) -> Any:
-        return json_value(value)
+        json_value(list(value) if isinstance(value, tuple) else value)
+        return value
 
 
 class CancelExecution(Command):
@@ -221,7 +221,7 @@ def read_command(name: str, body: bytes) -> Command:
         raise InvalidField(f"no such command: {name}", field="name", known=sorted(COMMANDS))
     content = read_object(body, MAX_BULK if kind is CreateMany else MAX_REQUEST)
     if kind is CreateSchedule or kind is UpdateSchedule:
-        options = {
+        options: dict[str, Any] = {
             option: content.pop(option)
             for option in ("allow_unknown", "expected_revision")
             if option in content and option in kind.model_fields

@@ -13,7 +13,7 @@ from horae_application.context import Context
 Function = Callable[..., Any]
 
 
-class PayloadInvalid(Exception):  # noqa: N818 - what the payload is
+class PayloadInvalid(Exception):
     """The payload does not fit the type that the handler is annotated with."""
 
 

@@ -54,7 +54,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def failed(
         cls, message: str, *, type: str = "Failed", retry_after: Span | None = None
-    ) -> Result:  # noqa: A002
+    ) -> Result:
         """Failure without an exception; retried by the schedule's policy."""
         error: dict[str, Any] = {"type": type, "message": message}
         if retry_after is not None:
@@ -62,7 +62,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         return cls(outcome="failed", error=error)
 
 
-class RetryAfter(Exception):  # noqa: N818 - it says when
+class RetryAfter(Exception):
     """Raise it to fail an attempt and say when to try again.
 
     Args:

@@ -103,7 +103,7 @@ def partition_of_command(tenant: str, command: Command) -> int:
             raise TypeError(f"{command.name} has no single partition")
 
 
-def schedule_of(tenant: str, command: Command) -> str | None:
+def schedule_of(command: Command) -> str | None:
     """The id of the schedule that a command is about, unless it names an execution."""
     match command:
         case messages.CreateSchedule() | messages.UpdateSchedule():
@@ -200,7 +200,7 @@ class Desk:
         event = RequestAnswered(
             at=self._draft.at,
             tenant=task.request.tenant,
-            schedule_id=schedule_of(task.request.tenant, task.command) or "",
+            schedule_id=schedule_of(task.command) or "",
             request=request_hash(task.request.body),
             reply=answer.body,
         )
@@ -230,7 +230,7 @@ class Desk:
 
     def _schedule(self, task: Task, command: schedules.ScheduleCommand) -> Answer:
         tenant = task.request.tenant
-        id_ = schedule_of(tenant, task.command) or ""
+        id_ = schedule_of(task.command) or ""
         stream = schedule_stream(tenant, id_)
         decision = self._draft.begin(stream)
         decider.command(decision, command)

@@ -8,6 +8,10 @@ from typing import Any
 import msgspec
 
 
+PROCESSES = "horae.process"
+"""The name by which executors that run command lines announce and pull them."""
+
+
 class Work(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One attempt of one execution, as an executor or a worker in any language receives it.
 
@@ -37,5 +41,12 @@ class Work(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     @property
     def handler(self) -> str | None:
-        """The name of the function to run, if the action is one."""
-        return self.action["name"] if self.action["type"] == "function" else None
+        """What an executor of ours serves it by; None for work that anybody may pull."""
+        match self.action["type"]:
+            case "function":
+                name: str = self.action["name"]
+                return name
+            case "process":
+                return PROCESSES
+            case _:
+                return None

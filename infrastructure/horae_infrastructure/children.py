@@ -13,7 +13,7 @@ from horae_infrastructure.isolated import main_program, run_isolated, target_of
 from horae_infrastructure.processes import ProcessSpec, run_process
 
 
-class ProcessFailed(Exception):  # noqa: N818 - it says what happened
+class ProcessFailed(Exception):
     """A command line ended with another exit code than 0, or by a signal."""
 
 

@@ -158,7 +158,7 @@ class Executor:
             outcome = value if isinstance(value, Finished) else outcome_of(value)
         except KeyboardInterrupt:
             raise
-        except BaseException as error:  # noqa: BLE001 - a handler may raise anything
+        except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and _cancelled():
                 raise
             outcome = {"outcome": "failed", "error": describe(error)}
@@ -170,11 +170,11 @@ class Executor:
         }
 
     async def _call(self, work: Work, context: Context) -> Any:
-        name = work.handler
-        if name is None:
+        if work.action["type"] == "process":
             if self._children is None:
                 raise RuntimeError("this executor does not run processes")
             return await self._children.process(work.action, context)
+        name: str = work.action["name"]
         handler = self._registry.get(name)
         if handler is None:
             raise LookupError(f"no handler {name!r}; there are {', '.join(self._registry.names())}")
@@ -204,7 +204,7 @@ class Executor:
 
     async def _await_end(self, thread: threading.Thread) -> None:
         while thread.is_alive():
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.5)  # noqa: ASYNC110 - a thread sets no event when it ends
         self._orphans -= 1
         self.freed()
 
