@@ -14,9 +14,7 @@ PROCESS = {"type": "process", "command": ["true"]}
 
 
 def engine(clock: Clock, slots: int = 16, bus: RecordingBus | None = None) -> Stepped:
-    desk = Stepped(
-        MemoryStore(clock=clock.micros), clock, executor=Recorder(slots=slots), bus=bus
-    )
+    desk = Stepped(MemoryStore(clock=clock.micros), clock, executor=Recorder(slots=slots), bus=bus)
     desk.settle()
     return desk
 

@@ -26,9 +26,7 @@ def fired(desk: Stepped) -> list[str]:
     return [work.schedule_id for work in desk.executor.started]
 
 
-def test_schedule_far_ahead_is_not_in_memory_and_fires_in_time(
-    desk: Stepped, restart: Any
-) -> None:
+def test_schedule_far_ahead_is_not_in_memory_and_fires_in_time(desk: Stepped, restart: Any) -> None:
     desk.create("far", trigger=once(3600))
     later = restart()
     later.settle()
@@ -148,9 +146,7 @@ def test_occurrences_of_a_downtime_are_decided_at_the_start(desk: Stepped, resta
     assert decided == 10
 
 
-def test_more_due_at_once_than_fits_a_round(
-    desk: Stepped, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_due_at_once_than_fits_a_round(desk: Stepped, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("horae_application.engine.MAX_DUE", 7)
     monkeypatch.setattr("horae_application.lines.PAGE", 5)
     monkeypatch.setattr("horae_application.engine.PREFETCH", 3)
@@ -192,9 +188,7 @@ def test_many_waiting_schedules_take_no_memory_and_fire(
     store.close()
 
 
-def test_retry_far_ahead_fires_although_its_line_was_forgotten(
-    desk: Stepped, restart: Any
-) -> None:
+def test_retry_far_ahead_fires_although_its_line_was_forgotten(desk: Stepped, restart: Any) -> None:
     desk.manual(retry={"delay": "20 minutes", "jitter": 0})
     desk.trigger()
     desk.report(desk.executor.started[0], "failed")

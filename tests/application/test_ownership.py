@@ -143,9 +143,7 @@ def test_engine_that_was_stopped_past_its_lease_changes_nothing(
 
 
 @pytest.mark.parametrize("winner", ["report", "take-over"])
-def test_report_and_take_over_have_one_winner(
-    store: Leased, clock: Clock, winner: str
-) -> None:
+def test_report_and_take_over_have_one_winner(store: Leased, clock: Clock, winner: str) -> None:
     first, second = engine(store, clock, "a"), engine(store, clock, "b")
     first.settle()
     first.ask("schedule.create", {"id": "job", **MANUAL})

@@ -61,7 +61,7 @@ async def client(app: Horae, url: str, tmp_path: Path) -> AsyncIterator[Client]:
 async def ended(client: Client, id_: str) -> dict[str, Any]:
     """An execution when it has ended."""
     answer: dict[str, Any] = {}
-    for _ in range(1000):
+    for _ in range(400):
         try:
             answer = await client.get_execution(id_)
         except (ExecutionNotFound, Unavailable):  # the views follow
@@ -73,7 +73,7 @@ async def ended(client: Client, id_: str) -> dict[str, Any]:
 
 
 async def settled(look: Callable[[], Awaitable[bool]]) -> None:
-    for _ in range(1000):
+    for _ in range(400):
         if await look():
             return
         await asyncio.sleep(0.01)

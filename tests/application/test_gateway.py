@@ -1,0 +1,256 @@
+"""Requests come in: read, brought to whoever owns their partition, answered; nothing is raised."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+import pytest
+from stepping import WORK, Clock, Recorder, Stepped, reported
+
+from horae_application import gateway as module
+from horae_application.engine import Engine
+from horae_application.gateway import Gateway, new_request
+from horae_application.messages import Reply, ReportExecution, Request, read_command
+from horae_application.ownership import Ownership
+from horae_application.tasks import Task
+from horae_domain.errors import HoraeError, Unavailable
+from horae_domain.identity import partition_of
+from horae_infrastructure.store.memory import MemoryStore
+
+MANUAL = {"trigger": {"type": "manual"}, "action": WORK}
+
+
+class Leased(MemoryStore):
+    """Several owners share it, as they do a database."""
+
+    single_process = False
+
+
+class Steps(Engine):
+    """Decides as soon as it is asked."""
+
+    def submit(self, task: Task) -> None:
+        super().submit(task)
+        asyncio.get_running_loop().call_soon(self.round)
+
+
+class Known:
+    def serves(self, name: str) -> bool:
+        return name == "work"
+
+    def names(self) -> list[str]:
+        return ["work"]
+
+
+class Switchboard:
+    """A forwarder that reaches the gateways of this test by their address."""
+
+    def __init__(self) -> None:
+        self.lines: dict[str, Gateway] = {}
+        self.carried: list[tuple[str, str]] = []
+        self.broken = False
+
+    async def forward(self, address: str, request: Request) -> Reply:
+        self.carried.append((address, request.name))
+        if self.broken or address not in self.lines:
+            raise Unavailable(f"nobody answered at {address}")
+        return await self.lines[address].local(request)
+
+
+class Office:
+    """Two engines with a gateway each, over one store."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.store = Leased(clock=clock.micros)
+        self.board = Switchboard()
+        self.engines = [self._engine(name) for name in ("a", "b")]
+        self.executors: list[Recorder]
+        self.gateways = [Gateway(each, Known(), self.board) for each in self.engines]
+        for each, gateway in zip(self.engines, self.gateways, strict=True):
+            self.board.lines[each.ownership.address] = gateway
+        self.tick(4)
+
+    def _engine(self, name: str) -> Steps:
+        ownership = Ownership(self.store, name, f"at-{name}")
+        return Steps(self.store, self.clock, ownership, executor=Recorder())
+
+    def tick(self, times: int = 1) -> None:
+        for _ in range(times):
+            self.clock.move(1)
+            for each in self.engines:
+                each.round()
+
+    def owned_by(self, index: int, prefix: str = "job") -> str:
+        """The id of a schedule that an engine owns."""
+        epochs = self.engines[index].ownership.epochs
+        return next(
+            name
+            for name in (f"{prefix}{n}" for n in range(10_000))
+            if partition_of("default", name) in epochs
+        )
+
+    async def ask(self, index: int, name: str, body: dict[str, Any], **told: Any) -> Reply:
+        return await self.gateways[index].command(new_request("default", name, body, **told))
+
+
+@pytest.fixture
+def office(clock: Clock) -> Office:
+    return Office(clock)
+
+
+async def test_command_is_decided_here_or_forwarded_once(office: Office) -> None:
+    here, there = office.owned_by(0), office.owned_by(1)
+    assert (await office.ask(0, "schedule.create", {"id": here, **MANUAL})).ok
+    assert office.board.carried == []
+    assert (await office.ask(0, "schedule.create", {"id": there, **MANUAL})).ok
+    assert office.board.carried == [("at-b", "schedule.create")]
+
+
+async def test_owner_that_does_not_answer_is_an_error_and_not_repeated(office: Office) -> None:
+    office.board.broken = True
+    reply = await office.ask(0, "schedule.pause", {"id": office.owned_by(1)})
+    assert reply.status == 503
+    assert len(office.board.carried) == 1
+
+
+async def test_partition_without_an_owner_is_waited_for(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = office.owned_by(1)
+    office.engines[1].stop()
+    office.engines[1].run()
+    office.tick()
+    asking = asyncio.create_task(office.ask(0, "schedule.create", {"id": there, **MANUAL}))
+    await asyncio.sleep(0.05)
+    office.engines.pop()
+    office.tick(3)
+    assert (await asyncio.wait_for(asking, 5)).ok
+
+
+async def test_partition_that_nobody_takes_is_refused_in_the_end(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.05)
+    monkeypatch.setattr(module, "PAUSE", 0.01)
+    office.engines[0].ownership.directory.clear()
+    reply = await office.ask(0, "schedule.pause", {"id": office.owned_by(1)})
+    assert reply.status == 503
+    assert reply.body["error"]["moved"] is True
+
+
+async def test_many_are_made_by_their_owners_and_answered_in_order(office: Office) -> None:
+    ids = [f"s{n}" for n in range(60)]
+    bodies: list[Any] = [{"id": each, **MANUAL} for each in ids]
+    bodies[3] = {"id": "s3", **MANUAL, "action": {"type": "function", "name": "nobody"}}
+    bodies[4] = "no object"
+    first = await office.ask(0, "schedule.create_many", {"schedules": bodies}, key="k")
+    assert first.body["created"] == 58
+    assert [each.get("id") for each in first.body["results"]] == [
+        None if n in (3, 4) else each for n, each in enumerate(ids)
+    ]
+    assert first.body["results"][3]["error"]["code"] == "unknown_handler"
+    assert len(office.board.carried) == 1
+    again = await office.ask(1, "schedule.create_many", {"schedules": bodies})
+    positions = [each.get("position") for each in again.body["results"]]
+    assert positions == [each.get("position") for each in first.body["results"]]
+
+
+async def test_many_whose_owner_does_not_answer_are_refused_together(office: Office) -> None:
+    office.board.broken = True
+    bodies = [{"id": office.owned_by(index), **MANUAL} for index in (0, 1)]
+    gathered = office.ask(0, "schedule.create_many", {"schedules": bodies})
+    reply = await gathered
+    assert [each["ok"] for each in reply.body["results"]] == [True, False]
+    assert reply.body["results"][1]["error"]["code"] == "unavailable"
+
+
+async def test_many_are_waited_for_while_their_partition_moves(office: Office) -> None:
+    there = office.owned_by(1)
+    office.engines[0].ownership.directory[partition_of("default", there)] = None
+    body = {"schedules": [{"id": there, **MANUAL}]}
+    asking = asyncio.create_task(office.ask(0, "schedule.create_many", body, key="k"))
+    await asyncio.sleep(0.05)
+    office.engines[0].ownership.directory[partition_of("default", there)] = "at-b"
+    reply = await asyncio.wait_for(asking, 5)
+    assert reply.body["created"] == 1
+
+
+async def test_forwarded_request_goes_no_further(office: Office) -> None:
+    there = office.owned_by(1)
+    reply = await office.gateways[0].local(
+        new_request("default", "schedule.create", {"id": there, **MANUAL})
+    )
+    assert reply.body["error"]["moved"] is True
+    bad = await office.gateways[0].local(new_request("default", "schedule.pause", {"id": "a b"}))
+    assert bad.status == 400
+
+
+async def test_report_follows_its_partition_to_the_new_owner(office: Office) -> None:
+    there = office.owned_by(1)
+    await office.ask(1, "schedule.create", {"id": there, **MANUAL})
+    run = await office.ask(1, "schedule.trigger", {"id": there})
+    body = {"execution_id": run.body["execution_id"], "lease": "1.1", "outcome": "succeeded"}
+    raw = msgspec.json.encode(body)
+    command = read_command("execution.report", raw)
+    assert isinstance(command, ReportExecution)
+    request = Request(tenant="default", name="execution.report", body=b"")
+    office.board.broken = True
+    assert (await office.gateways[0].report(request, command)).status == 503
+    office.board.broken = False
+    assert (await office.gateways[0].report(request, command)).ok
+    assert (await office.gateways[1].report(request, command)).ok
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("schedule.create", {"id": "x", "trigger": {"type": "manual"}, "action": {"type": "no"}}),
+        (
+            "schedule.create",
+            {"id": "x", **MANUAL, "action": {"type": "function", "name": "nobody"}},
+        ),
+        ("schedule.create_many", {"schedules": "x"}),
+        ("schedule.no", {}),
+        ("execution.report", {"execution_id": "x"}),
+    ],
+)
+async def test_what_is_wrong_is_answered_and_never_raised(
+    office: Office, name: str, body: dict[str, Any]
+) -> None:
+    reply = await office.ask(0, name, body)
+    assert reply.status == 400
+    assert reply.body["error"]["code"]
+
+
+async def test_caller_who_has_gone_disturbs_nobody(office: Office) -> None:
+    here = office.owned_by(0)
+    asking = asyncio.create_task(office.ask(0, "schedule.create", {"id": here, **MANUAL}))
+    await asyncio.sleep(0)
+    asking.cancel()
+    await asyncio.gather(asking, return_exceptions=True)
+    await asyncio.sleep(0.01)
+    assert (await office.ask(0, "schedule.pause", {"id": here})).ok
+
+
+def test_bulk_that_is_too_large_is_refused() -> None:
+    body = msgspec.json.encode({"schedules": ["x" * 1000] * 20_000})
+    with pytest.raises(HoraeError) as caught:
+        read_command("schedule.create_many", body)
+    assert caught.value.code == "payload_too_large"
+
+
+def test_replies_of_the_harness_are_those_of_the_wire(clock: Clock) -> None:
+    desk = Stepped(MemoryStore(clock=clock.micros), clock)
+    desk.settle()
+    desk.manual()
+    desk.trigger()
+    assert msgspec.json.decode(
+        msgspec.json.encode(desk.ask("execution.report", reported(desk.executor.started[0])).body)
+    )["ok"]
+
+
+Ask = Callable[..., Awaitable[Reply]]
