@@ -91,10 +91,8 @@ class Bench:
         """End the engine's process."""
         self.node.terminate()
         try:
-            self.node.wait(15)
+            self.node.wait(30)
         except subprocess.TimeoutExpired:
-            subprocess.run([".venv/bin/py-spy","dump","--pid",str(self.node.pid)])
-            self.node.kill()
             raise Failed("the engine did not stop within 30 s") from None
 
     @asynccontextmanager

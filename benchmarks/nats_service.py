@@ -51,7 +51,7 @@ def process(url: str, ready, uvloop: bool) -> None:
 
 def run(main, uvloop: bool) -> None:
     if uvloop:
-        import uvloop as loop  # noqa: PLC0415
+        import uvloop as loop
 
         loop.run(main)
     else:

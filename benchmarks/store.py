@@ -111,7 +111,7 @@ def sqlite() -> Iterator[tuple[EventStore, Callable[[], int]]]:
         store = SqliteStore(path)
 
         def size() -> int:
-            with store._transaction() as writer:  # noqa: SLF001
+            with store._transaction() as writer:
                 pass
             writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             return path.stat().st_size
@@ -122,7 +122,7 @@ def sqlite() -> Iterator[tuple[EventStore, Callable[[], int]]]:
 
 @contextmanager
 def postgres() -> Iterator[tuple[EventStore, Callable[[], int]]]:
-    from horae_infrastructure.embedded import Postgres  # noqa: PLC0415
+    from horae_infrastructure.embedded import Postgres
 
     with Postgres() as server:
         store = PostgresStore(server.url)
@@ -130,7 +130,7 @@ def postgres() -> Iterator[tuple[EventStore, Callable[[], int]]]:
         def size() -> int:
             tables = ("horae_events", "horae_ledger")
             sql = " + ".join(f"pg_total_relation_size('{table}')" for table in tables)
-            return int(store._rows(f"SELECT {sql}")[0][0])  # noqa: SLF001
+            return int(store._rows(f"SELECT {sql}")[0][0])
 
         yield store, size
         store.close()

@@ -93,7 +93,7 @@ class Client:
 
     async def trigger_schedule(
         self,
-        id: str,
+        id: str,  # noqa: A002 - the wire's name
         *,
         key: str | None = None,
         **override: Any,

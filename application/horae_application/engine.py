@@ -159,7 +159,7 @@ class Engine:
         except StoreError as error:
             self.store_error = str(error)
             _log.warning("store unavailable", error=str(error))
-        except Exception:
+        except Exception:  # noqa: BLE001 - recorded, and all is read again
             _log.exception("the engine's round failed")
             self._forget()
         return STORE_PAUSE

@@ -53,7 +53,11 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def failed(
-        cls, message: str, *, type: str = "Failed", retry_after: Span | None = None
+        cls,
+        message: str,
+        *,
+        type: str = "Failed",  # noqa: A002 - the wire's name
+        retry_after: Span | None = None,
     ) -> Result:
         """Failure without an exception; retried by the schedule's policy."""
         error: dict[str, Any] = {"type": type, "message": message}

@@ -191,7 +191,7 @@ class Desk:
             return self._remember(task, stream, answer) if answer.status == OK else answer
         except HoraeError as error:
             return refusal(task, error)
-        except Exception:
+        except Exception:  # noqa: BLE001 - recorded, and answered
             # What is stored or asked must not keep the others of this commit from their answers.
             _log.exception("a command failed", command=task.request.name)
             return refusal(task, Internal("the engine could not decide this command"))

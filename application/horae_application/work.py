@@ -7,7 +7,6 @@ from typing import Any
 
 import msgspec
 
-
 PROCESSES = "horae.process"
 """The name by which executors that run command lines announce and pull them."""
 

@@ -43,7 +43,7 @@ def suite(
     cluster = Cluster(folder, STORES.get(store, store), NODES[store], source)
     run = Run(cluster, args.seed, in_flight=args.in_flight, slow=args.slow)
     began = time.monotonic()
-    run.say = lambda text: print(  # noqa: T201
+    run.say = lambda text: print(
         f"{time.monotonic() - began:7.1f} {text}", file=sys.stderr, flush=True
     )
     if store == "engines":
@@ -66,7 +66,7 @@ def show_red(args: argparse.Namespace, base: Path) -> bool:
         source = red.plant(defect, args.source, base)
         report = suite(defect.suite, args, source, base / f"red-{defect.name}", defect.counts)
         why = red.outcome(defect, report)
-        print(f"planted {defect.name}: {why or 'seen'}", flush=True)  # noqa: T201
+        print(f"planted {defect.name}: {why or 'seen'}", flush=True)
         missed |= why is not None
     return missed
 
@@ -78,7 +78,7 @@ def judged(cluster: Cluster) -> dict:
         cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False,
     )  # fmt: skip
     table, _, report = done.stdout.strip().rpartition("\n")
-    print(table, flush=True)  # noqa: T201
+    print(table, flush=True)
     return json.loads(report)
 
 

@@ -119,7 +119,7 @@ async def main(url: str) -> None:
     nc = await nats.connect(
         url, max_reconnect_attempts=-1, reconnect_time_wait=0.3, error_cb=quiet, ping_interval=5
     )
-    print("ready", flush=True)  # noqa: T201
+    print("ready", flush=True)
     await pull(nc, asyncio.Semaphore(SLOTS))
 
 

@@ -10,7 +10,7 @@ Mutants are cosmic-ray's, fewer where many say the same (one or two for an opera
 `dropped`: an argument, an entry or a statement that is left out.
 """
 
-# ruff: noqa: T201 - a program that prints
+
 from __future__ import annotations
 
 import argparse

@@ -6,7 +6,7 @@ crontab as it stands; compares every instant of 400 days in three zones. Prints 
 
     python tests/oracles/debian_crontabs.py
 """
-# ruff: noqa: T201 - a program that prints
+
 
 from __future__ import annotations
 

@@ -203,8 +203,8 @@ class Executor:
             raise
 
     async def _await_end(self, thread: threading.Thread) -> None:
-        while thread.is_alive():
-            await asyncio.sleep(0.5)  # noqa: ASYNC110 - a thread sets no event when it ends
+        while thread.is_alive():  # noqa: ASYNC110 - a thread sets no event when it ends
+            await asyncio.sleep(0.5)
         self._orphans -= 1
         self.freed()
 
