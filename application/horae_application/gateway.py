@@ -159,7 +159,7 @@ class Gateway:
         jobs = [
             self._many_there(request, command, address, each) for address, each in there.items()
         ]
-        many = await asyncio.gather(self._many_here(request, here), *jobs)
+        many = await asyncio.gather(self._many_here(request, here, forward=forward), *jobs)
         for part in many:
             for index, reply in part:
                 results[index] = reply
@@ -181,12 +181,23 @@ class Gateway:
         return None if address == ownership.address else address
 
     async def _many_here(
-        self, request: Request, each: list[tuple[int, messages.CreateSchedule]]
+        self,
+        request: Request,
+        each: list[tuple[int, messages.CreateSchedule]],
+        *,
+        forward: bool,
     ) -> list[tuple[int, Reply]]:
         # Each is idempotent by its content; a key of the whole would have to span partitions.
         single = msgspec.structs.replace(request, name="schedule.create", body=b"", key=None)
         replies = await asyncio.gather(*(self._decide(single, one) for _, one in each))
-        return [(index, reply) for (index, _), reply in zip(each, replies, strict=True)]
+
+        async def again(one: messages.CreateSchedule) -> Reply:
+            return await self._bring(with_body(single, one), one)
+
+        return [
+            (index, await again(one) if forward and moved(reply) else reply)
+            for (index, one), reply in zip(each, replies, strict=True)
+        ]
 
     async def _many_there(
         self, request: Request, command: messages.CreateMany, address: str, indexes: list[int]
@@ -194,9 +205,12 @@ class Gateway:
         assert self._forwarder is not None  # noqa: S101 - _address gives none without it
         chosen = [command.schedules[index] for index in indexes]
         body = msgspec.json.encode({"schedules": chosen, "allow_unknown": True})
-        reply = await self._forwarder.forward(
-            address, msgspec.structs.replace(request, body=body, key=None)
-        )
+        try:
+            reply = await self._forwarder.forward(
+                address, msgspec.structs.replace(request, body=body, key=None)
+            )
+        except HoraeError as error:
+            reply = refused(error)
         if "results" not in reply.body:
             return [(index, reply) for index in indexes]
         bodies = reply.body["results"]

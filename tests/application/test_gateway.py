@@ -176,7 +176,7 @@ async def test_many_are_waited_for_while_their_partition_moves(office: Office) -
     await asyncio.sleep(0.05)
     office.engines[0].ownership.directory[partition_of("default", there)] = "at-b"
     reply = await asyncio.wait_for(asking, 5)
-    assert reply.body["created"] == 1
+    assert reply.body["created"] == 1, reply
 
 
 async def test_forwarded_request_goes_no_further(office: Office) -> None:
