@@ -55,7 +55,7 @@ def read_history(url: str) -> History:
 
 def _row(raw: tuple) -> Row:
     position, recorded_at, stream, version, name, state = raw
-    return Row(position, recorded_at, stream.lower(), version, name, json.loads(bytes(state)))
+    return Row(position, recorded_at, stream.lower(), version, name, json.loads(state))
 
 
 def by_stream(rows: list[Row]) -> dict[str, list[Row]]:
