@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -15,7 +16,13 @@ from horae.runtime import ROLES, Runtime, bootstrap
 from horae.triggers import Trigger
 from horae_application.registry import Registry
 from horae_domain.definition import parse_definition
-from horae_domain.errors import IllegalState, InvalidTrigger, ScheduleNotFound
+from horae_domain.errors import (
+    HoraeError,
+    IdempotencyConflict,
+    IllegalState,
+    InvalidTrigger,
+    ScheduleNotFound,
+)
 from horae_infrastructure.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -95,9 +102,31 @@ class Horae:
     ) -> AsyncIterator[Runtime]:
         """Run roles in this process against the given servers."""
         async with bootstrap(settings, self.registry, roles=roles, app=self.name) as runtime:
-            if runtime.gateway is not None and "executor" in roles:
+            if "executor" not in roles or not self.schedules:
+                yield runtime
+            elif runtime.gateway is not None:
                 await declare(runtime.client(), self.schedules)
-            yield runtime
+                yield runtime
+            else:
+                declaring = asyncio.create_task(self._declare_elsewhere(settings))
+                try:
+                    yield runtime
+                finally:
+                    declaring.cancel()
+                    await asyncio.gather(declaring, return_exceptions=True)
+
+    async def _declare_elsewhere(self, settings: Settings) -> None:
+        """Declare at engines of other processes, once there is one."""
+        assert settings.nats_url is not None  # noqa: S101 - without it there is no work to wait for
+        async with self.connect(settings.nats_url, tenant=settings.tenant) as client:
+            while True:
+                try:
+                    await declare(client, self.schedules)
+                except HoraeError as error:
+                    _log.warning("schedules not declared yet", reason=error.message)
+                    await asyncio.sleep(1.0)
+                else:
+                    return
 
     @asynccontextmanager
     async def lifespan(self, asgi: Any) -> AsyncIterator[Mapping[str, Any]]:
@@ -133,10 +162,12 @@ async def declare(client: Client, schedules: Mapping[str, Json]) -> None:
     key that is a function of the definition, so that the same one is not made twice.
     """
     for id_, definition in schedules.items():
+        body = {**definition, "allow_unknown": True}  # who declares a function serves it
         try:
             with suppress(ScheduleNotFound, IllegalState):
-                await client.command("schedule.update", definition)
-            await client.command("schedule.create", definition, key=declaration_key(definition))
+                await client.command("schedule.update", body)
+            with suppress(IdempotencyConflict):  # the same definition, as another client writes it
+                await client.command("schedule.create", body, key=declaration_key(definition))
         except InvalidTrigger as error:  # an instant that has passed since it was written
             _log.warning("schedule not made", schedule_id=id_, reason=error.message)
 
