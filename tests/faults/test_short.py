@@ -13,6 +13,7 @@ import pytest
 
 from tests.faults.check import check
 from tests.faults.journal import Journal, read
+from tests.faults.red import PLANTED, plant
 
 ROOT = Path(__file__).parents[2]
 
@@ -128,3 +129,8 @@ def test_run_without_a_lease_is_seen(copy):
     said = next(each for each in read(copy / "ledger") if each["what"] == "start")
     Journal(copy / "ledger").note(**without_stamps(said) | {"lease": "7.7"})
     assert "ghost" in violations(copy)
+
+
+@pytest.mark.parametrize("defect", PLANTED, ids=[each.name for each in PLANTED])
+def test_planted_defects_fit_the_source(defect, tmp_path):
+    assert plant(defect, ROOT, tmp_path).is_dir()
