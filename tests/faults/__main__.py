@@ -101,6 +101,7 @@ def main() -> int:
     args = parser.parse_args()
     broken = False
     with tempfile.TemporaryDirectory(prefix="horae-faults-") as temporary:
+        Path(temporary).chmod(0o711)  # PostgreSQL may run as a user of its own
         base = args.keep or Path(temporary)
         for name in args.suites:
             if name == "red":

@@ -35,6 +35,7 @@ NOTED = {
     "schedule.resumed.v1": "schedule.resume",
     "schedule.cancelled.v1": "schedule.cancel",
 }
+CHANGES = {*NOTED, "schedule.created.v1", "schedule.completed.v1"}
 LATE = 1.0
 """Seconds after which a start is overdue."""
 
@@ -70,6 +71,7 @@ def check(url: str, folder: Path) -> dict:
         "handler_starts": sum(note["what"] == "start" for note in notes),
         "commands": Counter(each["outcome"] for each in intents if each["outcome"] != "sent"),
         "runs": runs,
+        "late_effects": late_effects(history.rows, intents),
         "kills": recoveries(waiting(history.rows), told, notes, faults),
         "measured": [each for each in faults if each["what"] == "measured"],
         "violations": {kind: findings.found[kind] for kind in KINDS if findings.found[kind]},
@@ -87,14 +89,35 @@ def check_acknowledged(
             continue
         rest = _resting_place(intent, notes, streams, told)
         position = int(intent["reply"]["position"].rsplit(".", 1)[1])
-        if rest is None:
+        if rest is None and not _holds(intent, position, rows):
             findings.add("acked_lost", f"{intent['op']} {intent['id']} {intent['schedule']}")
-        elif rest > position:
+        elif rest is not None and rest > position:
             findings.add("acked_lost", f"{intent['id']} was answered before its commit {rest}")
         if intent["op"] == "schedule.trigger":
             execution = intent["reply"]["execution_id"]
             if keys.setdefault(f"{intent['schedule']}/{intent['key']}", execution) != execution:
                 findings.add("dup_fire", f"the key {intent['key']} had two executions")
+
+
+def _holds(intent: dict, position: int, rows: list[Row]) -> bool:
+    """Whether the effect of a command held already, so that it had nothing to do."""
+    last = None
+    for row in rows:
+        if row.position > position:
+            break
+        if row.data.get("schedule_id") == intent["schedule"] and row.name in CHANGES:
+            last = row.name
+    return last is not None and NOTED.get(last) == intent["op"]
+
+
+def late_effects(rows: list[Row], intents: list[dict]) -> int:
+    """Commands that were refused and yet done: by a process that slept, from an old request."""
+    notes = commanded(rows)
+    return sum(
+        (intent["op"], intent["schedule"], intent["id"]) in notes
+        for intent in intents
+        if intent["outcome"] == "fail"
+    )
 
 
 def commanded(rows: list[Row]) -> dict[tuple[str, str, str], int]:
@@ -217,7 +240,7 @@ def shown(report: dict) -> str:
             f" {report['handler_starts']} handler starts; commands {dict(report['commands'])}"
         ),
         f"decisions {report['decisions']}",
-        f"runs again {report['runs']}",
+        f"runs again {report['runs']}; refused and done late {report['late_effects']}",
         f"{'target':12}{'kills':>7}{'in flight ≥':>13}{'recovery s: median':>20}{'max':>8}",
     ]
     lines += [

@@ -88,8 +88,7 @@ class Cluster:
         self.intents = folder / "intent.log"
         self.nats = Nats(folder / "nats")
         self.valkey = Valkey(folder / "valkey")
-        # PostgreSQL runs as a user of its own, which may not look into a private folder.
-        self.postgres = Postgres() if store == "postgres" else None
+        self.postgres = Postgres(folder / "postgres") if store == "postgres" else None
         self._nodes = nodes
         self.processes: dict[str, Process] = {}
 

@@ -139,7 +139,7 @@ class Run:
         await self.load.stop()
         await asyncio.sleep(2)
         ids = [each["id"] for each in standing(self._slow)]
-        some = [id_ for id_ in ids if id_.startswith(("slow-", "queued-"))]
+        some = [id_ for id_ in ids if id_.startswith(("slow-", "queued-", "three-"))]
         await end_all(self.client, some)
         frontier = time.time()
         self._faults.note(what="frontier")

@@ -60,7 +60,7 @@ def standing(slow: int) -> list[dict]:
         *(definition(f"quick-{n}", every(1), {"sleep": 0.02}) for n in range(4)),
         *(definition(f"blocked-{n}", every(1), {"sleep": 2.5}) for n in range(3)),
         *(
-            definition(f"three-{n}", every(1), {"sleep": 2.4}, overlap="allow", concurrency=3)
+            definition(f"three-{n}", every(2), {"sleep": 4}, overlap="allow", concurrency=3)
             for n in range(2)
         ),
         *(definition(f"twelve-{n}", every(1), {"sleep": 0.1}, max_executions=12) for n in range(3)),
