@@ -30,6 +30,7 @@ dev: venv ## Run the engine with embedded NATS and Valkey, and the example appli
 test: check ## Run what CI runs: linters, types, layers, all tests with coverage.
 	$(BIN)/coverage erase
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term:skip-covered --junitxml=build/tests.xml
+	$(BIN)/coverage report --include="*/horae_domain/*" --fail-under=100 --format=total
 
 .PHONY: check
 check: venv ## Run linters, types and layers.

@@ -32,7 +32,7 @@ from horae_projections.projector import Projector
 from horae_projections.queries import Queries
 from horae_workers.executor import Executor
 
-PATIENCE = 2.0
+PATIENCE = 10.0
 """Real seconds that a handler may take before the clock moves on without it."""
 
 
@@ -75,7 +75,7 @@ class TestEngine(Client):
     def __init__(self, runtime: Runtime, clock: ManualClock) -> None:
         self._runtime = runtime
         self._clock = clock
-        self._hung: set[int] = set()
+        self._hung = 0
         super().__init__(_Caller(self, runtime))
 
     @property
@@ -116,14 +116,14 @@ class TestEngine(Client):
             while engine.step() == 0.0:
                 pass
             await asyncio.sleep(0)
-            if engine.committed == before and executor.running <= len(self._hung):
+            if engine.committed == before and executor.running <= self._hung:
                 break
             if executor.running and asyncio.get_running_loop().time() > deadline:
-                self._hung = set(range(executor.running))
+                self._hung = executor.running
                 break
-            if executor.running > len(self._hung):
+            if executor.running > self._hung:
                 await asyncio.sleep(0.0005)
-        self._hung = set(range(min(len(self._hung), executor.running)))
+        self._hung = min(self._hung, executor.running)
         projector = self._runtime.projector
         assert projector is not None  # noqa: S101
         await projector.catch_up()
