@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
+import msgspec
 import structlog
 
 from horae.client import Client
@@ -23,7 +24,7 @@ from horae_application.ownership import Ownership
 from horae_application.ports import Clock, EventStore, Forwarder, WorkBus
 from horae_application.registry import Registry
 from horae_application.work import Work
-from horae_domain.errors import HoraeError, error_from_json
+from horae_domain.errors import HoraeError, Unavailable, error_from_json
 from horae_domain.wire import validate
 from horae_infrastructure.children import ChildProcesses
 from horae_infrastructure.clock import SystemClock
@@ -34,6 +35,8 @@ from horae_projections.projector import Projector
 from horae_projections.queries import Queries
 from horae_workers.executor import Executor
 
+NAMED = 20
+"""Quarantined schedules that health names."""
 ROLES = ("engine", "executor", "views")
 """What a process can do; all of it unless told."""
 
@@ -310,18 +313,18 @@ def probes(runtime: Runtime) -> Mapping[str, Any]:
         running = runtime.engine
         if running is None:
             return {"status": "up"}
-        quarantined = len(running.lines.quarantined)
-        issues = []
-        if quarantined:
-            issues.append(
-                {"severity": "error", "message": f"{quarantined} schedules are quarantined"}
-            )
         return {
             "status": "up",
             "partitions": len(running.ownership.epochs),
             "committed": running.committed,
-            "issues": issues,
         }
+
+    async def schedules() -> dict[str, Any]:
+        found = await _quarantined(runtime)
+        named = list(found.values())[:NAMED]
+        message = f"quarantined: {', '.join(list(found)[:NAMED])}"
+        issues = [{"severity": "error", "message": message}] if found else []
+        return {"status": "up", "quarantined": named, "issues": issues}
 
     def workers() -> dict[str, Any]:
         executor = runtime.executor
@@ -329,4 +332,24 @@ def probes(runtime: Runtime) -> Mapping[str, Any]:
             return {"status": "up", "running": 0}
         return {"status": "up", "running": executor.running, "free": executor.free()}
 
-    return {"store": store, "engine": engine, "workers": workers}
+    return {"store": store, "engine": engine, "schedules": schedules, "workers": workers}
+
+
+async def _quarantined(runtime: Runtime) -> dict[str, dict[str, Any]]:
+    """Schedules that this engine cannot read, and those that the views show as failed; some."""
+    broken = dict(runtime.engine.lines.quarantined) if runtime.engine is not None else {}
+    found: dict[str, dict[str, Any]] = {
+        each.id or str(stream): {
+            "id": each.id or None,
+            "reason": each.reason,
+            "stream": str(stream),
+        }
+        for stream, each in broken.items()
+    }
+    if runtime.queries is not None:
+        body = msgspec.json.encode({"status": "failed", "limit": NAMED})
+        with suppress(Unavailable):  # while the view is being built
+            answer = await runtime.queries.answer(runtime.settings.tenant, "schedule.list", body)
+            for each in answer["schedules"]:
+                found.setdefault(each["id"], {"id": each["id"], "reason": each["note"]})
+    return found

@@ -43,6 +43,8 @@ class Draft:
         self.seen: set[UUID] = set()
         """Lines that were due, changed or not."""
         self._runs: dict[UUID, set[str]] = {}
+        self.buried: list[UUID] = []
+        """Streams whose line is of no use any more: they cannot be read."""
         self.partitions: set[int] = set()
         """Partitions whose ownership the decisions rest on."""
 
@@ -99,6 +101,12 @@ class Draft:
         self._versions.append(following)
         return len(self.events) - 1
 
+    def bury(self, event: Event, stream: UUID, version: int) -> None:
+        """Record the end of a schedule that cannot be held as a line."""
+        self.add(event, stream, version)
+        self.buried.append(stream)
+        self.partitions.add(partition_of_stream(stream))
+
     def hand_over(self, stream: UUID, run: Execution, owner: str) -> bool:
         """Give attempt 1 to this process within the very decision, if that is in this draft."""
         index = self._requested.get(run.id)
@@ -114,7 +122,7 @@ class Draft:
 
     def batch(self, epochs: dict[int, int]) -> Batch:
         """The rows to write, under the epochs of the partitions they touch."""
-        rows, settled = [], []
+        rows, settled = [], [(partition_of_stream(each), each) for each in self.buried]
         for stream, line in self._changed.items():
             if line.settled:
                 settled.append((partition_of_stream(stream), stream))

@@ -19,7 +19,7 @@ import structlog
 from horae_application import messages
 from horae_application.dispatch import Dispatch
 from horae_application.draft import Draft
-from horae_application.lines import Lines
+from horae_application.lines import MAX_REASON, Broken, Lines
 from horae_application.messages import OK, Reply, refused
 from horae_application.ownership import Ownership
 from horae_application.ports import (
@@ -48,11 +48,11 @@ from horae_application.tasks import (
 from horae_domain import decider
 from horae_domain.codec import Undecodable, decode
 from horae_domain.errors import IllegalState, Internal, Unavailable
-from horae_domain.events import Event
+from horae_domain.events import Event, ScheduleQuarantined
 from horae_domain.identity import partition_of_stream, schedule_stream
 from horae_domain.instants import from_micros, to_micros
 from horae_domain.positions import Position
-from horae_domain.schedule import Cause
+from horae_domain.schedule import Cause, Schedule, Status, about
 
 MAX_TASKS = 512
 """Commands decided in one commit."""
@@ -195,12 +195,14 @@ class Engine:
         self._accept(draft, answers, positions)
         more = self.lines.prefetch(PREFETCH)
         self.lines.trim()
-        return 0.0 if more or self._again else self._pause()
+        return 0.0 if more or self._again or self.lines.unrecorded else self._pause()
 
     def _decide(self, draft: Draft, tasks: Sequence[Task], due: Sequence[UUID]) -> list[Answer]:
         mine = [task for task in tasks if self._owns(task)]
         answers = [self._not_mine(task) for task in tasks if not self._owns(task)]
         loaded = self._load(mine, due)
+        if not self._careful:
+            self._bury(draft)
         for stream in due:
             self._settle(draft, stream)
         desk = Desk(draft, loaded, self.lines.owner_of)
@@ -225,10 +227,21 @@ class Engine:
             decider.recover(decision, self.ownership.owner, cause)
             decider.settle(decision, cause)
         except Exception as error:  # noqa: BLE001 - one schedule's trouble is its own
-            self._quarantine(stream, error)
-            return
+            decision = draft.begin(stream)
+            if decision.require().schedule.status is Status.FAILED:
+                self._quarantine(stream, error)
+                return
+            _log.exception("quarantined", stream=str(stream))
+            decision.add(_quarantined(decision.require().schedule, error, cause))
         draft.accept(stream, decision)
         draft.seen.add(stream)
+
+    def _bury(self, draft: Draft) -> None:
+        """Record the end of what cannot even be read."""
+        for stream, broken in self.lines.unrecorded.items():
+            about_ = about(broken.tenant, broken.id, Cause(draft.at))
+            event = ScheduleQuarantined(reason=broken.reason, **about_)
+            draft.bury(event, stream, broken.version)
 
     def _recover(self, draft: Draft, stream: UUID) -> None:
         if draft.line(stream) is not None:
@@ -237,7 +250,10 @@ class Engine:
             draft.accept(stream, decision)
 
     def _quarantine(self, stream: UUID, error: Exception) -> None:
-        self.lines.quarantined[stream] = repr(error)
+        line = self.lines.get(stream)
+        schedule = line.schedule if line is not None else None
+        tenant, id_ = (schedule.tenant, schedule.id) if schedule is not None else ("", "")
+        self.lines.quarantined[stream] = Broken(repr(error)[:MAX_REASON], tenant, id_)
         _log.error("quarantined", stream=str(stream), error=repr(error))
 
     # --- what is needed ---------------------------------------------------------------------------
@@ -339,6 +355,8 @@ class Engine:
             self.committed += len(positions)
             self._clashes = 0
         self._careful = max(0, self._careful - 1)
+        for stream in draft.buried:
+            self.lines.unrecorded.pop(stream, None)
         for stream, line in draft.changed():
             if line.settled:
                 self.lines.drop([stream])
@@ -409,6 +427,8 @@ class Engine:
         """After a refused commit: what was due is due still, the commands are asked again."""
         self._clashes += isinstance(error, AlreadyWritten)
         strange = not isinstance(error, StoreError)
+        if draft.buried and (strange or isinstance(error, AlreadyWritten)):
+            self.lines.unrecorded.clear()  # it stays in memory; the next start tries again
         if self._careful and (strange or self._clashes > TRIES):
             for stream in due:
                 self._quarantine(stream, error)
@@ -498,6 +518,11 @@ class Engine:
             return
         if task is not None:
             self._again.append(task)
+
+
+def _quarantined(schedule: Schedule, error: Exception, cause: Cause) -> ScheduleQuarantined:
+    reason = repr(error)[:MAX_REASON]
+    return ScheduleQuarantined(reason=reason, **about(schedule.tenant, schedule.id, cause))
 
 
 def _whose(rows: Sequence[StoredEvent]) -> list[UUID]:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 import structlog
@@ -17,8 +19,9 @@ from horae_application.ports import EventStore, LedgerRow, StoredEvent
 from horae_domain import execution as executions
 from horae_domain import schedule as schedules
 from horae_domain.codec import Undecodable, decode
+from horae_domain.events import NAMES, ScheduleQuarantined
 from horae_domain.execution import Execution
-from horae_domain.identity import partition_of_stream
+from horae_domain.identity import partition_of_stream, schedule_stream
 from horae_domain.instants import to_micros
 from horae_domain.ledger import Line, live_ids, pack, unpack
 from horae_domain.schedule import Schedule
@@ -27,10 +30,22 @@ WINDOW = 5_000_000
 """How far ahead of now, in microseconds, timers are read from the store."""
 PAGE = 5_000
 """Timers read at once."""
+MAX_REASON = 1_000
+"""Characters kept of why something is quarantined."""
 CACHE = 2_000
 """Lines kept although nothing of theirs is alive or due soon."""
 
 _log = structlog.get_logger(__name__)
+
+
+class Broken(NamedTuple):
+    """A schedule that cannot be read or evaluated; without an id if not even that can be read."""
+
+    reason: str
+    tenant: str = ""
+    id: str = ""
+    version: int = 0
+    """How many events its stream has."""
 
 
 def fold_schedule(rows: Iterable[StoredEvent]) -> Schedule | None:
@@ -47,6 +62,16 @@ def fold_execution(rows: Iterable[StoredEvent]) -> Execution | None:
     for row in rows:
         execution = executions.evolve(execution, decode(row.name, row.state))
     return execution
+
+
+def _broken(stream: UUID, rows: Sequence[StoredEvent], reason: str) -> Broken:
+    """Whose stream it is, by the first event that can be read and fits."""
+    for row in rows:
+        with suppress(Undecodable):
+            event = decode(row.name, row.state)
+            if schedule_stream(event.tenant, event.schedule_id) == stream:
+                return Broken(reason, event.tenant, event.schedule_id, len(rows))
+    return Broken(reason)
 
 
 def row_of(line: Line, stream: UUID) -> LedgerRow:
@@ -70,7 +95,10 @@ class Lines:
         self.window = WINDOW
         self.partitions: frozenset[int] = frozenset()
         self._unread: frozenset[int] = frozenset()
-        self.quarantined: dict[UUID, str] = {}
+        self.quarantined: dict[UUID, Broken] = {}
+        """What cannot be held as a line; commands on it are refused."""
+        self.unrecorded: dict[UUID, Broken] = {}
+        """Those of them whose end the owner has still to record."""
 
     # --- lines ------------------------------------------------------------------------------------
 
@@ -115,10 +143,19 @@ class Lines:
                 if schedule is not None:
                     self.put(stream, unpack(state, schedule, live))
                     self.quarantined.pop(stream, None)
+                    self.unrecorded.pop(stream, None)
             except Exception as error:  # noqa: BLE001 - whatever is stored, the others go on
-                reason = str(error) if isinstance(error, Undecodable) else repr(error)
-                self.quarantined[stream] = reason
-                _log.error("quarantined", stream=str(stream), reason=reason)
+                self._quarantine(stream, events[stream], error)
+
+    def _quarantine(self, stream: UUID, rows: Sequence[StoredEvent], error: Exception) -> None:
+        if stream in self.quarantined:
+            return
+        reason = str(error) if isinstance(error, Undecodable) else repr(error)
+        broken = _broken(stream, rows, reason[:MAX_REASON])
+        self.quarantined[stream] = broken
+        _log.error("quarantined", stream=str(stream), schedule_id=broken.id, reason=reason)
+        if broken.id and rows[-1].name != NAMES[ScheduleQuarantined]:
+            self.unrecorded[stream] = broken
 
     def busy_partitions(self) -> set[int]:
         """Partitions with attempts that run inside this process."""
@@ -165,6 +202,7 @@ class Lines:
         gone = frozenset(partitions)
         for stream in [each for each in self.quarantined if partition_of_stream(each) in gone]:
             del self.quarantined[stream]
+            self.unrecorded.pop(stream, None)
 
     def trim(self) -> None:
         """Forget lines that are neither alive nor due soon, if there are too many."""

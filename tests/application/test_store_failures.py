@@ -18,7 +18,12 @@ from horae_application.ports import (
     StoreUnavailable,
 )
 from horae_domain.codec import encode, name_of
-from horae_domain.events import ExecutionRequested, RequestAnswered, ScheduleCreated
+from horae_domain.events import (
+    ExecutionRequested,
+    RequestAnswered,
+    ScheduleCreated,
+    ScheduleQuarantined,
+)
 from horae_domain.identity import request_stream, schedule_stream
 from horae_infrastructure.store.memory import MemoryStore
 
@@ -397,20 +402,87 @@ def test_schedule_that_can_no_longer_be_evaluated_is_quarantined(
     real = decider.settle
 
     def settle(decision: Any, cause: Any) -> None:
-        if decision.line.schedule.id == "bad":
+        if decision.line.schedule.id == "bad" and decision.line.schedule.status == "active":
             raise LookupError("the zone is gone")
         real(decision, cause)
 
     monkeypatch.setattr(decider, "settle", settle)
     desk.advance(60)
     assert [work.schedule_id for work in desk.executor.started] == ["good"]
-    assert "the zone is gone" in next(iter(desk.engine.lines.quarantined.values()))
+    (event,) = desk.events(ScheduleQuarantined)
+    assert event.schedule_id == "bad"
+    assert "the zone is gone" in event.reason
     refused = desk.ask("schedule.trigger", {"id": "bad"})
-    assert refused.body["error"]["code"] == "illegal_state"
+    assert refused.body["error"]["state"] == "failed"
     monkeypatch.undo()
     later = restart()
+    later.advance(600)
+    assert {work.schedule_id for work in later.executor.started} == {"good"}
+    assert later.create("bad").body["revision"] == 2, "it can be made anew"
+    later.advance(60)
+    assert "bad" in {work.schedule_id for work in later.executor.started}
+    assert later.count("schedule.quarantined") == 1
+
+
+def test_schedule_that_fails_even_when_it_has_ended_is_left_alone(
+    desk: Stepped, restart: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from horae_domain import decider
+
+    desk.create("bad", timeout={"start_to_close": "90 seconds"})
+    desk.advance(60)  # its attempt is out, so that the line lives on
+    monkeypatch.setattr(decider, "settle", _fail)
+    desk.advance(600)
+    assert desk.count("schedule.quarantined") == 1
+    (broken,) = desk.engine.lines.quarantined.values()
+    assert broken.id == "bad"
+
+
+def _fail(*_: Any) -> None:
+    raise LookupError("the zone is gone")
+
+
+def test_undecodable_schedule_is_recorded_once_as_failed(desk: Stepped, restart: Any) -> None:
+    desk.create("bad")
+    bad = spoil(desk, "bad")
+    for _ in range(3):
+        later = restart()
+        later.advance(60)
+    rows = later.store.load([bad])[bad]
+    assert [row.name for row in rows].count("schedule.quarantined.v1") == 1
+    assert rows[-1].version == 3
+    assert later.executor.started == []
+
+
+def test_record_of_a_quarantine_that_clashes_is_not_tried_for_ever(
+    faulty: Faulty, restart: Any
+) -> None:
+    desk, store = faulty
+    desk.create("good")
+    desk.create("bad")
+    bad = spoil(desk, "bad")
+    desk.engine.lines.drop([bad])
+    store.fail("append", AlreadyWritten(bad, 3))
+    desk.clock.move(60)
+    rounds(desk, 40)
+    assert desk.count("schedule.quarantined") == 0
+    assert desk.engine.lines.quarantined[bad].id == "bad"
+    assert [work.schedule_id for work in desk.executor.started] == ["good"]
+
+
+def test_undecodable_run_ends_its_schedule_which_can_be_made_anew(
+    desk: Stepped, restart: Any
+) -> None:
+    desk.manual()
+    id_ = desk.trigger()
+    row = NewEvent(UUID(id_), 2, "execution.unheard_of.v9", b"{}")
+    desk.store.append(Batch({}, [row], [], []))
+    later = restart()
     later.settle()
-    assert later.engine.lines.quarantined == {}, "it is tried again at the next start"
+    assert later.count("schedule.quarantined") == 1
+    assert later.manual().body["revision"] == 2
+    assert later.trigger()
+    assert later.engine.lines.quarantined == {}
 
 
 def test_undecodable_execution_is_a_refusal_of_its_own(desk: Stepped) -> None:

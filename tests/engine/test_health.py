@@ -1,0 +1,57 @@
+"""What health says of an engine's own troubles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from horae import Context, Horae, every, testing
+from horae_application.lines import Broken
+from horae_domain import decider
+from horae_domain.identity import schedule_stream
+
+
+async def test_quarantined_schedule_is_failed_and_named_by_health(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    app = Horae("test")
+
+    @app.schedule("good", every("1 minute"))
+    @app.schedule("bad", every("1 minute"))
+    async def work(context: Context) -> None:
+        del context
+
+    real = decider.settle
+
+    def settle(decision: Any, cause: Any) -> None:
+        if decision.line.schedule.id == "bad" and decision.line.schedule.status == "active":
+            raise LookupError("the zone is gone")
+        real(decision, cause)
+
+    async with testing.engine(app) as engine:
+        assert (await engine.health())["status"] == "healthy"
+        monkeypatch.setattr(decider, "settle", settle)
+        await engine.advance("2 minutes")
+        row = await engine.get_schedule("bad")
+        assert row["status"] == "failed"
+        assert "the zone is gone" in row["note"]
+        assert (await engine.get_schedule("good"))["statistics"]["succeeded"] == 2
+        health = await engine.health()
+        assert health["status"] == "degraded"
+        (named,) = health["components"]["schedules"]["quarantined"]
+        assert named["id"] == "bad"
+        assert "the zone is gone" in named["reason"]
+
+
+async def test_health_names_a_bounded_number_of_what_cannot_be_read() -> None:
+    async with testing.engine() as engine:
+        assert engine._runtime.engine is not None
+        for number in range(30):
+            stream = schedule_stream("default", f"s{number}")
+            engine._runtime.engine.lines.quarantined[stream] = Broken("unknown name")
+        health = await engine.health()
+        assert health["status"] == "degraded"
+        named = health["components"]["schedules"]["quarantined"]
+        assert len(named) == 20
+        assert {"id", "stream", "reason"} == set(named[0])
