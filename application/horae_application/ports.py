@@ -184,8 +184,9 @@ class EventStore(Protocol):
         ...
 
     def claim(self, owner: str, partitions: Iterable[int]) -> dict[int, int]:
-        """Take those partitions that have no living owner and return their new epochs.
+        """Take those partitions that have no other living owner and return their new epochs.
 
+        A claim whose answer was lost is made again so.
         Each claim increments the partition's epoch under the append lock, so that an append of
         the former owner is refused from then on. A single-process store ignores leases: its lock
         file is the proof that a former owner is gone, and everything asked for is granted. On

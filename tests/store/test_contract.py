@@ -249,6 +249,13 @@ class TestOwnership:
         store.join("a", "elsewhere", 90)
         assert store.members()[0].address == "elsewhere"
 
+    def test_who_did_not_hear_of_its_claim_claims_again(self, store: EventStore):
+        store.join("a", "", 60)
+        store.claim("a", [1, 2])
+        assert store.claim("a", [1, 2]) == {1: 2, 2: 2}
+        store.join("a", "", 60)
+        assert store.ownership()[1] == (1, 2, "a")
+
     def test_racing_claims_leave_one_owner(self, store: EventStore):
         gate = threading.Barrier(6)
         for n in range(6):

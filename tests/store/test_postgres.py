@@ -69,7 +69,7 @@ class TestLeases:
         store.join("b", "", 60)
         assert store.claim("a", range(4)) == {0: 1, 1: 1, 2: 1, 3: 1}
         assert store.claim("b", range(6)) == {4: 1, 5: 1}
-        assert store.claim("a", range(4)) == {}
+        assert store.claim("b", range(4)) == {}
         assert [o.owner for o in store.ownership()[:6]] == list("aaaabb")
 
     def test_an_expired_owner_is_taken_over_and_fenced(self, store: PostgresStore):
@@ -92,7 +92,7 @@ class TestLeases:
         store.join("a", "", -1)
         store.join("a", "", 60)
         store.append(batch(event(new_stream()), epochs=old))
-        assert store.claim("a", [7]) == {}
+        assert store.ownership()[7] == (7, 1, "a")
 
     def test_who_has_no_lease_is_granted_nothing(self, store: PostgresStore):
         assert store.claim("stranger", [1]) == {}

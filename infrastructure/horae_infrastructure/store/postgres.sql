@@ -150,10 +150,10 @@ BEGIN
         SELECT held.partition, held.owner FROM horae_partitions AS held
         LEFT JOIN horae_members AS alive
             ON alive.owner = held.owner AND alive.expires_at > instant
-        WHERE held.partition = ANY (wanted) AND alive.owner IS NULL
+        WHERE held.partition = ANY (wanted) AND (alive.owner IS NULL OR alive.owner = claimer)
     ), taken AS (
         INSERT INTO horae_lost (owner, partition, lost_at)
-        SELECT free.owner, free.partition, instant FROM free WHERE free.owner IS NOT NULL
+        SELECT free.owner, free.partition, instant FROM free WHERE free.owner <> claimer
         ON CONFLICT (owner, partition) DO UPDATE SET lost_at = excluded.lost_at
     )
     UPDATE horae_partitions AS held SET epoch = held.epoch + 1, owner = claimer
