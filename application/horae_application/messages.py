@@ -146,6 +146,8 @@ class ReportError(Model):
     message: Annotated[str, Field(max_length=16_384)] = ""
     stack: Annotated[str, Field(max_length=65_536)] | None = None
     retry_after: Duration | None = None
+    final: bool = False
+    """True if another attempt would fail in the same way: the policy is not asked."""
 
 
 class StartExecution(Command):

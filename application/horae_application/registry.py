@@ -14,7 +14,7 @@ Function = Callable[..., Any]
 
 
 class PayloadInvalid(Exception):
-    """The payload does not fit the type that the handler is annotated with."""
+    """The payload does not fit the type that the handler is annotated with; it is not retried."""
 
 
 class Handler(NamedTuple):

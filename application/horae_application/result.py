@@ -58,11 +58,14 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         *,
         type: str = "Failed",  # noqa: A002 - the wire's name
         retry_after: Span | None = None,
+        final: bool = False,
     ) -> Result:
-        """Failure without an exception; retried by the schedule's policy."""
+        """Failure without an exception; retried by the schedule's policy unless it is `final`."""
         error: dict[str, Any] = {"type": type, "message": message}
         if retry_after is not None:
             error["retry_after"] = parse_duration(retry_after, field="retry_after").total_seconds()
+        if final:
+            error["final"] = True
         return cls(outcome="failed", error=error)
 
 

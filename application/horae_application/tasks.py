@@ -397,8 +397,11 @@ def to_report(command: messages.ReportExecution) -> Report:
         lease=command.lease,
         outcome=Outcome(command.outcome),
         result=command.result,
-        error=error.model_dump(exclude_none=True, exclude={"retry_after"}) if error else None,
+        error=error.model_dump(exclude_none=True, exclude={"retry_after", "final"})
+        if error
+        else None,
         retry_after=error.retry_after if error else None,
+        final=error.final if error else False,
         after=command.after,
         limit=command.limit,
         cooldown=command.cooldown,

@@ -53,6 +53,8 @@ class Report(NamedTuple):
     error: dict[str, Any] | None = None
     """`type`, `message`, perhaps `stack` and `details`."""
     retry_after: timedelta | None = None
+    final: bool = False
+    """A failure that is not retried, whatever the policy."""
     after: timedelta | None = None
     limit: int | None = None
     """How often `again` may be said; one more is a failure."""
@@ -216,7 +218,7 @@ def report(execution: Execution, definition: Definition, said: Report, cause: Ca
             return [_succeeded(execution, said, cause)]
         case Outcome.FAILED:
             error = said.error or {"type": "Error", "message": ""}
-            return fail(execution, definition, "failed", error, cause, said=said)
+            return fail(execution, definition, "failed", error, cause, said=said, final=said.final)
         case Outcome.AGAIN:
             return _again(execution, definition, said, cause)
         case _:

@@ -22,6 +22,7 @@ from stepping import (
 from horae_application.messages import COMMANDS, read_command
 from horae_domain.errors import HoraeError
 from horae_domain.events import (
+    ExecutionFailed,
     ExecutionRequested,
     ExecutionSkipped,
     ReportRefused,
@@ -459,6 +460,18 @@ def test_handler_that_failed_is_tried_again_after_its_delay_and_then_fails(desk:
     assert [work.attempt for work in desk.executor.started] == [1, 2]
     assert desk.report(desk.executor.started[1], "failed", error=error).body.get("status") is None
     assert desk.count("execution.failed") == 1
+
+
+def test_failure_that_is_final_is_not_retried_whatever_the_policy(desk: Stepped) -> None:
+    desk.manual(retry={"max_attempts": 4, "delay": "10 seconds"})
+    desk.trigger()
+    error = {"type": "PayloadInvalid", "message": "no number", "final": True}
+    reply = desk.report(desk.executor.started[0], "failed", error=error)
+    assert reply.body.get("status") is None
+    desk.advance(600)
+    assert len(desk.executor.started) == 1
+    (failed,) = desk.events(ExecutionFailed)
+    assert failed.error == {"type": "PayloadInvalid", "message": "no number"}
 
 
 def test_again_asks_again_after_its_delay_and_is_no_retry(desk: Stepped) -> None:

@@ -76,6 +76,8 @@ async def test_order_is_placed_and_one_with_a_wrong_payload_fails(desk, tmp_path
         await engine.advance("1 second")
         assert (await engine.get_execution(good["execution_id"]))["result"] == "2 ACME"
         execution = await engine.get_execution(bad["execution_id"])
+    assert execution["status"] == "failed"
+    assert len(execution["attempts"]) == 1, "what cannot fit is not tried again"
     assert execution["attempts"][0]["error"]["type"] == "PayloadInvalid"
     assert "greater than 0" in execution["attempts"][0]["error"]["message"]
     assert (tmp_path / "orders.txt").read_text().count("\n") == 1

@@ -268,6 +268,7 @@ async def test_payload_is_validated_into_the_annotated_model(bench: Bench) -> No
     assert (await bench.outcome(handler, payload={"number": 4}))["result"] == 5
     error = (await bench.outcome(handler, payload={"number": "x"}))["error"]
     assert error["type"] == "PayloadInvalid"
+    assert error["final"]
     assert "number" in error["message"]
 
 
@@ -386,6 +387,7 @@ async def test_isolated_handler_that_ends_badly_is_recorded(
 async def test_isolated_payload_that_does_not_fit_is_recorded(bench: Bench) -> None:
     outcome = await bench.outcome(attempts.alone, isolation="process", payload={}, timeout=30.0)
     assert outcome["error"]["type"] == "PayloadInvalid"
+    assert outcome["error"]["final"]
 
 
 async def test_closure_cannot_be_isolated_and_the_failure_says_so(bench: Bench) -> None:

@@ -19,7 +19,7 @@ import structlog
 
 from horae_application.context import Context
 from horae_application.messages import Reply, refused
-from horae_application.registry import Handler, Registry
+from horae_application.registry import Handler, PayloadInvalid, Registry
 from horae_application.result import Finished, RetryAfter, outcome_of
 from horae_application.work import Work
 from horae_domain.definition import Action, FunctionAction, ProcessAction
@@ -297,6 +297,8 @@ def describe(error: BaseException) -> dict[str, Any]:
         described |= {key: error.details[key] for key in ("type", "stack")}
     if isinstance(error, RetryAfter):
         described["retry_after"] = error.after.total_seconds()
+    if described["type"] == PayloadInvalid.__name__:  # in a child process only the name is left
+        described["final"] = True
     return described
 
 
