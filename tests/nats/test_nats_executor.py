@@ -184,17 +184,24 @@ async def test_report_is_repeated_under_one_key_until_it_is_answered(nc, tenant,
     assert len(engine.started) == 1
 
 
-async def test_report_of_a_stale_lease_is_dropped(nc, tenant, engine, bus):
-    engine.refuse["execution.report"] = [StaleLease("given to another")]
+async def test_work_is_not_acknowledged_by_who_has_lost_its_lease(nc, tenant, engine, bus):
+    engine.refuse["execution.report"] = [StaleLease("given to another, which may have died")]
+    async with pulling(nc, tenant, succeed, ack_wait=0.3):
+        bus.publish([work(tenant)])
+        await engine.reported.acquire()
+        await nothing_left(nc)
+    assert [each["lease"] for each in engine.reports] == ["1.2"]
+
+
+async def test_work_that_is_not_due_by_another_engines_clock_is_offered_again(
+    nc, tenant, engine, bus
+):
+    engine.refuse["execution.start"] = [IllegalState("not due yet", state="delayed")]
     async with pulling(nc, tenant, succeed):
         bus.publish([work(tenant)])
-        await nothing_left_after(engine, nc)
-    assert engine.reports == []
-
-
-async def nothing_left_after(engine, nc) -> None:
-    await engine.asked.acquire()
-    await nothing_left(nc)
+        await engine.reported.acquire()
+        await nothing_left(nc)
+    assert len(engine.started) == 2
 
 
 async def test_outcome_that_cannot_be_reported_is_a_failure_that_says_so(nc, tenant, engine, bus):

@@ -17,7 +17,7 @@ from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, Header
 
 from horae_application.work import Work
-from horae_domain.errors import Conflict, HoraeError, InvalidField, NotFound
+from horae_domain.errors import Conflict, HoraeError, InvalidField, NotFound, StaleLease
 from horae_infrastructure.nats.client import NatsCaller
 from horae_infrastructure.nats.connection import Connection
 from horae_infrastructure.nats.streams import WORK, StreamSettings, ensure, work_stream
@@ -144,7 +144,7 @@ class WorkPuller:
             return
         try:
             async with self._kept(msg):
-                await self._attempt(work)
+                settled = await self._attempt(work)
         except asyncio.CancelledError:
             await msg.nak()
             raise
@@ -152,12 +152,14 @@ class WorkPuller:
             _log.warning("work_not_taken", execution_id=work.execution_id, error=str(error))
             await msg.nak(delay=PAUSE)
         else:
-            await msg.ack()
+            if settled:
+                await msg.ack()
 
-    async def _attempt(self, work: Work) -> None:
+    async def _attempt(self, work: Work) -> bool:
+        """True if the message is needed no more."""
         lease = await self._take(work)
         if lease is None:
-            return
+            return True
         work = msgspec.structs.replace(work, lease=lease)
         started_at = datetime.now(UTC).isoformat()
         report: Mapping[str, Any]
@@ -166,7 +168,7 @@ class WorkPuller:
         except Exception as error:  # noqa: BLE001 - recorded as the attempt's outcome
             _log.warning("attempt_failed", execution_id=work.execution_id, exc_info=error)
             report = _failed(type(error).__name__, str(error))
-        await self._report(work, {"started_at": started_at, **report})
+        return await self._report(work, {"started_at": started_at, **report})
 
     async def _take(self, work: Work) -> str | None:
         """The lease, or None if nobody needs this work any more.
@@ -183,12 +185,18 @@ class WorkPuller:
         try:
             answer = await self._caller.command("execution.start", body)
         except (Conflict, NotFound) as error:
+            if error.details.get("state") == "delayed":
+                raise  # due by the clock of the engine that published it, not yet by the present one's
             _log.info("work_dropped", execution_id=work.execution_id, reason=str(error))
             return None
         return str(answer.get("lease", work.lease))
 
-    async def _report(self, work: Work, report: dict[str, Any]) -> None:
-        """Report until it is answered. A report that is refused as it is becomes a failed one."""
+    async def _report(self, work: Work, report: dict[str, Any]) -> bool:
+        """Report until it is answered. A report that is refused as it is becomes a failed one.
+
+        False if the lease is another's. Then the message is that one's to acknowledge: if it has
+        died, or is a request of ours that arrived twice, JetStream delivers the work again.
+        """
         key = f"report:{work.execution_id}:{work.lease}"
         while True:
             body = report | {
@@ -203,18 +211,18 @@ class WorkPuller:
                 )
             except (Conflict, NotFound) as error:
                 _log.warning("report_refused", execution_id=work.execution_id, reason=str(error))
-                return
+                return not isinstance(error, StaleLease)
             except InvalidField as error:
                 _log.warning("report_invalid", execution_id=work.execution_id, reason=str(error))
                 if key.endswith(":invalid"):
-                    return
+                    return True
                 key += ":invalid"
                 report = _failed(type(error).__name__, f"the outcome cannot be reported: {error}")
             except HoraeError as error:
                 _log.warning("report_unanswered", execution_id=work.execution_id, error=str(error))
                 await asyncio.sleep(PAUSE)
             else:
-                return
+                return True
 
     @contextlib.asynccontextmanager
     async def _kept(self, msg: Msg) -> AsyncIterator[None]:
