@@ -17,7 +17,7 @@ import structlog
 
 from horae.client import Client
 from horae.process_name import process_name
-from horae_application.engine import Committed, Deliver, Engine, deliver_here
+from horae_application.engine import LINGER, Committed, Deliver, Engine, deliver_here
 from horae_application.gateway import Gateway, new_request
 from horae_application.messages import Command, Reply, ReportExecution, Request, refused
 from horae_application.ownership import Ownership
@@ -251,6 +251,7 @@ async def _add_engine(
         executor=runtime.executor,
         bus=work_bus,
         deliver=_on(loop),
+        linger=LINGER,
         listener=_listener(runtime),
     )
     if runtime.executor is not None:

@@ -52,6 +52,11 @@ class Dispatch:
         self._queued: set[str] = set()
         self._published: dict[str, UUID] = {}
 
+    @property
+    def waiting(self) -> bool:
+        """True if work waits for a slot of the local executor."""
+        return bool(self._local)
+
     # --- before the commit ------------------------------------------------------------------------
 
     def assign(self, draft: Draft) -> None:

@@ -7,6 +7,7 @@ linger: it commits as soon as it is idle, and what arrives during a commit forms
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 from collections.abc import Callable, Sequence
@@ -66,6 +67,11 @@ PREFETCH = 200
 """Lines brought into memory in one idle round."""
 CAREFUL = 1_000
 """Rounds that decide one thing each, after one that failed for no reason of the store's."""
+LINGER = 0.005
+"""Seconds that outcomes may wait for company, where the engine has a thread of its own."""
+BUSY = 600
+"""Lines due a second from which on instants are taken together, `TICK` seconds apart."""
+TICK = 0.004
 STORE_PAUSE = 0.2
 """Seconds between tries while the store cannot be reached."""
 
@@ -107,6 +113,7 @@ class Engine:
         executor: LocalExecutor | None = None,
         bus: WorkBus | None = None,
         deliver: Deliver = deliver_here,
+        linger: float = 0.0,
         listener: Callable[[Committed], None] | None = None,
     ) -> None:
         self._store = store
@@ -114,6 +121,10 @@ class Engine:
         self.ownership = ownership
         self._deliver = deliver
         self._listener = listener
+        self._linger = linger
+        self._held_since: float | None = None
+        self._rate = 0.0
+        self._counted_at = 0.0
         self.lines = Lines(store)
         self.dispatch = Dispatch(ownership, executor, bus)
         self._inbox: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
@@ -184,7 +195,11 @@ class Engine:
         micros = to_micros(at)
         self.lines.refill(micros)
         tasks = self._drain()
+        if self._linger and (rest := self._company(tasks, micros)) > 0:
+            self._again = tasks
+            return rest
         due = self.lines.pop_due(micros, self._at_once(MAX_DUE, tasks))
+        self._count(len(due))
         draft = Draft(self.lines, at)
         try:
             answers = self._decide(draft, tasks, due)
@@ -504,12 +519,38 @@ class Engine:
         self._last = max(self._last, self._clock.now())
         return self._last
 
+    def _company(self, tasks: Sequence[Task], now: int) -> float:
+        """Seconds that outcomes may wait for others, so that a commit carries several.
+
+        Nobody waits for them, unless work waits for their slots, or something else is decided now.
+        """
+        wake = self.lines.next_wake()
+        alone = all(isinstance(task.command, messages.ReportExecution) for task in tasks)
+        if not tasks or not alone or self.dispatch.waiting or (wake is not None and wake <= now):
+            self._held_since = None
+            return 0.0
+        moment = self._clock.monotonic()
+        self._held_since = self._held_since or moment
+        rest = self._held_since + self._linger - moment
+        if rest <= 0 or len(tasks) >= MAX_TASKS // 2:
+            self._held_since = None
+            return 0.0
+        return rest if wake is None else min(rest, (wake - now) / 1_000_000)
+
     def _pause(self) -> float:
         wakes = [self.ownership.next_tick - self._clock.monotonic()]
         wake = self.lines.next_wake()
         if wake is not None:
             wakes.append((wake - to_micros(self._clock.now())) / 1_000_000)
-        return max(0.0, min(wakes))
+        pause = max(0.0, min(wakes))
+        return max(pause, TICK) if self._linger and self._rate > BUSY else pause
+
+    def _count(self, due: int) -> None:
+        """Follow how many lines come due a second, over about a quarter of one."""
+        moment = self._clock.monotonic()
+        self._rate *= math.exp(-4 * max(0.0, moment - self._counted_at))
+        self._rate += 4 * due
+        self._counted_at = moment
 
     def _wait(self, seconds: float) -> None:
         try:
