@@ -106,7 +106,10 @@ class Gateway:
         address = ownership.directory.get(partition)
         if address is None or self._forwarder is None or address == ownership.address:
             return refused(Unavailable("the partition has no owner at the moment", moved=True))
-        return await self._forwarder.forward(address, request)
+        try:
+            return await self._forwarder.forward(address, request)
+        except Unavailable as error:
+            return refused(error)  # if nobody listens there any more, it has moved
 
     async def _decide(self, request: Request, command: Command) -> Reply:
         future: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()

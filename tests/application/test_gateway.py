@@ -55,7 +55,9 @@ class Switchboard:
 
     async def forward(self, address: str, request: Request) -> Reply:
         self.carried.append((address, request.name))
-        if self.broken or address not in self.lines:
+        if address not in self.lines:
+            raise Unavailable(f"nobody listens at {address}", moved=True)
+        if self.broken:
             raise Unavailable(f"nobody answered at {address}")
         return await self.lines[address].local(request)
 
@@ -128,6 +130,18 @@ async def test_partition_without_an_owner_is_waited_for(
     await asyncio.sleep(0.05)
     office.engines.pop()
     office.tick(3)
+    assert (await asyncio.wait_for(asking, 5)).ok
+
+
+async def test_owner_that_has_just_died_is_waited_for(office: Office) -> None:
+    there = office.owned_by(1)
+    address = office.engines[1].ownership.address
+    office.board.lines.pop(address)
+    asking = asyncio.create_task(office.ask(0, "schedule.create", {"id": there, **MANUAL}))
+    await asyncio.sleep(0.05)
+    assert office.board.carried[0][0] == address
+    office.engines.pop()
+    office.tick(8)
     assert (await asyncio.wait_for(asking, 5)).ok
 
 

@@ -73,8 +73,9 @@ async def test_garbage_is_refused_and_the_next_one_served(nc, tenant):
 
 
 async def test_nobody_at_the_address_is_unavailable_at_once(nc, tenant):
-    with pytest.raises(Unavailable, match="no responders"):
+    with pytest.raises(Unavailable, match="nobody listens") as refused:
         await asyncio.wait_for(NatsForwarder(nc).forward(engine_address(tenant), REQUEST), 1)
+    assert refused.value.details["moved"] is True
 
 
 async def test_owner_that_does_not_answer_is_unavailable(nc, tenant):

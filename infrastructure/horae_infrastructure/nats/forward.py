@@ -12,7 +12,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from horae_application.messages import Reply, Request, refused
-from horae_domain.errors import HoraeError, Internal, InvalidField, TooManyRequests
+from horae_domain.errors import HoraeError, Internal, InvalidField, TooManyRequests, Unavailable
 from horae_infrastructure.nats.connection import driver_errors
 from horae_infrastructure.nats.subjects import token
 from horae_infrastructure.nats.tasks import Tasks, drain
@@ -46,10 +46,14 @@ class NatsForwarder:
         """The owner's reply.
 
         Raises:
-            Unavailable: nobody answered at `address`; whether it was done is not known.
+            Unavailable: nobody answered at `address`; whether it was done is not known, unless it
+                is `moved`: then nobody listens there any more.
         """
         with driver_errors(f"the owner at {address} does not answer"):
-            msg = await self._nc.request(address, _encode(request), timeout=self._timeout)
+            try:
+                msg = await self._nc.request(address, _encode(request), timeout=self._timeout)
+            except nats.errors.NoRespondersError as error:
+                raise Unavailable(f"nobody listens at {address}", moved=True) from error
         return _reply(msg.data)
 
 
