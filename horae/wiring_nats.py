@@ -137,11 +137,17 @@ class NatsWiring:
             run,
             handlers=[*self._registry.names(), *([PROCESSES] if settings.allow_processes else [])],
             slots=settings.concurrency,
+            room=executor,
             worker=self._name,
             settings=self._streams,
         )
+        executor.emptied = puller.look
         await puller.start()
-        stack.push_async_callback(puller.stop, settings.drain)
+
+        async def stop() -> None:
+            await asyncio.gather(puller.stop(settings.drain), executor.drain(settings.drain))
+
+        stack.push_async_callback(stop)
 
 
 def schemas() -> dict[str, Any]:

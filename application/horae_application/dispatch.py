@@ -68,17 +68,21 @@ class Dispatch:
                 self._enqueue(stream, seen, draft.at)
         if self._executor is None:
             return
-        free = self._executor.free()
-        while free > 0 and self._local:
+        if not self._local:
+            return
+        slots = self._executor.hold(len(self._local))
+        while slots > len(draft.works) and self._local:
             _, _, id_, stream = heapq.heappop(self._local)
             self._queued.discard(id_)
-            free -= self._hand_over(draft, id_, stream)
+            self._hand_over(draft, id_, stream)
+        if slots > len(draft.works):
+            self._executor.hold(len(draft.works))
 
-    def _hand_over(self, draft: Draft, id_: str, stream: UUID) -> int:
+    def _hand_over(self, draft: Draft, id_: str, stream: UUID) -> None:
         line = draft.line(stream)
         run = line.live.get(id_) if line else None
         if line is None or run is None or not run.ready(draft.at) or not line.may_start(run):
-            return 0  # when a line changes, what is ready in it is queued again
+            return  # when a line changes, what is ready in it is queued again
         owner = self._ownership.owner
         if not draft.hand_over(stream, run, owner):
             decision = draft.begin(stream)
@@ -87,7 +91,6 @@ class Dispatch:
         line = draft.line(stream)
         assert line is not None  # noqa: S101 - it was there and stays
         draft.works.append(work_of(line, line.live[id_]))
-        return 1
 
     def _enqueue(self, stream: UUID, line: Line, now: datetime) -> None:
         for run in line.live.values():
@@ -156,6 +159,8 @@ class Dispatch:
 
     def undo(self, draft: Draft, lines: Lines) -> None:
         """A commit was refused: what it would have started waits as before."""
+        if self._executor is not None and draft.works:
+            self._executor.hold(0)
         for stream in {*draft.seen, *(each for each, _ in draft.changed())}:
             line = lines.get(stream)
             if line is not None:

@@ -256,12 +256,15 @@ class LocalExecutor(Protocol):
         """True if this process can do such work."""
         ...
 
-    def free(self) -> int:
-        """How many more attempts it would start at once."""
+    def hold(self, count: int) -> int:
+        """Keep up to so many free slots for the commit in the making, and say how many.
+
+        They are kept in place of those of the call before, until `start`.
+        """
         ...
 
     def start(self, works: Sequence[Work]) -> None:
-        """Begin attempts; each ends in one report to the engine."""
+        """Begin attempts in the slots held; each ends in one report to the engine."""
         ...
 
     def stop(self, leases: Sequence[tuple[str, str]]) -> None:

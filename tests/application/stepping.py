@@ -70,6 +70,9 @@ class Recorder:
     def free(self) -> int:
         return self.slots - len(self.running)
 
+    def hold(self, count: int) -> int:
+        return max(0, min(count, self.free()))
+
     def start(self, works: Sequence[Work]) -> None:
         self.started += works
         self.running |= {(work.execution_id, work.lease): work for work in works}

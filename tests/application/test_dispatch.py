@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from stepping import Clock, Recorder, RecordingBus, Stepped, reported
+from stepping import Clock, Recorder, RecordingBus, Stepped, Wrapped, reported
 
+from horae_application.ports import StoreUnavailable
 from horae_infrastructure.store.memory import MemoryStore
 
 QUEUE = {"type": "queue", "queue": "reports"}
@@ -53,6 +54,20 @@ def test_no_more_is_started_than_the_executor_has_slots(clock: Clock) -> None:
         finish(desk)
         assert len(desk.executor.running) <= 3
     assert len({work.execution_id for work in desk.executor.started}) == 10
+
+
+def test_slots_of_a_refused_commit_are_free_again(clock: Clock) -> None:
+    store = Wrapped(MemoryStore(clock=clock.micros))
+    desk = Stepped(store, clock)  # type: ignore[arg-type]
+    desk.settle()
+    desk.manual()
+    held: list[int] = []
+    hold = desk.executor.hold
+    desk.executor.hold = lambda count: held.append(count) or hold(count)  # type: ignore[method-assign, func-returns-value]
+    store.fail("append", StoreUnavailable("gone"))
+    desk.send("schedule.trigger", {"id": "job"})
+    desk.engine.round()
+    assert held == [1, 0]
 
 
 def test_overlap_skip_lets_one_be_unfinished(clock: Clock) -> None:

@@ -12,10 +12,12 @@ import pytest
 from nats_works import accepted, work
 
 from horae_application.messages import Reply, Request
+from horae_application.registry import Registry
 from horae_domain.errors import IllegalState, PayloadTooLarge, StaleLease, Unavailable
 from horae_infrastructure.nats import NatsCaller, NatsService, connect, streams
 from horae_infrastructure.nats.executor import WorkPuller
 from horae_infrastructure.nats.work import NatsWorkBus
+from horae_workers.executor import Executor
 
 
 class Engine:
@@ -125,6 +127,52 @@ async def test_queue_is_pulled_by_its_name_and_nothing_else(nc, tenant, engine, 
     async with pulling(nc, tenant, succeed, handlers=(), queues=["mail.eu"]):
         await engine.reported.acquire()
     assert [each["execution_id"] for each in engine.reports] == [mine.execution_id]
+
+
+async def test_work_of_engines_elsewhere_shares_the_slots_of_the_executor(nc, tenant, engine, bus):
+    running, most, began, go = 0, 0, asyncio.Semaphore(0), asyncio.Semaphore(0)
+
+    async def build(context):
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        began.release()
+        await go.acquire()
+        running -= 1
+
+    async def report(_work, _outcome):
+        return accepted("3")
+
+    registry = Registry()
+    registry.add("build", build)
+    executor = Executor(registry, report, concurrency=2)
+    executor.bind(asyncio.get_running_loop())
+    assert executor.hold(9) == 2
+    executor.start([work(tenant), work(tenant)])
+    for _ in range(2):
+        await began.acquire()
+
+    async def run(pulled):
+        outcome = await executor.run(pulled)
+        return {"outcome": outcome["outcome"]}
+
+    async with pulling(nc, tenant, run, slots=2, room=executor) as puller:
+        executor.emptied = puller.look
+        bus.publish([work(tenant) for _ in range(4)])
+        assert executor.hold(1) == 0, "all slots are taken"
+        for _ in range(4):
+            go.release()
+            await began.acquire()
+            assert executor.running <= 2
+        draining = asyncio.create_task(executor.drain(5))
+        for _ in range(2):
+            go.release()
+        for _ in range(4):
+            await engine.reported.acquire()
+        assert await draining
+        await nothing_left(nc)
+    assert most == 2
+    assert executor.running == 0
 
 
 async def test_many_works_of_many_handlers_share_the_slots(nc, tenant, engine, bus):

@@ -70,7 +70,9 @@ class Executor:
         self._client = client
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()
+        self._held = 0
         self._taken = 0
+        self._pulled = 0
         self._orphans = 0
         self._waiting: set[asyncio.Task[None]] = set()
         self._accepting = True
@@ -79,6 +81,8 @@ class Executor:
         self.done = 0
         self.freed: Callable[[], None] = _nothing
         """Called when a slot is free again without a report that says so."""
+        self.emptied: Callable[[], None] = _nothing
+        """Called on the loop when a slot is free again."""
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
         """Run handlers on this loop."""
@@ -94,11 +98,24 @@ class Executor:
 
     def free(self) -> int:
         """How many more attempts it would start at once."""
-        return self.concurrency - self._taken - self._orphans if self._accepting else 0
+        if not self._accepting:
+            return 0
+        return self.concurrency - self._held - self._taken - self._pulled - self._orphans
+
+    def hold(self, count: int) -> int:
+        """Keep up to so many slots for a commit in the making, in place of those kept before."""
+        with self._lock:
+            before, self._held = self._held, 0
+            self._held = max(0, min(count, self.free()))
+            held = self._held
+        if held < before and self._loop is not None:
+            self._loop.call_soon_threadsafe(self.emptied)
+        return held
 
     def start(self, works: Sequence[Work]) -> None:
-        """Begin attempts; each ends in one report."""
+        """Begin attempts in the slots held; each ends in one report."""
         with self._lock:
+            self._held = 0
             self._taken += len(works)
         assert self._loop is not None  # noqa: S101 - bound before the engine starts
         self._loop.call_soon_threadsafe(self._begin, list(works))
@@ -129,6 +146,7 @@ class Executor:
             finally:
                 with self._lock:
                     self._taken -= 1
+                self.emptied()
             self.done += 1
             await self._deliver(work, outcome)
         except asyncio.CancelledError:
@@ -207,13 +225,30 @@ class Executor:
             await asyncio.sleep(0.5)
         self._orphans -= 1
         self.freed()
+        self.emptied()
+
+    # --- work of engines elsewhere ----------------------------------------------------------------
+
+    def take(self) -> bool:
+        """Take a slot for work that was pulled; False if there is none."""
+        with self._lock:
+            taken = self.free() > 0
+            self._pulled += taken
+        return taken
+
+    def give(self) -> None:
+        """It has ended: the slot is free again."""
+        with self._lock:
+            self._pulled -= 1
+        self.freed()
+        self.emptied()
 
     # --- the end ----------------------------------------------------------------------------------
 
     @property
     def running(self) -> int:
         """Attempts that hold a slot."""
-        return self._taken
+        return self._taken + self._pulled
 
     def refuse(self) -> None:
         """Take no new work."""

@@ -7,7 +7,7 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 import nats.errors
@@ -39,6 +39,22 @@ _ENDED = frozenset({"404", "408"})
 """Statuses that end a pull in peace: no messages, expired."""
 
 
+class Room(Protocol):
+    """Whose slots the work takes, where others run there too."""
+
+    def free(self) -> int:
+        """How many more attempts fit."""
+        ...
+
+    def take(self) -> bool:
+        """Take a slot; False if there is none."""
+        ...
+
+    def give(self) -> None:
+        """Give it back."""
+        ...
+
+
 class WorkPuller:
     """Pulls work while it has free slots, takes its lease, runs it, reports, acknowledges.
 
@@ -53,6 +69,7 @@ class WorkPuller:
             `after`, `cooldown`, `logs`, `metadata`. An exception is a failed attempt.
         handlers, queues: what is pulled.
         slots: attempts at once, over all of them.
+        room: whose slots they take besides; tell `look` when one is free again.
         worker: this executor's name, as attempts show it.
         ack_wait: seconds after which the work of an executor that died goes to another one.
     """
@@ -66,6 +83,7 @@ class WorkPuller:
         handlers: Iterable[str] = (),
         queues: Iterable[str] = (),
         slots: int = 10,
+        room: Room | None = None,
         worker: str = "worker",
         ack_wait: float = 10.0,
         settings: StreamSettings | None = None,
@@ -77,6 +95,7 @@ class WorkPuller:
         self._ack_wait = ack_wait
         self._stream = work_stream(settings or StreamSettings())
         self._tasks = Tasks(slots)
+        self._room = room
         self._freed = asyncio.Event()
         tenant = caller.tenant
         self._pulls = [
@@ -103,12 +122,20 @@ class WorkPuller:
         await cancel(*self._loops)
         await self._tasks.finish(limit)
 
+    def look(self) -> None:
+        """A slot is free again."""
+        self._freed.set()
+
+    def _free(self) -> int:
+        free = self._tasks.limit - len(self._tasks)
+        return free if self._room is None else min(free, self._room.free())
+
     async def share(self) -> int:
         """Wait for a free slot; how many of them one pull may ask for."""
-        while self._tasks.full:
+        while self._free() <= 0:
             self._freed.clear()
             await self._freed.wait()
-        return max(1, (self._tasks.limit - len(self._tasks)) // len(self._pulls))
+        return max(1, self._free() // len(self._pulls))
 
     async def ensure_consumer(self, name: str, subject: str) -> None:
         """Make the consumer if it is missing; the stream only if it is, for that may be forbidden."""
@@ -128,11 +155,16 @@ class WorkPuller:
 
     async def accept(self, msg: Msg) -> None:
         """Begin with a message; one that came when all slots are taken goes to another executor."""
-        if self._tasks.full:
+        if self._tasks.full or (self._room is not None and not self._room.take()):
             await msg.nak()
             return
         task = self._tasks.start(self._do(msg))
-        task.add_done_callback(lambda _: self._freed.set())
+        task.add_done_callback(self._ended)
+
+    def _ended(self, _task: asyncio.Task[None]) -> None:
+        if self._room is not None:
+            self._room.give()
+        self._freed.set()
 
     async def _do(self, msg: Msg) -> None:
         """One delivery, from lease to acknowledgement."""
