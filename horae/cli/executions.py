@@ -21,7 +21,10 @@ Json = dict[str, Any]
 def list_(
     schedule: Annotated[str | None, typer.Option(metavar="ID", help="Of this schedule.")] = None,
     status: Annotated[
-        str | None, typer.Option(help="pending, delayed, running, succeeded, failed, …")
+        str | None,
+        typer.Option(
+            help="pending, delayed, running, succeeded, failed, timed_out, cancelled, skipped."
+        ),
     ] = None,
     limit: Annotated[int, typer.Option(help="How many at most.")] = 20,
     cursor: Cursor = None,
@@ -72,9 +75,9 @@ def show(id_: Id, nats: Nats = None, tenant: Tenant = "default", as_json: AsJson
         print_json(answer)
         return
     print_facts(
-        {name: answer[name] for name in ("id", "schedule_id", "status", "due", "nominal")}
+        {name: answer[name] for name in ("id", "schedule_id", "status", "due")}
+        | _asked(answer)
         | {
-            "trigger": answer["trigger"]["kind"],
             "late by": _late(answer),
             "run": answer["run_number"],
         }
@@ -93,6 +96,13 @@ def show(id_: Id, nats: Nats = None, tenant: Tenant = "default", as_json: AsJson
     print_line()
     for step in answer["timeline"]:
         print_line(f"{cell(step['at'])}  {step['event']}  {_detail(step['detail'])}".rstrip())
+
+
+def _asked(answer: Json) -> Json:
+    """By the calendar for a nominal time, or by somebody who triggered it under a key."""
+    if answer["trigger"]["kind"] == "key":
+        return {"trigger": "manual", "key": answer["nominal"]}
+    return {"nominal": answer["nominal"], "trigger": answer["trigger"]["kind"]}
 
 
 def _late(answer: Json) -> str | None:

@@ -118,5 +118,6 @@ def fail(error: Exception, *, as_json: bool) -> NoReturn:
         print_json({"ok": False, "error": refusal.to_json()})
     where = f" ({refusal.field})" if refusal.field else ""
     value = f" [{refusal.value}]" if refusal.value is not None else ""
-    sys.stderr.write(f"horae: {refusal.code}{where}: {refusal.message}{value}\n")
+    message = refusal.message.removeprefix(f"{refusal.field}: ")
+    sys.stderr.write(f"horae: {refusal.code}{where}: {message}{value}\n")
     sys.exit(1)

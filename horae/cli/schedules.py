@@ -102,10 +102,10 @@ def show(id_: Id, nats: Nats = None, tenant: Tenant = "default", as_json: AsJson
             "payload": answer["payload"],
             "tags": ", ".join(answer["tags"]),
             "revision": answer["revision"],
-            "created": f"{cell(answer['created_at'])} by {answer['created_by'] or 'nobody named'}",
+            "created": _created(answer),
             "counts": ", ".join(f"{n} {what}" for what, n in answer["statistics"].items() if n),
             "running": answer["running"] or None,
-            "next": ", ".join(answer["next"]),
+            "next": ", ".join(map(cell, answer["next"])),
         }
     )
     if answer.get("executions"):
@@ -113,6 +113,11 @@ def show(id_: Id, nats: Nats = None, tenant: Tenant = "default", as_json: AsJson
 
         print_line()
         executions_table(answer["executions"], with_schedule=False)
+
+
+def _created(answer: Json) -> str:
+    by = f" by {answer['created_by']}" if answer["created_by"] else ""
+    return f"{cell(answer['created_at'])}{by}"
 
 
 @app.command()
@@ -292,6 +297,7 @@ def _changed(answer: Json, as_json: bool) -> None:
     if as_json:
         print_json(answer)
         return
-    following = f", next {cell(answer['next_due'])}" if answer.get("next_due") else ""
+    fires = answer.get("next_due") and answer.get("status") != "paused"
+    following = f", next {cell(answer['next_due'])}" if fires else ""
     revision = f", revision {answer['revision']}" if "revision" in answer else ""
     print_line(f"{answer.get('id', 'schedule')}: {answer.get('status', 'ok')}{revision}{following}")

@@ -88,14 +88,17 @@ def _said(event: Event) -> tuple[str, str] | None:
             return "succeeded", f"{tries}{_took(event.started_at, event.at)}{_result(event.result)}"
         case AttemptFailed() if event.retry_at is not None:
             wait = (event.retry_at - event.at).total_seconds()
-            return "failed", f"try {event.attempt}, next in {wait:.0f} s: {_error(event.error)}"
+            return (
+                "failed",
+                f"try {event.attempt}, next in {round(wait, 1):g} s: {_error(event.error)}",
+            )
         case ExecutionFailed():
-            return "FAILED", f"after {event.attempt} tries: {_error(event.error)}"
+            return "FAILED", f"{_after(event.attempt)}: {_error(event.error)}"
         case ExecutionTimedOut():
-            return "TIMED OUT", f"after {event.attempt} tries"
+            return "TIMED OUT", _after(event.attempt)
         case ExecutionDelayed():
             wait = (event.until - event.at).total_seconds()
-            return "waiting", f"asks again in {wait:.0f} s"
+            return "waiting", f"asks again in {round(wait, 1):g} s"
         case ExecutionSkipped():
             return "skipped", event.reason
         case ExecutionCancelled():
@@ -105,6 +108,10 @@ def _said(event: Event) -> tuple[str, str] | None:
             return event.decision, f"{count}{event.reason}"
         case _:
             return None
+
+
+def _after(tries: int) -> str:
+    return "after 1 try" if tries == 1 else f"after {tries} tries"
 
 
 def _took(started: datetime | None, ended: datetime) -> str:

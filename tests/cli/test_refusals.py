@@ -59,7 +59,7 @@ def test_definition_is_refused_with_code_and_field(case, horae, write, schedules
 def test_reason_alone_is_printed_without_json(horae, write):
     said = horae("schedule", "create", "-f", write(definition(colour="red")))
     assert said.out == ""
-    assert said.err == "horae: invalid_field (colour): colour: unknown field [red]\n"
+    assert said.err == "horae: invalid_field (colour): unknown field [red]\n"
 
 
 @pytest.mark.parametrize(
