@@ -76,7 +76,7 @@ def mutants(module: str, sample: int | None, seed: int) -> list[Mutant]:
         try:
             code = _mutate(source, what, index)
             tree = ast.dump(ast.parse(code))
-        except SyntaxError:
+        except (SyntaxError, AttributeError):  # no program, or more than the operator can read
             continue
         if tree not in seen:
             seen.add(tree)
