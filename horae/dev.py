@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
-from horae.ending import cancel
 from horae_domain.errors import InvalidField
 from horae_infrastructure.settings import Settings, hide
 
@@ -77,7 +76,8 @@ async def embedded(settings: Settings, *, ephemeral: bool) -> AsyncIterator[Sett
         try:
             yield settings.model_copy(update=urls)
         finally:
-            await cancel(watching)
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
     finally:
         await asyncio.gather(*(asyncio.to_thread(each.stop) for each in needed.values()))
 

@@ -18,6 +18,7 @@ from horae_application.ports import LocalExecutor, WorkBus
 from horae_application.work import Work
 from horae_domain import decider
 from horae_domain.definition import (
+    Action,
     CronTrigger,
     Definition,
     IntervalTrigger,
@@ -34,6 +35,9 @@ from horae_domain.schedule import Cause
 
 OUTSTANDING = 1_000
 """Executions published on the bus at once; the rest waits here."""
+
+STEP = 60_000_000
+"""How much longer a less urgent execution waits than one a priority above it, in microseconds."""
 
 Entry = tuple[int, int, str, UUID]
 
@@ -99,15 +103,22 @@ class Dispatch:
             if not line.may_start(run):
                 continue
             action = line.definition_of(run).action
-            served = self._executor is not None and self._executor.serves(action)
-            entry = (Priority(run.priority).rank, to_micros(run.due), run.id, stream)
-            if served and not isinstance(action, QueueAction):
+            entry = (_urgency(run), to_micros(run.due), run.id, stream)
+            if self._here(action):
                 heapq.heappush(self._local, entry)
             elif self._bus is not None:
                 heapq.heappush(self._remote, entry)
             else:
                 continue
             self._queued.add(run.id)
+
+    def _here(self, action: Action) -> bool:
+        """True if this process does such work itself."""
+        return (
+            self._executor is not None
+            and self._executor.serves(action)
+            and not isinstance(action, QueueAction)
+        )
 
     # --- after the commit -------------------------------------------------------------------------
 
@@ -172,9 +183,17 @@ class Dispatch:
             self._executor.stop(leases)
 
     def look_again(self, lines: Lines, now: datetime) -> None:
-        """Somebody serves what nobody served before."""
+        """This process serves what it did not serve before, though it may be on the bus already."""
+        self._local, self._remote, self._queued = [], [], set()
+        back = []
         for stream, line in lines.all():
+            for run in line.live.values():
+                if run.id in self._published and self._here(line.definition_of(run).action):
+                    del self._published[run.id]
+                    back.append(run.id)
             self._enqueue(stream, line, now)
+        if back and self._bus is not None:
+            self._bus.withdraw(back)
 
     def drop_partitions(self, partitions: Iterable[int]) -> None:
         """These belong to another owner now."""
@@ -198,6 +217,16 @@ class Dispatch:
                 kept.append(entry)
         heapq.heapify(kept)
         return kept
+
+
+def _urgency(run: Execution) -> int:
+    """The order among those that wait, the smallest first.
+
+    By priority, and each step of it is worth a minute of waiting, so that nobody waits for ever
+    while more urgent work keeps coming (G5).
+    """
+    since = run.resume_at or run.requested_at
+    return to_micros(since) + Priority(run.priority).rank * STEP
 
 
 def work_of(line: Line, run: Execution) -> Work:

@@ -130,6 +130,7 @@ class Engine:
         self._inbox: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._again: list[Task] = []
         self._unknown: tuple[Draft, Batch, Sequence[Answer]] | None = None
+        self._look = False
         self._clashes = 0
         self._careful = 0
         self._last = from_micros(0)
@@ -154,6 +155,11 @@ class Engine:
     def wake(self) -> None:
         """Make a waiting engine look around."""
         self._inbox.put(None)
+
+    def look_again(self) -> None:
+        """This process serves more handlers than before; from any thread."""
+        self._look = True
+        self.wake()
 
     def run(self) -> None:
         """The thread's body: rounds until `stop`, then the partitions are given up."""
@@ -230,6 +236,9 @@ class Engine:
                 draft.partitions.add(partition_of_stream(about))
                 self._recover(draft, about)
             answers.append(desk.decide(task))
+        if self._look:
+            self._look = False
+            self.dispatch.look_again(self.lines, draft.at)
         self.dispatch.assign(draft)
         return answers
 

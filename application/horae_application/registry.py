@@ -50,6 +50,8 @@ class Registry:
 
     def __init__(self) -> None:
         self._handlers: dict[str, Handler] = {}
+        self.changed: Callable[[], None] = _nothing
+        """Called when there is one more."""
 
     def add(self, name: str, function: Function) -> None:
         """Serve `name` by a function of (context) or (context, payload).
@@ -61,6 +63,7 @@ class Registry:
         if name in self._handlers and self._handlers[name].function is not function:
             raise ValueError(f"a handler named {name!r} is registered already")
         self._handlers[name] = inspect_handler(name, function)
+        self.changed()
 
     def get(self, name: str) -> Handler | None:
         """The handler of a name."""
@@ -69,6 +72,10 @@ class Registry:
     def names(self) -> Iterable[str]:
         """All names, sorted."""
         return sorted(self._handlers)
+
+
+def _nothing() -> None:
+    """Nobody serves it yet."""
 
 
 def inspect_handler(name: str, function: Function) -> Handler:

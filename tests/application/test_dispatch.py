@@ -43,6 +43,28 @@ def test_waiting_work_goes_out_by_urgency_then_by_age(clock: Clock) -> None:
     ]
 
 
+def test_less_urgent_work_is_not_starved_by_more_urgent_work_that_keeps_coming(
+    clock: Clock,
+) -> None:
+    desk = engine(clock, slots=1)
+    desk.manual("first")
+    desk.manual("low", priority="low")
+    desk.manual("urgent", priority="critical", overlap="allow")
+    desk.trigger("first")
+    desk.trigger("low")
+    began = clock.time
+    for _ in range(30):
+        clock.move(10)
+        desk.trigger("urgent")
+        desk.trigger("urgent")
+        finish(desk)
+        if desk.executor.started[-1].schedule_id == "low":
+            break
+    waited = (clock.time - began).total_seconds()
+    assert 180 < waited <= 370, "three steps of a minute, and what was there by then"
+    assert desk.executor.started[1].schedule_id == "urgent"
+
+
 def test_no_more_is_started_than_the_executor_has_slots(clock: Clock) -> None:
     desk = engine(clock, slots=3)
     desk.manual(overlap="allow")
@@ -138,9 +160,27 @@ def test_command_lines_run_only_where_they_are_allowed(clock: Clock) -> None:
     desk.trigger()
     assert desk.executor.started == []
     desk.executor.processes = True
-    desk.engine.dispatch.look_again(desk.engine.lines, clock.now())
+    desk.engine.look_again()
     desk.settle()
     assert len(desk.executor.started) == 1
+
+
+def test_published_work_is_done_here_once_this_process_serves_it(clock: Clock) -> None:
+    bus = RecordingBus()
+    desk = engine(clock, bus=bus)
+    desk.manual(action={"type": "function", "name": "other"})
+    desk.manual("queue", action=QUEUE)
+    desk.trigger()
+    desk.trigger("queue")
+    assert len(bus.published) == 2
+    desk.executor.names = ("work", "other")
+    desk.engine.look_again()
+    desk.settle()
+    assert [work.schedule_id for work in desk.executor.started] == ["job"]
+    assert [work.schedule_id for work in bus.outstanding.values()] == ["queue"]
+    finish(desk)
+    assert desk.count("execution.succeeded") == 1
+    assert len(bus.published) == 2
 
 
 def test_work_that_this_process_does_not_serve_is_published(clock: Clock) -> None:

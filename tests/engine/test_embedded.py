@@ -36,6 +36,21 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return "memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/horae.db"
 
 
+async def test_work_for_a_handler_that_is_served_later_starts_then() -> None:
+    app = Horae("test")
+    ran: asyncio.Queue[str] = asyncio.Queue()
+    async with app.embedded() as client:
+        body = {"id": "late", "trigger": manual(), "action": {"type": "function", "name": "late"}}
+        await client.command("schedule.create", {**body, "allow_unknown": True})
+        await client.trigger_schedule("late")
+
+        @app.handler("late")
+        async def late(context: Context) -> None:
+            ran.put_nowait(context.schedule_id)
+
+        assert await asyncio.wait_for(ran.get(), 5) == "late"
+
+
 @pytest.fixture
 async def app() -> Horae:
     made = Horae("desk")
