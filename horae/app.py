@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import structlog
 
 from horae.client import Client, Json, define
+from horae.ending import cancel
 from horae.runtime import ROLES, Runtime, bootstrap
 from horae.triggers import Trigger
 from horae_application.registry import Registry
@@ -112,8 +113,7 @@ class Horae:
                 try:
                     yield runtime
                 finally:
-                    declaring.cancel()
-                    await asyncio.gather(declaring, return_exceptions=True)
+                    await cancel(declaring)
 
     async def _declare_elsewhere(self, settings: Settings) -> None:
         """Declare at engines of other processes, once there is one."""

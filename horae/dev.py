@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from horae.ending import cancel
 from horae_domain.errors import InvalidField
 from horae_infrastructure.settings import Settings, hide
 
@@ -76,8 +77,7 @@ async def embedded(settings: Settings, *, ephemeral: bool) -> AsyncIterator[Sett
         try:
             yield settings.model_copy(update=urls)
         finally:
-            watching.cancel()
-            await asyncio.gather(watching, return_exceptions=True)
+            await cancel(watching)
     finally:
         await asyncio.gather(*(asyncio.to_thread(each.stop) for each in needed.values()))
 

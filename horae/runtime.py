@@ -16,6 +16,7 @@ import msgspec
 import structlog
 
 from horae.client import Client
+from horae.ending import cancel
 from horae.process_name import process_name
 from horae_application.engine import LINGER, Committed, Deliver, Engine, deliver_here
 from horae_application.gateway import Gateway, new_request
@@ -210,7 +211,7 @@ async def _add_views(stack: AsyncExitStack, runtime: Runtime) -> None:
     runtime.projector = Projector(runtime.store, views, alone=alone)
     runtime.queries = Queries(views, probes=probes(runtime), progress=runtime.projector)
     task = asyncio.create_task(runtime.projector.run())
-    stack.push_async_callback(_cancel, task)
+    stack.push_async_callback(cancel, task)
 
 
 def _views(url: str | None) -> ViewStore:
@@ -295,11 +296,6 @@ async def _stop_engine(runtime: Runtime, thread: threading.Thread) -> None:
     await asyncio.to_thread(thread.join, 10.0)
     if runtime.executor is not None:
         await runtime.executor.drain(0)  # what was handed over while the others were drained
-
-
-async def _cancel(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
 
 
 def probes(runtime: Runtime) -> Mapping[str, Any]:
