@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
@@ -21,6 +23,7 @@ from horae_domain.errors import (
     Unavailable,
     error_from_json,
 )
+from horae_infrastructure.embedded import Nats
 from horae_infrastructure.nats import NatsCaller, NatsService, close, connect
 
 Handler = Callable[[Request], Awaitable[Reply]]
@@ -214,6 +217,25 @@ async def test_idle_connection_comes_back_and_says_so(own_server):
     await asyncio.wait_for(back.wait(), 10)
     await client.flush()
     await close(client)
+
+
+async def test_connection_whose_credentials_were_revoked_comes_back_when_they_are_valid(tmp_path):
+    back = asyncio.Event()
+    with Nats(tmp_path, token="first") as server:
+        client = await connect(server.url, name="revoked")
+        client.on_reconnect.append(back.set)
+        configuration = tmp_path / "nats.conf"
+        valid = configuration.read_text()
+        configuration.write_text(valid.replace("first", "other"))
+        os.kill(server.pid, signal.SIGHUP)
+        async with asyncio.timeout(10):
+            while client.is_connected:
+                await asyncio.sleep(0.01)
+        configuration.write_text(valid)
+        os.kill(server.pid, signal.SIGHUP)
+        await asyncio.wait_for(back.wait(), 10)
+        await client.flush()
+        await close(client)
 
 
 async def test_close_without_a_server_does_not_hang(own_server):

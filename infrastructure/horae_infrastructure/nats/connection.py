@@ -12,6 +12,7 @@ import nats
 import nats.errors
 import structlog
 from nats.aio.client import Client, Server
+from nats.protocol.parser import PERMISSIONS_ERR
 
 from horae_domain.errors import PayloadTooLarge, Unavailable
 from horae_infrastructure.nats.tasks import cancel
@@ -44,6 +45,16 @@ class Connection(Client):
             await super()._process_msg(sid, subject, reply, data, headers)
         except Exception as error:  # noqa: BLE001 - anybody can publish anything
             _log.warning("nats_message_dropped", subject=repr(subject[:200]), error=repr(error))
+
+    async def _process_err(self, err_msg: str) -> None:
+        """Come back after an error that would end nats-py's connection, such as expired credentials.
+
+        Whoever reloads a server's configuration must not leave deaf engines behind.
+        """
+        if not self.is_connected or PERMISSIONS_ERR in err_msg:
+            await super()._process_err(err_msg)
+        else:
+            await self._process_op_err(nats.errors.Error(f"nats: {err_msg}"))
 
 
 @contextmanager
@@ -79,8 +90,7 @@ async def connect(
         name: what the server's monitoring shows.
         timeout: seconds for the first connection.
         inbox_prefix: where answers arrive; a tenant with an account of restricted subjects has its own.
-        on_closed: called when the connection has ended for good: closed by us, or refused by the
-            server for a reason that does not pass (authorization).
+        on_closed: called when the connection has ended for good.
         options: of nats-py, such as `user_credentials` or `tls`.
 
     Raises:
