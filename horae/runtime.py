@@ -311,10 +311,12 @@ def probes(runtime: Runtime) -> Mapping[str, Any]:
         running = runtime.engine
         if running is None:
             return {"status": "up"}
+        message = "the clock disagrees with the store's: nothing fires until they agree"
         return {
             "status": "up",
             "partitions": len(running.ownership.epochs),
             "committed": running.committed,
+            "issues": [{"severity": "error", "message": message}] if running.wall.held else [],
         }
 
     async def schedules() -> dict[str, Any]:
@@ -328,7 +330,15 @@ def probes(runtime: Runtime) -> Mapping[str, Any]:
         executor = runtime.executor
         if executor is None:
             return {"status": "up", "running": 0}
-        return {"status": "up", "running": executor.running, "free": executor.free()}
+        free, orphans = executor.free(), executor.orphans
+        message = f"no free slots: {orphans} threads go on although their attempts have ended"
+        return {
+            "status": "up",
+            "running": executor.running,
+            "free": free,
+            "orphans": orphans,
+            "issues": [{"severity": "error", "message": message}] if orphans and free <= 0 else [],
+        }
 
     return {"store": store, "engine": engine, "schedules": schedules, "workers": workers}
 

@@ -46,12 +46,13 @@ from horae_application.tasks import (
     refusal,
     schedule_of,
 )
+from horae_application.wall import RECHECK, Wall
 from horae_domain import decider
 from horae_domain.codec import Undecodable, decode
 from horae_domain.errors import IllegalState, Internal, Unavailable
 from horae_domain.events import Event, ScheduleQuarantined
 from horae_domain.identity import partition_of_stream, schedule_stream
-from horae_domain.instants import from_micros, to_micros
+from horae_domain.instants import to_micros
 from horae_domain.positions import Position
 from horae_domain.schedule import Cause, Schedule, Status, about
 
@@ -125,6 +126,7 @@ class Engine:
         self._held_since: float | None = None
         self._rate = 0.0
         self._counted_at = 0.0
+        self.wall = Wall(clock, store)
         self.lines = Lines(store)
         self.dispatch = Dispatch(ownership, executor, bus)
         self._inbox: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
@@ -133,7 +135,6 @@ class Engine:
         self._look = False
         self._clashes = 0
         self._careful = 0
-        self._last = from_micros(0)
         self._head = 0
         self._stopping = threading.Event()
         self._closed = threading.Event()
@@ -204,7 +205,8 @@ class Engine:
         if self._linger and (rest := self._company(tasks, micros)) > 0:
             self._again = tasks
             return rest
-        due = self.lines.pop_due(micros, self._at_once(MAX_DUE, tasks))
+        fires = 0 if self.wall.held else self._at_once(MAX_DUE, tasks)
+        due = self.lines.pop_due(micros, fires)
         self._count(len(due))
         draft = Draft(self.lines, at)
         try:
@@ -524,9 +526,11 @@ class Engine:
     # --- time -------------------------------------------------------------------------------------
 
     def _now(self) -> datetime:
-        """The clock's time, never earlier than a decision already taken."""
-        self._last = max(self._last, self._clock.now())
-        return self._last
+        """The time to decide by; what was timed by a clock that has been set since moves with it."""
+        at, moved = self.wall.look()
+        if moved:
+            self.lines.shift(moved)
+        return at
 
     def _company(self, tasks: Sequence[Task], now: int) -> float:
         """Seconds that outcomes may wait for others, so that a commit carries several.
@@ -549,7 +553,9 @@ class Engine:
     def _pause(self) -> float:
         wakes = [self.ownership.next_tick - self._clock.monotonic()]
         wake = self.lines.next_wake()
-        if wake is not None:
+        if self.wall.held:
+            wakes.append(RECHECK)
+        elif wake is not None:
             wakes.append((wake - to_micros(self._clock.now())) / 1_000_000)
         pause = max(0.0, min(wakes))
         return max(pause, TICK) if self._linger and self._rate > BUSY else pause

@@ -9,10 +9,11 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
+import msgspec
 import structlog
 
 from horae_application.ports import EventStore, LedgerRow, StoredEvent
@@ -74,6 +75,12 @@ def _broken(stream: UUID, rows: Sequence[StoredEvent], reason: str) -> Broken:
     return Broken(reason)
 
 
+def _shifted(run: Execution, by: timedelta) -> Execution:
+    deadline = None if run.deadline is None else run.deadline + by
+    resume_at = None if run.resume_at is None else run.resume_at + by
+    return msgspec.structs.replace(run, deadline=deadline, resume_at=resume_at)
+
+
 def row_of(line: Line, stream: UUID) -> LedgerRow:
     """The stored form of a line; due at 0 says that a new owner has to look at it at once."""
     wake = line.wake
@@ -90,6 +97,7 @@ class Lines:
         self._runs: dict[str, UUID] = {}
         self._heap: list[tuple[int, UUID]] = []
         self._wakes: dict[UUID, int] = {}
+        self._moved: set[UUID] = set()
         self._prefetch: list[UUID] = []
         self._horizon = 0
         self.window = WINDOW
@@ -180,11 +188,13 @@ class Lines:
         for each in line.live:
             self._runs[each] = stream
         self._lines[stream] = line
+        self._moved.discard(stream)
 
     def drop(self, streams: Iterable[UUID]) -> None:
         """Forget lines; they are loaded again when needed."""
         for stream in streams:
             line = self._lines.pop(stream, None)
+            self._moved.discard(stream)
             for each in line.live if line else ():
                 self._runs.pop(each, None)
 
@@ -225,13 +235,25 @@ class Lines:
         """
         micros = None if wake is None else to_micros(wake)
         line = self._lines.get(stream)
-        held = line is not None and line.unsettled
+        held = stream in self._moved or (line is not None and line.unsettled)
         if micros is None or (micros >= self._horizon and not held):
             self._wakes.pop(stream, None)
             return
         if self._wakes.get(stream) != micros:
             self._wakes[stream] = micros
             heapq.heappush(self._heap, (micros, stream))
+
+    def shift(self, by: timedelta) -> None:
+        """The clock was set: deadlines and delays are as far away as they were.
+
+        The store has them as they were until their line changes; a new owner goes by that.
+        """
+        for stream, line in self._lines.items():
+            if line.live:
+                live = {id_: _shifted(run, by) for id_, run in line.live.items()}
+                self._lines[stream] = msgspec.structs.replace(line, live=live)
+                self._moved.add(stream)
+                self.schedule(stream, self._lines[stream].wake)
 
     def next_wake(self) -> int | None:
         """When the first line needs its owner, or the next window has to be read; microseconds."""

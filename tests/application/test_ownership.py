@@ -12,6 +12,7 @@ from horae_application.ownership import TICK, TTL
 from horae_application.ports import CommitUnknown, EventStore, StoreUnavailable
 from horae_domain.events import AttemptFailed, ExecutionRequested
 from horae_domain.identity import partition_of
+from horae_domain.instants import from_micros
 from horae_infrastructure.store.memory import MemoryStore
 
 MANUAL = {"trigger": {"type": "manual"}, "action": WORK}
@@ -203,6 +204,7 @@ def test_two_engines_over_one_database_have_one_winner(postgres_url: str, clock:
     from horae_infrastructure.store.postgres import PostgresStore
 
     stores: list[EventStore] = [PostgresStore(postgres_url), PostgresStore(postgres_url)]
+    clock.time = from_micros(stores[0].now())
     first, second = (engine(each, clock, name) for each, name in zip(stores, "ab", strict=True))
     try:
         first.settle()

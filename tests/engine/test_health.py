@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from typing import Any
 
 import pytest
 
-from horae import Context, Horae, every, testing
+from horae import Context, Horae, every, once, testing
 from horae_application.lines import Broken
 from horae_domain import decider
 from horae_domain.identity import schedule_stream
@@ -55,3 +57,36 @@ async def test_health_names_a_bounded_number_of_what_cannot_be_read() -> None:
         named = health["components"]["schedules"]["quarantined"]
         assert len(named) == 20
         assert {"id", "stream", "reason"} == set(named[0])
+
+
+async def test_threads_that_hang_in_all_slots_are_degraded_until_they_end() -> None:
+    app = Horae("test")
+    go, began = threading.Event(), threading.Event()
+
+    @app.schedule("hangs", once(after="0s"), timeout={"start_to_close": "200ms"})
+    def hangs(context: Context) -> None:
+        del context
+        began.set()
+        go.wait(30)
+
+    async with app.embedded(concurrency=1) as client:
+        await asyncio.to_thread(began.wait, 10)
+        async with asyncio.timeout(10):
+            while (await client.health())["status"] == "healthy":
+                await asyncio.sleep(0.02)
+        workers = (await client.health())["components"]["workers"]
+        assert workers["orphans"] == 1
+        assert workers["free"] == 0
+        go.set()
+        async with asyncio.timeout(10):
+            while (await client.health())["status"] != "healthy":
+                await asyncio.sleep(0.02)
+
+
+async def test_clock_that_is_not_believed_is_degraded() -> None:
+    async with testing.engine() as engine:
+        assert engine._runtime.engine is not None
+        engine._runtime.engine.wall.held = True
+        health = await engine.health()
+        assert health["status"] == "degraded"
+        assert "clock" in health["issues"][0]["message"]

@@ -250,6 +250,11 @@ class Executor:
         """Attempts that hold a slot."""
         return self._taken + self._pulled
 
+    @property
+    def orphans(self) -> int:
+        """Threads that nobody waits for any more and that still hold a slot."""
+        return self._orphans
+
     def refuse(self) -> None:
         """Take no new work."""
         self._accepting = False
