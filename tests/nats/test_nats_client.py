@@ -250,6 +250,22 @@ async def test_close_without_a_server_does_not_hang(own_server):
     assert gone.is_set()
 
 
+def test_close_on_uvloop_drops_what_waits_for_a_server_that_is_gone(own_server):
+    uvloop = pytest.importorskip("uvloop")
+
+    async def lose_the_server() -> None:
+        client = await connect(own_server.url, name="alone")
+        own_server.stop()
+        async with asyncio.timeout(10):
+            while client.is_connected:
+                await asyncio.sleep(0.01)
+        await client.publish("somewhere", b"waits")
+        await close(client, 1)
+        assert client.is_closed
+
+    uvloop.run(lose_the_server())
+
+
 def test_every_error_survives_the_wire():
     def tree(kind):
         return [kind, *(x for child in kind.__subclasses__() for x in tree(child))]

@@ -56,6 +56,13 @@ class Connection(Client):
         else:
             await self._process_op_err(nats.errors.Error(f"nats: {err_msg}"))
 
+    async def _close(self, status: int, do_cbs: bool = True) -> None:
+        """Drop what waits for a connection that is gone: uvloop refuses to write it there."""
+        if not self.is_connected:
+            self._pending = []
+            self._pending_data_size = 0
+        await super()._close(status, do_cbs)
+
 
 @contextmanager
 def driver_errors(what: str) -> Iterator[None]:
