@@ -7,23 +7,27 @@ executor gets as much as it has free slots, the bus a bounded amount.
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import NamedTuple, assert_never
 from uuid import UUID
 
 from horae_application.draft import Draft
 from horae_application.lines import Lines
 from horae_application.ownership import Ownership
 from horae_application.ports import LocalExecutor, WorkBus
-from horae_application.work import Work
+from horae_application.work import PROCESSES, Work
 from horae_domain import decider
 from horae_domain.definition import (
     Action,
     CronTrigger,
     Definition,
+    FunctionAction,
     IntervalTrigger,
     OnceTrigger,
     Priority,
+    ProcessAction,
     QueueAction,
 )
 from horae_domain.durations import format_duration
@@ -34,12 +38,22 @@ from horae_domain.ledger import Line
 from horae_domain.schedule import Cause
 
 OUTSTANDING = 1_000
-"""Executions published on the bus at once; the rest waits here."""
+"""Executions published on the bus at once for one queue or function, so that one that nobody serves
+holds up no other; the rest waits here."""
 
 STEP = 60_000_000
 """How much longer a less urgent execution waits than one a priority above it, in microseconds."""
 
 Entry = tuple[int, int, str, UUID]
+Destination = tuple[str, str, str]
+"""Tenant, type of action, and the name of the queue or function."""
+
+
+class Sent(NamedTuple):
+    """An execution that is on the bus."""
+
+    stream: UUID
+    destination: Destination
 
 
 class Dispatch:
@@ -52,9 +66,10 @@ class Dispatch:
         self._executor = executor
         self._bus = bus
         self._local: list[Entry] = []
-        self._remote: list[Entry] = []
+        self._remote: dict[Destination, list[Entry]] = {}
         self._queued: set[str] = set()
-        self._published: dict[str, UUID] = {}
+        self._published: dict[str, Sent] = {}
+        self._out: Counter[Destination] = Counter()
 
     @property
     def waiting(self) -> bool:
@@ -107,7 +122,7 @@ class Dispatch:
             if self._here(action):
                 heapq.heappush(self._local, entry)
             elif self._bus is not None:
-                heapq.heappush(self._remote, entry)
+                heapq.heappush(self._remote.setdefault(_destination(run, action), []), entry)
             else:
                 continue
             self._queued.add(run.id)
@@ -139,21 +154,40 @@ class Dispatch:
             for id_ in draft.runs_of(stream):
                 run = line.live.get(id_)
                 if id_ in self._published and (run is None or not run.ready(draft.at)):
-                    del self._published[id_]
                     done.append(id_)
-        if done:
-            self._bus.withdraw(done)
+        self._withdraw(done)
+        works = [
+            work for each in list(self._remote) for work in self._admitted(each, lines, draft.at)
+        ]
+        if works:
+            self._bus.publish(works)
+
+    def _admitted(self, destination: Destination, lines: Lines, now: datetime) -> list[Work]:
+        """What may be published now of the work that waits for a destination."""
         works = []
-        while self._remote and len(self._published) < OUTSTANDING:
-            _, _, id_, stream = heapq.heappop(self._remote)
+        waiting = self._remote[destination]
+        while waiting and self._out[destination] < OUTSTANDING:
+            _, _, id_, stream = heapq.heappop(waiting)
             self._queued.discard(id_)
             found = lines.get(stream)
             run = found.live.get(id_) if found else None
-            if found is not None and run is not None and self._admits(found, run, draft.at):
+            if found is not None and run is not None and self._admits(found, run, now):
                 works.append(work_of(found, run))
-                self._published[id_] = stream
-        if works:
-            self._bus.publish(works)
+                self._published[id_] = Sent(stream, destination)
+                self._out[destination] += 1
+        if not waiting:
+            del self._remote[destination]
+        return works
+
+    def _withdraw(self, ids: Sequence[str]) -> None:
+        """These need nobody on the bus any more."""
+        for id_ in ids:
+            destination = self._published.pop(id_).destination
+            self._out[destination] -= 1
+            if not self._out[destination]:
+                del self._out[destination]
+        if ids and self._bus is not None:
+            self._bus.withdraw(ids)
 
     def _admits(self, line: Line, run: Execution, now: datetime) -> bool:
         """True if it waits for a worker, and fits with what runs and what is published already."""
@@ -184,29 +218,30 @@ class Dispatch:
 
     def look_again(self, lines: Lines, now: datetime) -> None:
         """This process serves what it did not serve before, though it may be on the bus already."""
-        self._local, self._remote, self._queued = [], [], set()
-        back = []
+        self._local, self._remote, self._queued = [], {}, set()
+        back = [
+            run.id
+            for _, line in lines.all()
+            for run in line.live.values()
+            if run.id in self._published and self._here(line.definition_of(run).action)
+        ]
+        self._withdraw(back)
         for stream, line in lines.all():
-            for run in line.live.values():
-                if run.id in self._published and self._here(line.definition_of(run).action):
-                    del self._published[run.id]
-                    back.append(run.id)
             self._enqueue(stream, line, now)
-        if back and self._bus is not None:
-            self._bus.withdraw(back)
 
     def drop_partitions(self, partitions: Iterable[int]) -> None:
         """These belong to another owner now."""
         gone = frozenset(partitions)
         self._local = self._without(self._local, gone)
-        self._remote = self._without(self._remote, gone)
-        withdrawn = [
-            id_ for id_, stream in self._published.items() if partition_of_stream(stream) in gone
-        ]
-        for id_ in withdrawn:
-            del self._published[id_]
-        if withdrawn and self._bus is not None:
-            self._bus.withdraw(withdrawn)
+        remote = {each: self._without(entries, gone) for each, entries in self._remote.items()}
+        self._remote = {each: entries for each, entries in remote.items() if entries}
+        self._withdraw(
+            [
+                id_
+                for id_, sent in self._published.items()
+                if partition_of_stream(sent.stream) in gone
+            ]
+        )
 
     def _without(self, entries: list[Entry], gone: frozenset[int]) -> list[Entry]:
         kept = []
@@ -217,6 +252,16 @@ class Dispatch:
                 kept.append(entry)
         heapq.heapify(kept)
         return kept
+
+
+def _destination(run: Execution, action: Action) -> Destination:
+    match action:
+        case QueueAction(queue=name) | FunctionAction(name=name):
+            return run.tenant, action.type, name
+        case ProcessAction():
+            return run.tenant, action.type, PROCESSES
+        case _:
+            assert_never(action)
 
 
 def _urgency(run: Execution) -> int:

@@ -243,6 +243,21 @@ def test_no_more_is_published_than_fits_and_the_rest_follows(
     assert len({work.execution_id for work in bus.published}) == 10
 
 
+def test_queue_that_nobody_serves_holds_up_no_other(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("horae_application.dispatch.OUTSTANDING", 4)
+    bus = RecordingBus()
+    desk = engine(clock, bus=bus)
+    desk.manual("dead", action={"type": "queue", "queue": "dead"}, overlap="allow")
+    desk.manual("alive", action={"type": "queue", "queue": "alive"})
+    for _ in range(10):
+        desk.trigger("dead")
+    id_ = desk.trigger("alive")
+    assert len(bus.outstanding) == 5
+    assert id_ in bus.outstanding
+
+
 def test_work_of_lost_partitions_is_withdrawn(clock: Clock) -> None:
     bus = RecordingBus()
     desk = engine(clock, bus=bus)
