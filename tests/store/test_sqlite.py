@@ -14,6 +14,7 @@ import pytest
 from store_examples import batch, event, new_stream
 
 from horae_application.ports import CommitUnknown, StoreUnavailable
+from horae_domain.errors import InvalidField
 from horae_infrastructure.store import StoreFormat, StoreLocked, StoreNotDurable, open_store
 from horae_infrastructure.store.sqlite import SqliteStore
 
@@ -303,6 +304,8 @@ def test_a_url_names_a_file(tmp_path: Path, url: str, file: str):
 
 
 def test_an_unknown_url_is_refused(tmp_path: Path):
-    with pytest.raises(ValueError, match="mysql"):
-        open_store("mysql://host/db", data_dir=tmp_path)
+    with pytest.raises(InvalidField, match="memory://") as refused:
+        open_store("mysql://me:secret@host/db", data_dir=tmp_path)
+    assert refused.value.field == "store_url"
+    assert refused.value.value == "mysql://", "a password is not shown"
     open_store("memory://", data_dir=tmp_path).close()

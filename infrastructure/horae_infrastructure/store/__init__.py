@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from horae_application.ports import EventStore
+from horae_domain.errors import InvalidField
 from horae_infrastructure.store.errors import (
     StoreFormat,
     StoreLocked,
@@ -26,10 +27,10 @@ def open_store(url: str, *, data_dir: Path | str, allow_unsafe: bool = False) ->
         allow_unsafe: accept a store that can lose acknowledged commits.
 
     Raises:
-        ValueError: the URL's scheme is not one of these.
+        InvalidField: the URL's scheme is not one of these.
         StoreError: the store cannot be opened; see `horae_infrastructure.store.errors`.
     """
-    scheme, _, rest = url.partition("://")
+    scheme, separator, rest = url.partition("://")
     match scheme:
         case "memory":
             from horae_infrastructure.store.memory import MemoryStore  # noqa: PLC0415
@@ -45,4 +46,8 @@ def open_store(url: str, *, data_dir: Path | str, allow_unsafe: bool = False) ->
 
             return PostgresStore(url, allow_unsafe=allow_unsafe)
         case _:
-            raise ValueError(f"{url!r}: a store is sqlite://, postgresql:// or memory://")
+            raise InvalidField(
+                "a store is sqlite://, postgresql:// or memory://",
+                field="store_url",
+                value=f"{scheme}://" if separator else None,
+            )
