@@ -23,10 +23,15 @@ from horae_domain.errors import (
     IllegalState,
     InvalidTrigger,
     ScheduleNotFound,
+    Unavailable,
 )
+from horae_domain.positions import Position, parse_position
 from horae_infrastructure.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
+
+VIEWS_MS = 5_000
+"""How long a start waits for the views to know what is declared."""
 
 _log = structlog.get_logger("horae")
 
@@ -36,10 +41,13 @@ class Horae:
 
     Args:
         name: of the application, as executors announce it.
+        prune: cancel schedules that an earlier version of the application declared and this one
+            does not; else they are named in a warning at the start.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, prune: bool = False) -> None:
         self.name = name
+        self.prune = prune
         self.registry = Registry()
         self.schedules: dict[str, Json] = {}
 
@@ -103,10 +111,15 @@ class Horae:
     ) -> AsyncIterator[Runtime]:
         """Run roles in this process against the given servers."""
         async with bootstrap(settings, self.registry, roles=roles, app=self.name) as runtime:
-            if "executor" not in roles or not self.schedules:
+            if "executor" not in roles:
                 yield runtime
             elif runtime.gateway is not None:
-                await declare(runtime.client(), self.schedules)
+                client = runtime.client(actor=self._mark)
+                position = await declare(client, self.schedules)
+                if runtime.queries is not None:
+                    await self._review(client, position)
+                yield runtime
+            elif not self.schedules:
                 yield runtime
             else:
                 declaring = asyncio.create_task(self._declare_elsewhere(settings))
@@ -118,15 +131,49 @@ class Horae:
     async def _declare_elsewhere(self, settings: Settings) -> None:
         """Declare at engines of other processes, once there is one."""
         assert settings.nats_url is not None  # noqa: S101 - without it there is no work to wait for
-        async with self.connect(settings.nats_url, tenant=settings.tenant) as client:
+        told: Json = {"tenant": settings.tenant, "actor": self._mark}
+        async with self.connect(settings.nats_url, **told) as client:
             while True:
                 try:
-                    await declare(client, self.schedules)
+                    await self._review(client, await declare(client, self.schedules))
                 except HoraeError as error:
                     _log.warning("schedules not declared yet", reason=error.message)
                     await asyncio.sleep(1.0)
                 else:
                     return
+
+    @property
+    def _mark(self) -> str:
+        """Who made what is declared in code."""
+        return f"app:{self.name}"
+
+    async def _review(self, client: Client, position: str | None) -> None:
+        """Wait until the views know what is declared, and see what no longer is."""
+        asked: Json = {"created_by": self._mark, "status": ["pending", "active", "paused"]}
+        asked |= {"limit": 1000, "min_position": position, "wait_ms": VIEWS_MS}
+        left: list[str] = []
+        try:
+            while True:
+                page = await client.list_schedules(**asked)
+                left += [
+                    each["id"] for each in page["schedules"] if each["id"] not in self.schedules
+                ]
+                asked["cursor"] = page["cursor"]
+                if asked["cursor"] is None:
+                    break
+        except Unavailable as error:
+            _log.warning("the views are behind", reason=error.message)
+        for id_ in left if self.prune else ():
+            with suppress(ScheduleNotFound, IllegalState):
+                await client.cancel_schedule(id_, note=f"no longer declared by {self.name}")
+        if left:
+            _log.warning(
+                "schedules no longer declared",
+                app=self.name,
+                cancelled=self.prune,
+                count=len(left),
+                schedules=left[:20],
+            )
 
     @asynccontextmanager
     async def lifespan(self, asgi: Any) -> AsyncIterator[Mapping[str, Any]]:
@@ -155,21 +202,26 @@ async def connect(
         await close(connection)
 
 
-async def declare(client: Client, schedules: Mapping[str, Json]) -> None:
-    """Make the schedules of an application, or bring them up to date.
+async def declare(client: Client, schedules: Mapping[str, Json]) -> str | None:
+    """Make the schedules of an application, or bring them up to date; the position reached.
 
     A pause survives. One that has ended stays so until its definition changes: the creation has a
     key that is a function of the definition, so that the same one is not made twice.
     """
+    positions: list[Position] = []
     for id_, definition in schedules.items():
         body = {**definition, "allow_unknown": True}  # who declares a function serves it
         try:
             with suppress(ScheduleNotFound, IllegalState):
-                await client.command("schedule.update", body)
+                answer = await client.command("schedule.update", body)
+                positions.append(parse_position(answer["position"]))
             with suppress(IdempotencyConflict):  # the same definition, as another client writes it
-                await client.command("schedule.create", body, key=declaration_key(definition))
+                key = declaration_key(definition)
+                answer = await client.command("schedule.create", body, key=key)
+                positions.append(parse_position(answer["position"]))
         except InvalidTrigger as error:  # an instant that has passed since it was written
             _log.warning("schedule not made", schedule_id=id_, reason=error.message)
+    return str(max(positions, key=lambda each: each.number)) if positions else None
 
 
 def declaration_key(definition: Json) -> str:

@@ -75,15 +75,17 @@ class Serving:
 class LocalCaller:
     """Requests of this process, to its own engine and views."""
 
-    def __init__(self, runtime: Runtime, tenant: str) -> None:
+    def __init__(self, runtime: Runtime, tenant: str, actor: str | None = None) -> None:
         self._runtime = runtime
         self._tenant = tenant
+        self._actor = actor
 
     async def command(
         self, name: str, body: Mapping[str, Any], *, key: str | None = None
     ) -> dict[str, Any]:
         """Send a command; refusals are raised."""
-        reply = await self._runtime.command(new_request(self._tenant, name, dict(body), key=key))
+        request = new_request(self._tenant, name, dict(body), key=key, actor=self._actor)
+        reply = await self._runtime.command(request)
         if not reply.ok:
             raise error_from_json(reply.status, reply.body)
         return reply.body
@@ -108,13 +110,13 @@ class Runtime:
         self.projector: Projector | None = None
         self.queries: Queries | None = None
 
-    def client(self, tenant: str | None = None) -> Client:
+    def client(self, tenant: str | None = None, *, actor: str | None = None) -> Client:
         """The calls of this engine, in process."""
-        return Client(self.caller(tenant))
+        return Client(self.caller(tenant, actor=actor))
 
-    def caller(self, tenant: str | None = None) -> LocalCaller:
+    def caller(self, tenant: str | None = None, *, actor: str | None = None) -> LocalCaller:
         """What carries this process's own requests."""
-        return LocalCaller(self, tenant or self.settings.tenant)
+        return LocalCaller(self, tenant or self.settings.tenant, actor)
 
     async def command(self, request: Request) -> Reply:
         """Answer a command."""

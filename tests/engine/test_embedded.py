@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from pydantic import BaseModel
 
 from horae import Context, Horae, Result, Retry, cron, every, manual, once
@@ -367,6 +368,55 @@ async def test_declared_instant_that_has_passed_does_not_keep_the_application_fr
         with pytest.raises(ScheduleNotFound):
             await client.pause_schedule("job")
     assert runs == []
+
+
+async def test_what_is_declared_is_found_at_once(url: str, tmp_path: Path) -> None:
+    app = Horae("test")
+    for number in range(50):
+
+        @app.schedule(f"s{number}", manual())
+        async def work(context: Context) -> None:
+            del context
+
+    async with app.embedded(url, data_dir=tmp_path) as client:
+        listed = await client.list_schedules(limit=1000)
+        assert len(listed["schedules"]) == 50
+
+
+@pytest.mark.parametrize("prune", [False, True])
+async def test_schedule_that_left_the_code_is_reported_and_cancelled_if_asked(
+    tmp_path: Path, prune: bool
+) -> None:
+    url = f"sqlite:///{tmp_path}/horae.db"
+
+    def make(*ids: str, name: str = "test") -> Horae:
+        app = Horae(name, prune=prune)
+        for id_ in ids:
+
+            @app.schedule(id_, manual())
+            async def work(context: Context) -> None:
+                del context
+
+        return app
+
+    async with make("kept", "left").embedded(url, data_dir=tmp_path) as client:
+        await client.create_schedule("by-hand", manual(), "kept")
+    async with make("theirs", name="other").embedded(url, data_dir=tmp_path):
+        pass
+    with structlog.testing.capture_logs() as logs:
+        async with make("kept").embedded(url, data_dir=tmp_path) as client:
+            states = {
+                id_: (await client.get_schedule(id_))["status"]
+                for id_ in ("kept", "by-hand", "theirs")
+            }
+            assert set(states.values()) == {"active"}
+            async with asyncio.timeout(5):
+                wanted = "cancelled" if prune else "active"
+                while (await client.get_schedule("left"))["status"] != wanted:
+                    await asyncio.sleep(0.01)
+    (said,) = [each for each in logs if each["event"] == "schedules no longer declared"]
+    assert said["schedules"] == ["left"]
+    assert said["cancelled"] is prune
 
 
 def test_schedule_declared_twice_is_refused_where_it_is_written() -> None:
