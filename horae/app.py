@@ -116,8 +116,8 @@ class Horae:
             elif runtime.gateway is not None:
                 client = runtime.client(actor=self._mark)
                 position = await declare(client, self.schedules)
-                if runtime.queries is not None:
-                    await self._review(client, position)
+                if runtime.queries is not None and runtime.engine is not None:
+                    await self._review(client, position or runtime.engine.position(0))
                 yield runtime
             elif not self.schedules:
                 yield runtime

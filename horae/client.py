@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from dataclasses import asdict, is_dataclass
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from pathlib import Path
 from typing import Any, Protocol
+from uuid import UUID
 
+from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from horae.triggers import Trigger
 from horae_domain.durations import format_duration
+from horae_domain.errors import InvalidField
 from horae_domain.instants import format_instant
 
 Json = dict[str, Any]
@@ -166,18 +174,31 @@ def define(
 
 
 def plain(value: Mapping[str, Any]) -> Json:
-    """A body with Python's times, durations and models as the wire has them."""
-    result: Json = to_jsonable_python(_texts(value), fallback=str)
-    return result
+    """A body with Python's times, durations and models as the wire has them.
+
+    Raises:
+        InvalidField: something in it is no JSON value.
+    """
+    return {str(key): _plain(each, str(key)) for key, each in value.items()}
 
 
-def _texts(value: Any) -> Any:
-    if isinstance(value, timedelta):
-        return format_duration(value)
-    if isinstance(value, datetime) and value.tzinfo is not None:
-        return format_instant(value)
-    if isinstance(value, Mapping):
-        return {key: _texts(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_texts(each) for each in value]
-    return value
+def _plain(value: Any, field: str) -> Any:
+    match value:
+        case None | bool() | int() | str():
+            return value
+        case float() if math.isfinite(value):
+            return value
+        case timedelta():
+            return format_duration(value)
+        case datetime() if value.tzinfo is not None:
+            return format_instant(value)
+        case Mapping():
+            return {str(key): _plain(each, field) for key, each in value.items()}
+        case list() | tuple():
+            return [_plain(each, field) for each in value]
+        case BaseModel() | Enum() | UUID() | Decimal() | date() | time() | Path():
+            return to_jsonable_python(value)
+        case _ if is_dataclass(value) and not isinstance(value, type):
+            return _plain(asdict(value), field)
+        case _:
+            raise InvalidField("a JSON value is needed here", field=field, value=repr(value))

@@ -9,14 +9,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-import msgspec
 import structlog
 
 from horae.client import Client
 from horae.ending import cancel
+from horae.probes import probes
 from horae.process_name import process_name
 from horae_application.engine import LINGER, Committed, Deliver, Engine, deliver_here
 from horae_application.gateway import Gateway, new_request
@@ -25,7 +25,7 @@ from horae_application.ownership import Ownership
 from horae_application.ports import Clock, EventStore, Forwarder, WorkBus
 from horae_application.registry import Registry
 from horae_application.work import Work
-from horae_domain.errors import HoraeError, Unavailable, error_from_json
+from horae_domain.errors import HoraeError, error_from_json
 from horae_domain.wire import validate
 from horae_infrastructure.children import ChildProcesses
 from horae_infrastructure.clock import SystemClock
@@ -36,8 +36,8 @@ from horae_projections.projector import Projector
 from horae_projections.queries import Queries
 from horae_workers.executor import Executor
 
-NAMED = 20
-"""Quarantined schedules that health names."""
+FIRST_LOOK = 2.0
+"""Seconds that a start waits for the views."""
 ROLES = ("engine", "executor", "views")
 """What a process can do; all of it unless told."""
 
@@ -109,6 +109,8 @@ class Runtime:
         self.executor: Executor | None = None
         self.projector: Projector | None = None
         self.queries: Queries | None = None
+        self.connected: Callable[[], bool] | None = None
+        """Whether NATS is reached, in a process that needs it."""
 
     def client(self, tenant: str | None = None, *, actor: str | None = None) -> Client:
         """The calls of this engine, in process."""
@@ -214,6 +216,16 @@ async def _add_views(stack: AsyncExitStack, runtime: Runtime) -> None:
     runtime.queries = Queries(views, probes=probes(runtime), progress=runtime.projector)
     task = asyncio.create_task(runtime.projector.run())
     stack.push_async_callback(cancel, task)
+    await _first_look(runtime.projector)
+
+
+async def _first_look(projector: Projector) -> None:
+    """Let a view that is soon there be there before the first query; a long rebuild goes on."""
+    end = asyncio.get_running_loop().time() + FIRST_LOOK
+    while projector.position is None or projector.rebuilding:
+        if asyncio.get_running_loop().time() > end:
+            return
+        await asyncio.sleep(0.002)
 
 
 def _views(url: str | None) -> ViewStore:
@@ -298,68 +310,3 @@ async def _stop_engine(runtime: Runtime, thread: threading.Thread) -> None:
     await asyncio.to_thread(thread.join, 10.0)
     if runtime.executor is not None:
         await runtime.executor.drain(0)  # what was handed over while the others were drained
-
-
-def probes(runtime: Runtime) -> Mapping[str, Any]:
-    """What health asks of this process's parts."""
-
-    def store() -> dict[str, Any]:
-        engine = runtime.engine
-        error = engine.store_error if engine is not None else None
-        issues = [{"severity": "critical", "message": error}] if error else []
-        return {"status": "down" if error else "up", "issues": issues}
-
-    def engine() -> dict[str, Any]:
-        running = runtime.engine
-        if running is None:
-            return {"status": "up"}
-        message = "the clock disagrees with the store's: nothing fires until they agree"
-        return {
-            "status": "up",
-            "partitions": len(running.ownership.epochs),
-            "committed": running.committed,
-            "issues": [{"severity": "error", "message": message}] if running.wall.held else [],
-        }
-
-    async def schedules() -> dict[str, Any]:
-        found = await _quarantined(runtime)
-        named = list(found.values())[:NAMED]
-        message = f"quarantined: {', '.join(list(found)[:NAMED])}"
-        issues = [{"severity": "error", "message": message}] if found else []
-        return {"status": "up", "quarantined": named, "issues": issues}
-
-    def workers() -> dict[str, Any]:
-        executor = runtime.executor
-        if executor is None:
-            return {"status": "up", "running": 0}
-        free, orphans = executor.free(), executor.orphans
-        message = f"no free slots: {orphans} threads go on although their attempts have ended"
-        return {
-            "status": "up",
-            "running": executor.running,
-            "free": free,
-            "orphans": orphans,
-            "issues": [{"severity": "error", "message": message}] if orphans and free <= 0 else [],
-        }
-
-    return {"store": store, "engine": engine, "schedules": schedules, "workers": workers}
-
-
-async def _quarantined(runtime: Runtime) -> dict[str, dict[str, Any]]:
-    """Schedules that this engine cannot read, and those that the views show as failed; some."""
-    broken = dict(runtime.engine.lines.quarantined) if runtime.engine is not None else {}
-    found: dict[str, dict[str, Any]] = {
-        each.id or str(stream): {
-            "id": each.id or None,
-            "reason": each.reason,
-            "stream": str(stream),
-        }
-        for stream, each in broken.items()
-    }
-    if runtime.queries is not None:
-        body = msgspec.json.encode({"status": "failed", "limit": NAMED})
-        with suppress(Unavailable):  # while the view is being built
-            answer = await runtime.queries.answer(runtime.settings.tenant, "schedule.list", body)
-            for each in answer["schedules"]:
-                found.setdefault(each["id"], {"id": each["id"], "reason": each["note"]})
-    return found

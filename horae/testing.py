@@ -17,7 +17,8 @@ from typing import Any
 
 from horae.app import Horae, declare
 from horae.client import Client, Json
-from horae.runtime import Runtime, Serving, probes
+from horae.probes import probes
+from horae.runtime import Runtime, Serving
 from horae_application.engine import Committed, Engine
 from horae_application.gateway import Gateway
 from horae_application.ownership import Ownership

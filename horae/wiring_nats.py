@@ -55,6 +55,7 @@ class NatsWiring:
         nc = await connect(url.split(","), name=f"horae-{app}")
         stack.push_async_callback(close, nc)
         wiring = cls(nc, runtime, registry, app)
+        runtime.connected = lambda: nc.is_connected
         if "engine" in runtime.roles:
             await wiring.announced.start()
             stack.push_async_callback(wiring.announced.stop)

@@ -140,11 +140,12 @@ async def _serve(app: Horae, settings: Settings, roles: tuple[str, ...], *, as_j
     import structlog
 
     from horae.dev import MARGIN, Stop
+    from horae_infrastructure.settings import hide
 
     stop = Stop(settings.drain + MARGIN)
     try:
         async with app.serve(settings, roles=roles) as runtime:
-            facts = ready_facts(runtime)
+            facts = {name: hide(value) for name, value in ready_facts(runtime).items()}
             if as_json:
                 print_json(facts)
             else:

@@ -529,3 +529,17 @@ def test_settings_are_shown_with_their_source() -> None:
     assert rows["drain"]["source"] == "default"
     assert hide("sqlite:///file.db") == "sqlite:///file.db"
     assert datetime.now(UTC).year > 2000
+
+
+@pytest.mark.parametrize("value", [object(), float("nan"), {1, 2}, b"x"])
+async def test_payload_that_json_cannot_carry_is_refused_where_it_is_given(value):
+    async with Horae("strict").embedded() as engine:
+        with pytest.raises(InvalidField) as refused:
+            await engine.create_schedule(
+                "odd",
+                {"type": "manual"},
+                {"type": "queue", "queue": "q"},
+                payload={"deep": [value]},
+            )
+        assert refused.value.field == "payload"
+        assert (await engine.list_schedules())["total"] == 0

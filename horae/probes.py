@@ -1,0 +1,97 @@
+"""What health asks of the parts of a process (Q5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from horae_domain.errors import Unavailable
+
+if TYPE_CHECKING:
+    from horae.runtime import Runtime
+
+NAMED = 20
+"""Quarantined schedules that health names."""
+
+
+def probes(runtime: Runtime) -> Mapping[str, Any]:
+    """What health asks of this process's parts."""
+
+    def store() -> dict[str, Any]:
+        engine = runtime.engine
+        error = engine.store_error if engine is not None else None
+        issues = [{"severity": "critical", "message": error}] if error else []
+        return {"status": "down" if error else "up", "issues": issues}
+
+    def engine() -> dict[str, Any]:
+        running = runtime.engine
+        if running is None:
+            return {"status": "up"}
+        message = "the clock disagrees with the store's: nothing fires until they agree"
+        return {
+            "status": "up",
+            "partitions": len(running.ownership.epochs),
+            "committed": running.committed,
+            "issues": [{"severity": "error", "message": message}] if running.wall.held else [],
+        }
+
+    async def schedules() -> dict[str, Any]:
+        found = await _quarantined(runtime)
+        named = list(found.values())[:NAMED]
+        message = f"quarantined: {', '.join(list(found)[:NAMED])}"
+        issues = [{"severity": "error", "message": message}] if found else []
+        return {"status": "up", "quarantined": named, "issues": issues}
+
+    def workers() -> dict[str, Any]:
+        executor = runtime.executor
+        if executor is None:
+            return {"status": "up", "running": 0}
+        free, orphans = executor.free(), executor.orphans
+        message = f"no free slots: {orphans} threads go on although their attempts have ended"
+        return {
+            "status": "up",
+            "running": executor.running,
+            "free": free,
+            "orphans": orphans,
+            "issues": [{"severity": "error", "message": message}] if orphans and free <= 0 else [],
+        }
+
+    def views() -> dict[str, Any]:
+        return runtime.projector.health() if runtime.projector is not None else {"status": "up"}
+
+    def bus() -> dict[str, Any]:
+        connected = runtime.connected is None or runtime.connected()
+        issues = [] if connected else [{"severity": "error", "message": "NATS is not connected"}]
+        return {"status": "up" if connected else "down", "issues": issues}
+
+    found: dict[str, Any] = {
+        "store": store,
+        "engine": engine,
+        "schedules": schedules,
+        "views": views,
+        "workers": workers,
+    }
+    return found | ({"bus": bus} if runtime.settings.nats_url is not None else {})
+
+
+async def _quarantined(runtime: Runtime) -> dict[str, dict[str, Any]]:
+    """Schedules that this engine cannot read, and those that the views show as failed; some."""
+    broken = dict(runtime.engine.lines.quarantined) if runtime.engine is not None else {}
+    found: dict[str, dict[str, Any]] = {
+        each.id or str(stream): {
+            "id": each.id or None,
+            "reason": each.reason,
+            "stream": str(stream),
+        }
+        for stream, each in broken.items()
+    }
+    if runtime.queries is not None:
+        body = msgspec.json.encode({"status": "failed", "limit": NAMED})
+        with suppress(Unavailable):  # while the view is being built
+            answer = await runtime.queries.answer(runtime.settings.tenant, "schedule.list", body)
+            for each in answer["schedules"]:
+                found.setdefault(each["id"], {"id": each["id"], "reason": each["note"]})
+    return found
