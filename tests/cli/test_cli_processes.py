@@ -18,6 +18,8 @@ import psutil
 import pytest
 from conftest import APP, HERE, environment, start, stop
 
+from horae_infrastructure.embedded import Nats
+
 
 @pytest.fixture
 def running(tmp_path):
@@ -223,6 +225,29 @@ def test_executor_in_another_process_serves_what_the_engine_s_own_does_not(
     process.terminate()
     process.communicate(timeout=30)
     assert process.returncode == 0
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_no_log_of_a_served_engine_has_a_secret(form, tmp_path):
+    kept = ("--store", "memory", "--redis", "memory://", "--data", str(tmp_path))
+    with Nats(token="s3cret") as server:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "horae", "serve", APP, "--nats", server.url, *form, *kept],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=environment(),
+        )
+        heard = ""
+        while "ready" not in heard:
+            line = process.stdout.readline()
+            assert line, heard
+            heard += line
+        process.terminate()
+        heard += process.communicate(timeout=30)[0]
+    assert process.returncode == 0
+    assert "***" in heard
+    assert "s3cret" not in heard
 
 
 def test_help_comes_at_once():
