@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import psutil
 import pytest
-from conftest import APP, HERE, environment, start, stop
+from launching import APP, HERE, environment, start, stop
 
 from horae_infrastructure.embedded import Nats
 

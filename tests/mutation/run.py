@@ -10,7 +10,6 @@ Mutants are cosmic-ray's, fewer where many say the same (one or two for an opera
 `dropped`: an argument, an entry or a statement that is left out.
 """
 
-
 from __future__ import annotations
 
 import argparse

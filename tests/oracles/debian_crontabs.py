@@ -7,7 +7,6 @@ crontab as it stands; compares every instant of 400 days in three zones. Prints 
     python tests/oracles/debian_crontabs.py
 """
 
-
 from __future__ import annotations
 
 import re

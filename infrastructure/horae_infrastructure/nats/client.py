@@ -59,7 +59,7 @@ class NatsCaller:
         key: str | None = None,
         correlation_id: str | None = None,
         traceparent: str | None = None,
-        timeout: float = 5.0,  # noqa: ASYNC109 - of all attempts
+        timeout: float = 10.0,  # noqa: ASYNC109 - of all attempts; a take-over lasts 5 s
     ) -> dict[str, Any]:
         """The answer to a command, asked again under the same key until `timeout` seconds are over.
 
