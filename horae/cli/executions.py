@@ -100,7 +100,7 @@ def show(id_: Id, nats: Nats = None, tenant: Tenant = "default", as_json: AsJson
 
 def _asked(answer: Json) -> Json:
     """By the calendar for a nominal time, or by somebody who triggered it under a key."""
-    if answer["trigger"]["kind"] == "key":
+    if answer["trigger"]["kind"] == "manual":
         return {"trigger": "manual", "key": answer["nominal"]}
     return {"nominal": answer["nominal"], "trigger": answer["trigger"]["kind"]}
 

@@ -15,6 +15,9 @@ from horae_projections.rows import Attempt, Counts, DecisionRow, ExecutionRow, S
 LARGE = 4096
 """Bytes of JSON over which a list leaves a result out."""
 
+TRIGGERS = {"calendar": "cron", "key": "manual"}
+"""The trigger, as handlers are told it, of the kinds of identity that are named otherwise."""
+
 
 def instant(value: datetime | None) -> str | None:
     """The wire form of an instant, or null."""
@@ -134,7 +137,7 @@ def execution(id_: str, row: ExecutionRow, *, whole: bool = True) -> dict[str, A
         "status": row.status,
         "due": instant(row.due),
         "nominal": row.nominal,
-        "trigger": {"kind": row.kind, "nominal": row.nominal},
+        "trigger": {"kind": TRIGGERS.get(row.kind, row.kind), "nominal": row.nominal},
         "run_number": row.run_number,
         "requested_at": instant(row.requested_at),
         "started_at": instant(row.first_started_at),
