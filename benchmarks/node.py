@@ -42,7 +42,7 @@ async def main() -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(30),
     )
-    sys.setswitchinterval(float(os.environ.get("BENCH_SWITCH", "0.0005")))
+    sys.setswitchinterval(float(os.environ.get("BENCH_SWITCH", "0.001")))
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stopped.set)

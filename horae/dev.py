@@ -154,7 +154,7 @@ class Stop:
             self._main.cancel()
 
 
-SWITCH = 0.0005
+SWITCH = 0.001
 """Seconds after which the engine's thread and the loop make room for each other; Python's 5 ms
 would be the lateness of every handler beside a busy loop."""
 
