@@ -100,6 +100,7 @@ class Lines:
         self._moved: set[UUID] = set()
         self._prefetch: list[UUID] = []
         self._horizon = 0
+        self._kept = 0
         self.window = WINDOW
         self.partitions: frozenset[int] = frozenset()
         self._unread: frozenset[int] = frozenset()
@@ -215,8 +216,12 @@ class Lines:
             self.unrecorded.pop(stream, None)
 
     def trim(self) -> None:
-        """Forget lines that are neither alive nor due soon, if there are too many."""
-        if len(self._lines) <= CACHE + len(self._wakes):
+        """Forget lines that are neither alive nor due soon, if there are too many.
+
+        The look at all of them is worth it only when `CACHE` have come since the last one.
+        """
+        self._kept = min(self._kept, len(self._lines) + CACHE)
+        if len(self._lines) <= max(CACHE, self._kept):
             return
         idle = [
             stream
@@ -224,6 +229,7 @@ class Lines:
             if not line.live and stream not in self._wakes
         ]
         self.drop(idle[: max(0, len(idle) - CACHE // 2)])
+        self._kept = len(self._lines) + CACHE
 
     # --- wakes ------------------------------------------------------------------------------------
 
