@@ -100,6 +100,7 @@ async def test_same_work_again_is_one_message_and_a_new_lease_is_another(own_nc,
 async def test_withdrawn_work_is_forgotten(bus):
     one = work("t")
     bus.publish([one])
+    await until(lambda: bus.outstanding == 1)
     bus.withdraw([one.execution_id, "never heard of"])
     await until(lambda: bus.outstanding == 0)
 
