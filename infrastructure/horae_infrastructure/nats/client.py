@@ -115,17 +115,26 @@ class NatsCaller:
         attempt: float,
         again: Callable[[HoraeError], bool],
     ) -> dict[str, Any]:
-        """Attempts of `attempt` seconds until the deadline, while `again` agrees."""
+        """Attempts of `attempt` seconds until the deadline, while `again` agrees.
+
+        The error of the last attempt says what the engine had answered before it, since a last
+        attempt that the deadline cuts short knows no reason of its own.
+        """
         data = _encode(body)
         pause = FIRST_PAUSE
+        refusal: HoraeError | None = None
         while True:
             left = max(deadline - time.monotonic(), 0.001)
             try:
                 return await self._ask(subject, data, headers, min(attempt, left))
             except (Unavailable, TooManyRequests) as error:
                 wait = pause * random.uniform(0.5, 1.5)  # noqa: S311 - spreads callers, no secret
+                answered = error.__cause__ is None
                 if not again(error) or time.monotonic() + wait >= deadline:
-                    raise
+                    if answered or refusal is None:
+                        raise
+                    raise Unavailable(f"{error}; refused before: {refusal}") from error
+                refusal = error if answered else refusal
             await asyncio.sleep(wait)
             pause = min(pause * 2, LONGEST_PAUSE)
 
