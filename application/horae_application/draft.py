@@ -10,7 +10,7 @@ from horae_application.lines import Lines, row_of
 from horae_application.ports import Batch, NewEvent
 from horae_application.work import Work
 from horae_domain.codec import encode, name_of
-from horae_domain.decider import Decision
+from horae_domain.decision import Decision
 from horae_domain.events import (
     AttemptFailed,
     Event,

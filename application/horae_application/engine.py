@@ -47,7 +47,7 @@ from horae_application.tasks import (
     schedule_of,
 )
 from horae_application.wall import RECHECK, Wall
-from horae_domain import decider
+from horae_domain import decider, firing
 from horae_domain.codec import Undecodable, decode
 from horae_domain.errors import IllegalState, Internal, Unavailable
 from horae_domain.events import Event, ScheduleQuarantined
@@ -251,7 +251,7 @@ class Engine:
         cause = Cause(draft.at)
         try:
             decider.recover(decision, self.ownership.owner, cause)
-            decider.settle(decision, cause)
+            firing.settle(decision, cause)
         except Exception as error:  # noqa: BLE001 - one schedule's trouble is its own
             decision = draft.begin(stream)
             if decision.require().schedule.status is Status.FAILED:

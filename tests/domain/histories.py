@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from horae_domain import decider
+from horae_domain import decider, firing
 from horae_domain.codec import decode, encode, name_of
-from horae_domain.decider import Decision, Trigger
+from horae_domain.decider import Trigger
+from horae_domain.decision import Decision
 from horae_domain.definition import Definition, parse_definition
 from horae_domain.events import Event, ExecutionEvent, ExecutionRequested
 from horae_domain.execution import Execution, Outcome, Report
@@ -142,7 +143,7 @@ class History:
         return self.do(decider.command, asked)
 
     def settle(self, seconds: float) -> list[Event]:
-        return self.do(decider.settle, cause(seconds))
+        return self.do(firing.settle, cause(seconds))
 
     def update(self, seconds: float, expected: int | None = None, **told: Any) -> list[Event]:
         return self.command(UpdateSchedule(definition(**told), expected, cause(seconds)))

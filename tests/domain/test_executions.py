@@ -10,7 +10,7 @@ import pytest
 from histories import HERE, History, at, cause, create, definition, like, said
 
 from horae_domain import decider, execution, ledger
-from horae_domain.decider import Decision
+from horae_domain.decision import Decision
 from horae_domain.definition import Retry
 from horae_domain.errors import ExecutionNotFound, IllegalState, ScheduleNotFound, TooManyRequests
 from horae_domain.events import (

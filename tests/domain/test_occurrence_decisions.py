@@ -8,8 +8,9 @@ import msgspec
 import pytest
 from histories import HERE, History, at, cause, create, definition, like, said
 
-from horae_domain import decider
-from horae_domain.decider import CHUNK, Decision, trigger_id
+from horae_domain import decider, firing
+from horae_domain.decider import trigger_id
+from horae_domain.decision import Decision
 from horae_domain.errors import IllegalState, ScheduleNotFound
 from horae_domain.events import (
     AttemptFailed,
@@ -24,6 +25,7 @@ from horae_domain.events import (
     ScheduleResumed,
     ScheduleUpdated,
 )
+from horae_domain.firing import CHUNK
 from horae_domain.ledger import SINGLE_SKIPS, evolve
 from horae_domain.occurrences import TICK, due_by, kind_of, next_occurrence
 from horae_domain.schedule import UpdateSchedule
@@ -91,7 +93,7 @@ def test_cron_instant_is_named_by_its_wall_time():
 
 def test_settling_no_schedule_is_refused():
     with pytest.raises(ScheduleNotFound):
-        decider.settle(Decision(None), cause(0))
+        firing.settle(Decision(None), cause(0))
 
 
 # --- catch-up ------------------------------------------------------------------------------------
@@ -679,7 +681,7 @@ def test_clock_that_goes_back_decides_nothing_again():
     history.resume(90)
     assert history.line.through == at(600)
     decision = Decision(history.line)
-    decider.settle(decision, cause(130))
+    firing.settle(decision, cause(130))
     assert decision.events == []
     assert history.settle(660) == [fired(660)]
 
@@ -692,7 +694,7 @@ def test_recorded_instant_that_no_longer_exists_is_asked_for_again():
     history = History()
     line = msgspec.structs.replace(history.line, next_due=at(50))
     decision = Decision(line)
-    decider.settle(decision, cause(50))
+    firing.settle(decision, cause(50))
     assert decision.events == []
     assert decision.line == history.line
 
@@ -701,7 +703,7 @@ def test_last_instant_that_no_longer_exists_completes_the_schedule():
     history = History(end_at=at(70))
     line = msgspec.structs.replace(history.line, next_due=at(65), through=at(60))
     decision = Decision(line)
-    decider.settle(decision, cause(65))
+    firing.settle(decision, cause(65))
     assert decision.events == [completed("end_at")]
 
 
@@ -709,7 +711,7 @@ def test_paused_instant_that_no_longer_exists_is_not_recorded():
     history = blocked()
     line = msgspec.structs.replace(history.line, next_due=at(11.5))
     decision = Decision(line)
-    decider.settle(decision, cause(11.5))
+    firing.settle(decision, cause(11.5))
     assert decision.events == []
 
 

@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from horae_domain import decider
 from horae_domain.codec import decode, encode, name_of
-from horae_domain.decider import Decision
+from horae_domain.decision import Decision
 from horae_domain.definition import Definition, parse_definition
 from horae_domain.errors import HoraeError
 from horae_domain.events import (
@@ -136,7 +136,9 @@ class OneLine(RuleBasedStateMachine):
     @precondition(lambda self: len(self.history.events) > 15)
     @rule()
     def cancel(self):
-        self.history.cancel(self.now) if not self.history.line.schedule.status.ended else None
+        from horae_domain.schedule import CancelSchedule
+
+        self.attempt(decider.command, CancelSchedule("", cause(self.now)))
 
     @rule(key=st.sampled_from("abc"))
     def trigger(self, key):

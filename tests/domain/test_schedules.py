@@ -8,7 +8,7 @@ import pytest
 from histories import History, at, cause, create, definition, given, like
 
 from horae_domain import decider, schedule
-from horae_domain.decider import Decision
+from horae_domain.decision import Decision
 from horae_domain.errors import (
     HoraeError,
     IllegalState,

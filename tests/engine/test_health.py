@@ -10,7 +10,7 @@ import pytest
 
 from horae import Context, Horae, every, once, testing
 from horae_application.lines import Broken
-from horae_domain import decider
+from horae_domain import firing
 from horae_domain.identity import schedule_stream
 
 
@@ -24,7 +24,7 @@ async def test_quarantined_schedule_is_failed_and_named_by_health(
     async def work(context: Context) -> None:
         del context
 
-    real = decider.settle
+    real = firing.settle
 
     def settle(decision: Any, cause: Any) -> None:
         if decision.line.schedule.id == "bad" and decision.line.schedule.status == "active":
@@ -33,7 +33,7 @@ async def test_quarantined_schedule_is_failed_and_named_by_health(
 
     async with testing.engine(app) as engine:
         assert (await engine.health())["status"] == "healthy"
-        monkeypatch.setattr(decider, "settle", settle)
+        monkeypatch.setattr(firing, "settle", settle)
         await engine.advance("2 minutes")
         row = await engine.get_schedule("bad")
         assert row["status"] == "failed"

@@ -7,7 +7,8 @@ import pytest
 from horae import Context, Horae, testing
 from horae.triggers import manual
 from horae_domain import decider
-from horae_domain.decider import Decision, Trigger
+from horae_domain.decider import Trigger
+from horae_domain.decision import Decision
 from horae_domain.definition import parse_definition
 from horae_domain.errors import TooManyRequests
 from horae_domain.instants import parse_instant
