@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from horae import Context, Horae
+from horae import Context, Horae, interpreter
 from horae_infrastructure.settings import Settings
 
 app = Horae("bench")
@@ -42,7 +42,7 @@ async def main() -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         wrapper_class=structlog.make_filtering_bound_logger(30),
     )
-    sys.setswitchinterval(float(os.environ.get("BENCH_SWITCH", "0.001")))
+    interpreter.tune()
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stopped.set)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from horae import interpreter
 from horae.ending import cancel
 from horae_domain.errors import InvalidField
 from horae_infrastructure.settings import Settings, hide
@@ -154,11 +155,6 @@ class Stop:
             self._main.cancel()
 
 
-SWITCH = 0.001
-"""Seconds after which the engine's thread and the loop make room for each other; Python's 5 ms
-would be the lateness of every handler beside a busy loop."""
-
-
 def _end(code: int) -> None:
     """End this process; guards end its children when it is gone."""
     sys.stderr.write("horae: ended at once\n")
@@ -168,7 +164,7 @@ def _end(code: int) -> None:
 
 def run(main: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run a coroutine on uvloop if that is installed, else on asyncio's loop."""
-    sys.setswitchinterval(SWITCH)
+    interpreter.tune()
     try:
         from uvloop import new_event_loop
     except ImportError:

@@ -9,7 +9,7 @@ from horae_domain.errors import InvalidField
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-_TICK = timedelta(microseconds=1)
+_OFFSET = -len("+00:00")
 _TEXT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?"
     r"(?P<offset>[Zz]|[+-][0-9]{2}:?[0-9]{2})?"
@@ -57,12 +57,14 @@ def parse_instant(value: str | datetime, *, field: str) -> datetime:
 
 def format_instant(instant: datetime) -> str:
     """`2026-12-01T09:00:00Z`; microseconds only if there are any."""
-    return instant.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"
+    utc = instant if instant.tzinfo is UTC else instant.astimezone(UTC)
+    return f"{utc.isoformat()[:_OFFSET]}Z"
 
 
 def to_micros(instant: datetime) -> int:
     """Microseconds since 1970-01-01T00:00:00Z, exact."""
-    return (instant - EPOCH) // _TICK
+    since = instant - EPOCH
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def from_micros(micros: int) -> datetime:
