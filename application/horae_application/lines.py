@@ -76,9 +76,12 @@ def _broken(stream: UUID, rows: Sequence[StoredEvent], reason: str) -> Broken:
 
 
 def _shifted(run: Execution, by: timedelta) -> Execution:
-    deadline = None if run.deadline is None else run.deadline + by
-    resume_at = None if run.resume_at is None else run.resume_at + by
-    return msgspec.structs.replace(run, deadline=deadline, resume_at=resume_at)
+    moved = {
+        name: instant + by
+        for name in ("deadline", "resume_at", "stop_by")
+        if (instant := getattr(run, name)) is not None
+    }
+    return msgspec.structs.replace(run, **moved)
 
 
 def row_of(line: Line, stream: UUID) -> LedgerRow:

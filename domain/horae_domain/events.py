@@ -195,6 +195,14 @@ class ExecutionCancelled(ExecutionEvent, frozen=True, kw_only=True):
     reason: str
 
 
+class CancellationRequested(ExecutionEvent, frozen=True, kw_only=True):
+    """A running attempt was asked to stop; if it has not by `deadline`, it is cancelled then."""
+
+    attempt: int
+    reason: str
+    deadline: datetime
+
+
 class ReportRefused(ExecutionEvent, frozen=True, kw_only=True):
     """Somebody reported under a lease that is not the current one; nothing else changed."""
 
@@ -234,6 +242,7 @@ NAMES: dict[type[Event], str] = {
     ExecutionFailed: "execution.failed.v1",
     ExecutionTimedOut: "execution.timed_out.v1",
     ExecutionCancelled: "execution.cancelled.v1",
+    CancellationRequested: "execution.cancellation_requested.v1",
     ReportRefused: "execution.report_refused.v1",
     RequestAnswered: "request.answered.v1",
 }

@@ -17,6 +17,7 @@ from horae_domain.errors import IllegalState
 from horae_domain.events import (
     AttemptFailed,
     AttemptStarted,
+    CancellationRequested,
     Event,
     ExecutionCancelled,
     ExecutionDelayed,
@@ -32,6 +33,8 @@ from horae_domain.schedule import Cause
 
 POLL_DELAY = timedelta(seconds=60)
 """When a handler that says 'again' does not say when (A6)."""
+STOP_GRACE = timedelta(seconds=30)
+"""How long an attempt that was asked to stop may take until it is cancelled."""
 
 # --- commands ------------------------------------------------------------------------------------
 
@@ -117,6 +120,9 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     polls: int = 0
     reported: bool = False
     """True if the current lease was closed by its holder's report."""
+    stop_by: datetime | None = None
+    """It was asked to stop, and is cancelled if it still runs then; it is not tried again."""
+    stop_reason: str = ""
     correlation_id: str | None = None
     version: int = 0
     """How many events its stream has."""
@@ -136,7 +142,7 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     def wake(self) -> datetime | None:
         """When it next needs its owner, if nobody says anything before."""
         if self.status is Status.RUNNING:
-            return self.deadline
+            return min((each for each in (self.deadline, self.stop_by) if each), default=None)
         return self.resume_at if self.status is Status.DELAYED else None
 
 
@@ -242,17 +248,16 @@ def _again(execution: Execution, definition: Definition, said: Report, cause: Ca
     if said.limit is not None and execution.polls >= said.limit:
         error = {"type": "PollLimit", "message": f"not yet after {execution.polls} polls"}
         return fail(execution, definition, "failed", error, cause, said=said, final=True)
-    return [
-        ExecutionDelayed(
-            attempt=execution.attempt,
-            until=cause.at + (POLL_DELAY if said.after is None else said.after),
-            started_at=said.started_at,
-            result=said.result,
-            logs=list(said.logs),
-            metadata=said.metadata or {},
-            **_about(execution, cause),
-        )
-    ]
+    delayed = ExecutionDelayed(
+        attempt=execution.attempt,
+        until=cause.at + (POLL_DELAY if said.after is None else said.after),
+        started_at=said.started_at,
+        result=said.result,
+        logs=list(said.logs),
+        metadata=said.metadata or {},
+        **_about(execution, cause),
+    )
+    return [delayed] if execution.stop_by is None else [delayed, _stopped(execution, cause)]
 
 
 def fail(
@@ -267,7 +272,7 @@ def fail(
 ) -> list[Event]:
     """End an attempt as `failed`, `timed_out` or `lost`, and the execution if it was the last."""
     again = None
-    if not final:
+    if not final and execution.stop_by is None:
         again = retry_at(execution, definition.retry, outcome, error, said, cause.at)
     failed = AttemptFailed(
         attempt=execution.attempt,
@@ -281,16 +286,20 @@ def fail(
     )
     if again is not None:
         return [failed]
+    if execution.stop_by is not None:
+        return [failed, _stopped(execution, cause)]
     end = ExecutionTimedOut if outcome == "timed_out" else ExecutionFailed
     short = {key: value for key, value in error.items() if key != "stack"}
     return [failed, end(attempt=execution.attempt, error=short, **_about(execution, cause))]
 
 
 def expire(execution: Execution, definition: Definition, cause: Cause) -> list[Event]:
-    """End an attempt whose deadline has passed (G8 start-to-close)."""
-    if execution.status is not Status.RUNNING or execution.deadline is None:
+    """End an attempt whose deadline has passed (G8 start-to-close), or its grace to stop."""
+    if execution.status is not Status.RUNNING:
         return []
-    if execution.deadline > cause.at:
+    if execution.stop_by is not None and execution.stop_by <= cause.at:
+        return [_stopped(execution, cause)]
+    if execution.deadline is None or execution.deadline > cause.at:
         return []
     error = {"type": "Timeout", "message": "no outcome within start_to_close"}
     return fail(execution, definition, "timed_out", error, cause)
@@ -312,6 +321,24 @@ def cancel(execution: Execution, reason: str, cause: Cause) -> list[Event]:
             state=str(execution.status),
         )  # fmt: skip
     return [ExecutionCancelled(reason=reason, **_about(execution, cause))]
+
+
+def ask_to_stop(execution: Execution, reason: str, grace: timedelta, cause: Cause) -> list[Event]:
+    """Ask a running handler to stop, once; without an outcome after `grace` it is cancelled."""
+    if execution.status is not Status.RUNNING or execution.stop_by is not None:
+        return []
+    return [
+        CancellationRequested(
+            attempt=execution.attempt,
+            reason=reason,
+            deadline=cause.at + grace,
+            **_about(execution, cause),
+        )
+    ]
+
+
+def _stopped(execution: Execution, cause: Cause) -> Event:
+    return ExecutionCancelled(reason=execution.stop_reason, **_about(execution, cause))
 
 
 def handed_over(
@@ -413,6 +440,8 @@ def _changes(execution: Execution, event: Event) -> dict[str, Any]:
             return rest | {"status": Status.TIMED_OUT}
         case ExecutionCancelled():
             return rest | {"status": Status.CANCELLED}
+        case CancellationRequested():
+            return {"stop_by": event.deadline, "stop_reason": event.reason}
         case _:
             return {}
 

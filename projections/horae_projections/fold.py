@@ -13,6 +13,7 @@ from horae_domain.codec import name_of
 from horae_domain.events import (
     AttemptFailed,
     AttemptStarted,
+    CancellationRequested,
     Event,
     ExecutionCancelled,
     ExecutionDelayed,
@@ -327,7 +328,7 @@ def _note(row: ExecutionRow, event: ExecutionEvent) -> None:
             detail = event.worker
         case AttemptFailed():
             detail = event.outcome
-        case ExecutionSkipped() | ExecutionCancelled():
+        case ExecutionSkipped() | ExecutionCancelled() | CancellationRequested():
             detail = event.reason
         case ReportRefused():
             detail = event.lease

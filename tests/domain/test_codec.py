@@ -19,6 +19,7 @@ from horae_domain.events import (
     NAMES,
     AttemptFailed,
     AttemptStarted,
+    CancellationRequested,
     Event,
     ExecutionCancelled,
     ExecutionDelayed,
@@ -105,6 +106,7 @@ EXAMPLES: list[Event] = [
     ExecutionFailed(attempt=4, error=ERROR, **RUN),
     ExecutionTimedOut(attempt=4, error=ERROR, **RUN),
     ExecutionCancelled(reason="schedule_cancelled", **RUN),
+    CancellationRequested(attempt=2, reason="cancelled_by_overlap", deadline=AT, **RUN),
     ReportRefused(lease="1.1", outcome="succeeded", worker="w", **RUN),
     RequestAnswered(request="f00d", reply={"ok": True}, **ALL),
 ]

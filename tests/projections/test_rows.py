@@ -8,6 +8,7 @@ from desk import NOW, Desk, at, attempt_failed, created, execution_id, requested
 from horae_domain.definition import parse_definition
 from horae_domain.events import (
     NAMES,
+    CancellationRequested,
     ExecutionCancelled,
     ExecutionDelayed,
     ExecutionFailed,
@@ -225,6 +226,19 @@ async def test_a_cancelled_run_closes_its_attempt(desk: Desk):
     assert (answer["status"], answer["reason"]) == ("cancelled", "by hand")
     assert answer["attempts"][0]["outcome"] == "cancelled"
     assert (await desk.ask("timer.list", kind="timeout"))["total"] == 0
+
+
+async def test_a_run_that_is_asked_to_stop_says_so(desk: Desk):
+    ask = CancellationRequested(
+        at=at(70), schedule_id="a", execution_id=execution_id(1), attempt=1, reason="enough",
+        deadline=at(100),
+    )  # fmt: skip
+    await desk.tell(created(), requested(), started(), ask)
+    answer = await run_of(desk)
+    assert answer["status"] == "running"
+    assert answer["timeline"][-1] == {
+        "at": "2026-01-01T00:01:10Z", "event": "cancellation_requested", "detail": "enough",
+    }  # fmt: skip
 
 
 async def test_a_poll_waits_under_its_own_timer(desk: Desk):
