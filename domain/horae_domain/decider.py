@@ -7,6 +7,7 @@ when all is decided.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, NamedTuple
 
 import msgspec
@@ -133,6 +134,16 @@ def cancel(decision: Decision, id_: str, reason: str, cause: Cause) -> None:
     """End an execution before its outcome."""
     settle(decision, cause)
     decision.add(*executions.cancel(decision.run(id_), reason, cause))
+
+
+def ask_to_stop(decision: Decision, id_: str, reason: str, grace: timedelta, cause: Cause) -> None:
+    """Cancel an execution, but give its running attempt until the end of the grace to stop."""
+    settle(decision, cause)
+    run = decision.run(id_)
+    if run.status is executions.Status.RUNNING:
+        decision.add(*executions.ask_to_stop(run, reason, grace, cause))
+    else:
+        decision.add(*executions.cancel(run, reason, cause))
 
 
 def recover(decision: Decision, owner: str, cause: Cause) -> None:

@@ -141,7 +141,10 @@ class AttemptStarted(ExecutionEvent, frozen=True, kw_only=True):
 
 
 class AttemptFailed(ExecutionEvent, frozen=True, kw_only=True):
-    """An attempt ended without success: `failed`, `timed_out` or `lost`. Null retry is the last."""
+    """An attempt ended without success: `failed`, `timed_out`, `lost` or `cancelled`.
+
+    Null retry is the last.
+    """
 
     attempt: int
     outcome: str
@@ -190,7 +193,7 @@ class ExecutionTimedOut(ExecutionEvent, frozen=True, kw_only=True):
 
 
 class ExecutionCancelled(ExecutionEvent, frozen=True, kw_only=True):
-    """Ended by command before its outcome."""
+    """Ended before an outcome that counts: by command, or because it was asked to stop and did."""
 
     reason: str
 

@@ -33,8 +33,9 @@ from horae_domain.schedule import Cause
 
 POLL_DELAY = timedelta(seconds=60)
 """When a handler that says 'again' does not say when (A6)."""
+
 STOP_GRACE = timedelta(seconds=30)
-"""How long an attempt that was asked to stop may take until it is cancelled."""
+"""How long an attempt that is asked to stop may still report, unless told."""
 
 # --- commands ------------------------------------------------------------------------------------
 
@@ -45,6 +46,8 @@ class Outcome(StrEnum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     AGAIN = "again"
+    CANCELLED = "cancelled"
+    """It was asked to stop, or stopped by itself, without a result."""
 
 
 class Report(NamedTuple):
@@ -116,13 +119,13 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     started_at: datetime | None = None
     deadline: datetime | None = None
     resume_at: datetime | None = None
+    stop_by: datetime | None = None
+    """Until when an attempt that was asked to stop may still report."""
+    stop_reason: str | None = None
     failures: int = 0
     polls: int = 0
     reported: bool = False
     """True if the current lease was closed by its holder's report."""
-    stop_by: datetime | None = None
-    """It was asked to stop, and is cancelled if it still runs then; it is not tried again."""
-    stop_reason: str = ""
     correlation_id: str | None = None
     version: int = 0
     """How many events its stream has."""
@@ -139,11 +142,20 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
         return self.status is Status.PENDING
 
     @property
+    def stopping(self) -> bool:
+        """True if its attempt was asked to stop and may still report."""
+        return self.stop_by is not None
+
+    @property
     def wake(self) -> datetime | None:
         """When it next needs its owner, if nobody says anything before."""
         if self.status is Status.RUNNING:
-            return min((each for each in (self.deadline, self.stop_by) if each), default=None)
+            return _first(self.deadline, self.stop_by)
         return self.resume_at if self.status is Status.DELAYED else None
+
+
+def _first(*moments: datetime | None) -> datetime | None:
+    return min((each for each in moments if each is not None), default=None)
 
 
 # --- decide --------------------------------------------------------------------------------------
@@ -174,13 +186,10 @@ def take(
     stale from then on.
 
     Raises:
-        IllegalState: the execution has ended, or the lease offered is an older one.
+        IllegalState: the execution has ended or is asked to stop, or the lease offered is an
+            older one.
     """
-    if not execution.status.alive:
-        raise IllegalState(
-            f"execution {execution.id} is {execution.status}", field="execution_id",
-            state=str(execution.status),
-        )  # fmt: skip
+    _require_alive(execution, "execution_id")
     if execution.status is not Status.RUNNING:
         offered = f"{execution.attempt + 1}.1"
         if lease not in (None, offered):
@@ -191,6 +200,10 @@ def take(
                 state=str(execution.status),
             )  # fmt: skip
         return start(execution, definition, worker, cause, local=False)
+    if execution.stopping:
+        raise IllegalState(
+            f"attempt {execution.attempt} is asked to stop", field="execution_id", state="running"
+        )
     if lease is None or lease.split(".")[0] != str(execution.attempt) or execution.local:
         raise IllegalState(
             f"attempt {execution.attempt} is running", field="lease", value=lease, state="running"
@@ -227,6 +240,10 @@ def report(execution: Execution, definition: Definition, said: Report, cause: Ca
             return fail(execution, definition, "failed", error, cause, said=said, final=said.final)
         case Outcome.AGAIN:
             return _again(execution, definition, said, cause)
+        case Outcome.CANCELLED:
+            error = said.error or {"type": "Cancelled", "message": ""}
+            closed = _attempt_failed(execution, "cancelled", error, None, cause, said)
+            return [closed, _stopped(execution, cause)]
         case _:
             assert_never(said.outcome)
 
@@ -257,7 +274,7 @@ def _again(execution: Execution, definition: Definition, said: Report, cause: Ca
         metadata=said.metadata or {},
         **_about(execution, cause),
     )
-    return [delayed] if execution.stop_by is None else [delayed, _stopped(execution, cause)]
+    return [delayed, _stopped(execution, cause)] if execution.stopping else [delayed]
 
 
 def fail(
@@ -270,11 +287,32 @@ def fail(
     said: Report | None = None,
     final: bool = False,
 ) -> list[Event]:
-    """End an attempt as `failed`, `timed_out` or `lost`, and the execution if it was the last."""
+    """End an attempt as `failed`, `timed_out` or `lost`, and the execution if it was the last.
+
+    It is the last if it was asked to stop: then the execution is cancelled.
+    """
     again = None
-    if not final and execution.stop_by is None:
+    if not final and not execution.stopping:
         again = retry_at(execution, definition.retry, outcome, error, said, cause.at)
-    failed = AttemptFailed(
+    failed = _attempt_failed(execution, outcome, error, again, cause, said)
+    if again is not None:
+        return [failed]
+    if execution.stopping:
+        return [failed, _stopped(execution, cause)]
+    end = ExecutionTimedOut if outcome == "timed_out" else ExecutionFailed
+    short = {key: value for key, value in error.items() if key != "stack"}
+    return [failed, end(attempt=execution.attempt, error=short, **_about(execution, cause))]
+
+
+def _attempt_failed(
+    execution: Execution,
+    outcome: str,
+    error: dict[str, Any],
+    again: datetime | None,
+    cause: Cause,
+    said: Report | None,
+) -> Event:
+    return AttemptFailed(
         attempt=execution.attempt,
         outcome=outcome,
         error=error,
@@ -284,23 +322,20 @@ def fail(
         metadata=(said.metadata or {}) if said else {},
         **_about(execution, cause),
     )
-    if again is not None:
-        return [failed]
-    if execution.stop_by is not None:
-        return [failed, _stopped(execution, cause)]
-    end = ExecutionTimedOut if outcome == "timed_out" else ExecutionFailed
-    short = {key: value for key, value in error.items() if key != "stack"}
-    return [failed, end(attempt=execution.attempt, error=short, **_about(execution, cause))]
+
+
+def _stopped(execution: Execution, cause: Cause) -> Event:
+    reason = execution.stop_reason or "its handler stopped"
+    return ExecutionCancelled(reason=reason, **_about(execution, cause))
 
 
 def expire(execution: Execution, definition: Definition, cause: Cause) -> list[Event]:
-    """End an attempt whose deadline has passed (G8 start-to-close), or its grace to stop."""
-    if execution.status is not Status.RUNNING:
+    """End an attempt whose deadline has passed (G8), or the time that it had to stop."""
+    first = execution.wake
+    if execution.status is not Status.RUNNING or first is None or first > cause.at:
         return []
-    if execution.stop_by is not None and execution.stop_by <= cause.at:
+    if first == execution.stop_by:
         return [_stopped(execution, cause)]
-    if execution.deadline is None or execution.deadline > cause.at:
-        return []
     error = {"type": "Timeout", "message": "no outcome within start_to_close"}
     return fail(execution, definition, "timed_out", error, cause)
 
@@ -312,33 +347,43 @@ def lose(execution: Execution, definition: Definition, cause: Cause) -> list[Eve
 
 
 def cancel(execution: Execution, reason: str, cause: Cause) -> list[Event]:
-    """End it before its outcome; a running handler is told to stop and fenced."""
+    """End it before its outcome; a running handler is told to stop and fenced.
+
+    Raises:
+        IllegalState: it has ended in another way.
+    """
     if execution.status is Status.CANCELLED:
         return []
-    if not execution.status.alive:
-        raise IllegalState(
-            f"execution {execution.id} is {execution.status}", field="id",
-            state=str(execution.status),
-        )  # fmt: skip
+    _require_alive(execution)
     return [ExecutionCancelled(reason=reason, **_about(execution, cause))]
 
 
 def ask_to_stop(execution: Execution, reason: str, grace: timedelta, cause: Cause) -> list[Event]:
-    """Ask a running handler to stop, once; without an outcome after `grace` it is cancelled."""
-    if execution.status is not Status.RUNNING or execution.stop_by is not None:
+    """Ask a running attempt to stop: what it reports within the grace counts, then it is fenced.
+
+    Nothing for what does not run, and for what was asked before, unless the grace ends sooner.
+    """
+    deadline = cause.at + grace
+    asked = execution.stop_by is not None and execution.stop_by <= deadline
+    if asked or execution.status is not Status.RUNNING:
         return []
     return [
         CancellationRequested(
             attempt=execution.attempt,
             reason=reason,
-            deadline=cause.at + grace,
+            deadline=deadline,
             **_about(execution, cause),
         )
     ]
 
 
-def _stopped(execution: Execution, cause: Cause) -> Event:
-    return ExecutionCancelled(reason=execution.stop_reason, **_about(execution, cause))
+def _require_alive(execution: Execution, field: str = "id") -> None:
+    if not execution.status.alive:
+        raise IllegalState(
+            f"execution {execution.id} is {execution.status}",
+            field=field,
+            state=str(execution.status),
+        )
 
 
 def handed_over(
@@ -411,6 +456,7 @@ def evolve(execution: Execution | None, event: Event) -> Execution | None:
 
 def _changes(execution: Execution, event: Event) -> dict[str, Any]:
     rest: dict[str, Any] = {"deadline": None, "resume_at": None, "worker": None, "local": False}
+    rest |= {"stop_by": None, "stop_reason": None}
     match event:
         case AttemptStarted():
             return {
@@ -425,7 +471,7 @@ def _changes(execution: Execution, event: Event) -> dict[str, Any]:
                 "reported": False,
             }
         case AttemptFailed():
-            rest["reported"] = event.outcome == "failed"
+            rest["reported"] = event.outcome in {"failed", "cancelled"}
             changes = rest | {"failures": execution.failures + 1, "resume_at": event.retry_at}
             return changes | {"status": Status.DELAYED} if event.retry_at else changes
         case ExecutionDelayed():
@@ -438,10 +484,10 @@ def _changes(execution: Execution, event: Event) -> dict[str, Any]:
             return rest | {"status": Status.FAILED}
         case ExecutionTimedOut():
             return rest | {"status": Status.TIMED_OUT}
-        case ExecutionCancelled():
-            return rest | {"status": Status.CANCELLED}
         case CancellationRequested():
             return {"stop_by": event.deadline, "stop_reason": event.reason}
+        case ExecutionCancelled():
+            return rest | {"status": Status.CANCELLED}
         case _:
             return {}
 

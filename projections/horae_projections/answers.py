@@ -145,6 +145,7 @@ def execution(id_: str, row: ExecutionRow, *, whole: bool = True) -> dict[str, A
         "lateness_ms": _millis(row.due, row.first_started_at),
         "attempts": [_attempt(each, whole=whole) for each in row.attempts],
         "next_retry_at": instant(row.timer_due) if row.status == "delayed" else None,
+        "stopping": row.stop_by is not None,
         "result": plain(row.result),
         "reason": row.reason,
         "blocked_by": row.blocked_by,

@@ -264,6 +264,7 @@ def _change_execution(row: ExecutionRow, event: ExecutionEvent) -> None:
             _start(row, event.attempt, event.delivery, event.worker, event.at, event.deadline)
         case AttemptFailed():
             _reported(row, event, event.outcome, event.error)
+            row.stop_by = None
             if event.retry_at is not None:
                 _wait(row, "retry", event.retry_at)
         case ExecutionDelayed():
@@ -274,12 +275,23 @@ def _change_execution(row: ExecutionRow, event: ExecutionEvent) -> None:
             _reported(row, event, "succeeded", None)
             row.result = event.result
             _end(row, "succeeded", event.at, None)
+        case CancellationRequested():
+            row.stop_by = event.deadline
+            if row.timer_due is None or event.deadline < row.timer_due:
+                row.timer, row.timer_due = "stop", event.deadline
+        case _:
+            _end_execution(row, event)
+
+
+def _end_execution(row: ExecutionRow, event: ExecutionEvent) -> None:
+    """What ends without success."""
+    match event:
         case ExecutionFailed():
             _end(row, "failed", event.at, event.error.get("message"))
         case ExecutionTimedOut():
             _end(row, "timed_out", event.at, event.error.get("message"))
         case ExecutionCancelled():
-            if row.status == "running":
+            if row.attempts and row.attempts[-1].finished_at is None:
                 _close(row, event.at, "cancelled", None)
             _end(row, "cancelled", event.at, event.reason)
         case _:
@@ -291,7 +303,7 @@ def _wait(row: ExecutionRow, timer: str, until: datetime) -> None:
 
 
 def _end(row: ExecutionRow, status: str, at: datetime, reason: object) -> None:
-    row.status, row.ended_at = status, at
+    row.status, row.ended_at, row.stop_by = status, at, None
     row.timer, row.timer_due = None, None
     row.reason = None if reason is None else str(reason)
 

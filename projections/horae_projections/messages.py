@@ -16,7 +16,7 @@ ExecutionStatus = Literal[
     "pending", "delayed", "running", "succeeded", "failed", "timed_out", "cancelled", "skipped"
 ]
 HistoryStatus = ExecutionStatus | Literal["missed", "updated", "paused", "resumed"]
-TimerKind = Literal["schedule", "retry", "poll", "timeout"]
+TimerKind = Literal["schedule", "retry", "poll", "timeout", "stop"]
 
 
 def _several(value: object) -> object:

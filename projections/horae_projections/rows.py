@@ -30,7 +30,7 @@ EXECUTION_STATUSES = (
     "pending", "delayed", "running", "succeeded", "failed", "timed_out", "cancelled", "skipped",
 )  # fmt: skip
 PRIORITIES = tuple(str(each) for each in sorted(Priority, key=lambda priority: priority.rank))
-TIMERS = ("retry", "poll", "timeout")
+TIMERS = ("retry", "poll", "timeout", "stop")
 KEPT = 100
 """Attempts and steps of the timeline that an execution's row keeps, the latest ones."""
 KEPT_LOGS = 1000
@@ -115,6 +115,8 @@ class ExecutionRow(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     metadata: dict[str, Any] = {}
     logs: list[Any] = []
     timeline: list[tuple[datetime, str, str | None]] = []
+    stop_by: datetime | None = None
+    """Until when an attempt that was asked to stop may still report."""
 
 
 class DecisionRow(msgspec.Struct, array_like=True, kw_only=True, gc=False):

@@ -170,6 +170,10 @@ class History:
     def report(self, seconds: float, report: Report, run: Execution | None = None) -> list[Event]:
         return self.do(decider.report, (run or self.run).id, report, cause(seconds))
 
+    def ask_to_stop(self, seconds: float, grace: float = 30) -> list[Event]:
+        asked = ("enough", timedelta(seconds=grace), cause(seconds))
+        return self.do(decider.ask_to_stop, self.run.id, *asked)
+
     def recover(self, seconds: float, owner: str) -> list[Event]:
         return self.do(decider.recover, owner, cause(seconds))
 

@@ -165,7 +165,7 @@ class OneLine(RuleBasedStateMachine):
     @precondition(lambda self: self.history.live)
     @rule(
         data=st.data(),
-        outcome=st.sampled_from(["succeeded", "succeeded", "failed", "again"]),
+        outcome=st.sampled_from(["succeeded", "succeeded", "failed", "again", "cancelled"]),
         lease=st.sampled_from([None, None, None, "1.1", "2.1"]),
         limit=st.none() | st.integers(0, 2),
         cooldown=st.none() | st.just(timedelta(seconds=20)),
@@ -181,6 +181,13 @@ class OneLine(RuleBasedStateMachine):
     def cancel_execution(self, data):
         run = data.draw(st.sampled_from(self.history.live))
         self.attempt(decider.cancel, run.id, "", cause(self.now))
+
+    @precondition(lambda self: self.history.live)
+    @rule(data=st.data(), grace=st.sampled_from([0, 1, 30]))
+    def ask_to_stop(self, data, grace):
+        run = data.draw(st.sampled_from(self.history.live))
+        asked = ("", timedelta(seconds=grace), cause(self.now))
+        self.attempt(decider.ask_to_stop, run.id, *asked)
 
     @rule()
     def change_owner(self):
