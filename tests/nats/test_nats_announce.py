@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from horae_infrastructure.nats.announce import Announced, Announcement, Announcer
 
@@ -12,8 +13,14 @@ def announcement(tenant: str, **facts) -> Announcement:
 
 
 async def heard(announced: Announced) -> None:
+    """Wait for the next announcement."""
     announced.heard.clear()
-    await asyncio.wait_for(announced.heard.wait(), 5)
+    await asyncio.wait_for(announced.heard.wait(), 60)
+
+
+async def until(announced: Announced, condition: Callable[[], bool]) -> None:
+    while not condition():
+        await heard(announced)
 
 
 async def test_engine_that_comes_later_asks(nc, tenant):
@@ -22,8 +29,7 @@ async def test_engine_that_comes_later_asks(nc, tenant):
     await announcer.start()
     announced = Announced(nc)
     await announced.start()
-    await heard(announced)
-    assert announced.serves("a", tenant)
+    await until(announced, lambda: announced.serves("a", tenant))
     assert announced.serves("a")
     assert not announced.serves("c", tenant)
     assert not announced.serves("a", "another")
@@ -39,10 +45,9 @@ async def test_executor_that_leaves_is_forgotten_at_once(nc, tenant):
     await announced.start()
     announcer = Announcer(nc, announcement(tenant, handlers=["a"]), every=3600)
     await announcer.start()
-    await heard(announced) if not announced.serves("a", tenant) else None
+    await until(announced, lambda: announced.serves("a", tenant))
     await announcer.stop()
-    while announced.serves("a", tenant):
-        await heard(announced)
+    await until(announced, lambda: not announced.serves("a", tenant))
     assert announced.handlers(tenant) == []
     await announced.stop()
 
@@ -52,7 +57,7 @@ async def test_executor_that_falls_silent_expires(nc, tenant):
     await announced.start()
     announcer = Announcer(nc, announcement(tenant, handlers=["a"]), every=3600)
     await announcer.start()
-    await heard(announced) if not announced._known else None
+    await until(announced, lambda: bool(announced._known))
     await asyncio.sleep(0.06)
     assert not announced.serves("a", tenant)
     await announcer.stop()
@@ -78,8 +83,7 @@ async def test_garbage_changes_nothing(nc, tenant):
         await nc.publish("horae._announce", garbage)
     announcer = Announcer(nc, announcement(tenant, handlers=["a"]), every=3600)
     await announcer.start()
-    while not announced.serves("a", tenant):
-        await heard(announced)
+    await until(announced, lambda: announced.serves("a", tenant))
     await announcer.stop()
     await announced.stop()
 
@@ -89,9 +93,10 @@ async def test_after_a_reconnection_it_is_announced_at_once(own_server, own_nc):
     await announced.start()
     announcer = Announcer(own_nc, announcement("t", handlers=["a"]), every=3600)
     await announcer.start()
-    await heard(announced) if not announced.serves("a") else None
+    await until(announced, lambda: announced.serves("a"))
     own_server.kill()
+    announced.heard.clear()
     await asyncio.to_thread(own_server.start)
-    await asyncio.wait_for(heard(announced), 10)
+    await asyncio.wait_for(announced.heard.wait(), 60)
     await announcer.stop()
     await announced.stop()

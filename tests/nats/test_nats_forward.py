@@ -31,7 +31,7 @@ async def test_request_and_reply_arrive_as_they_are(nc, tenant):
     address = engine_address(tenant)
     receiver = NatsReceiver(nc, address, handler)
     await receiver.start()
-    reply = await NatsForwarder(nc).forward(address, REQUEST)
+    reply = await NatsForwarder(nc, timeout=60).forward(address, REQUEST)
     assert reply == Reply(200, {"ok": True, "position": "5", "nested": {"a": [1, None, "ü"]}})
     await receiver.stop()
 
@@ -42,7 +42,7 @@ async def test_refusal_of_the_owner_is_a_reply(nc, tenant):
 
     receiver = NatsReceiver(nc, engine_address(tenant), handler)
     await receiver.start()
-    reply = await NatsForwarder(nc).forward(engine_address(tenant), REQUEST)
+    reply = await NatsForwarder(nc, timeout=60).forward(engine_address(tenant), REQUEST)
     assert reply.status == 409
     assert reply.body["error"]["code"] == "illegal_state"
     await receiver.stop()
@@ -54,7 +54,7 @@ async def test_fault_of_the_owner_is_internal(nc, tenant):
 
     receiver = NatsReceiver(nc, engine_address(tenant), handler)
     await receiver.start()
-    reply = await NatsForwarder(nc).forward(engine_address(tenant), REQUEST)
+    reply = await NatsForwarder(nc, timeout=60).forward(engine_address(tenant), REQUEST)
     assert reply.status == 500
     assert "secret" not in str(reply.body)
     await receiver.stop()
@@ -68,13 +68,14 @@ async def test_garbage_is_refused_and_the_next_one_served(nc, tenant):
     await receiver.start()
     garbage = await nc.request(engine_address(tenant), b"\xc1\x00", timeout=5)
     assert b"invalid_field" in garbage.data
-    assert (await NatsForwarder(nc).forward(engine_address(tenant), REQUEST)).ok
+    assert (await NatsForwarder(nc, timeout=60).forward(engine_address(tenant), REQUEST)).ok
     await receiver.stop()
 
 
 async def test_nobody_at_the_address_is_unavailable_at_once(nc, tenant):
+    patient = NatsForwarder(nc, timeout=3600)
     with pytest.raises(Unavailable, match="nobody listens") as refused:
-        await asyncio.wait_for(NatsForwarder(nc).forward(engine_address(tenant), REQUEST), 1)
+        await patient.forward(engine_address(tenant), REQUEST)
     assert refused.value.details["moved"] is True
 
 
@@ -99,7 +100,7 @@ async def test_beyond_the_limit_others_are_refused(nc, tenant):
 
     receiver = NatsReceiver(nc, engine_address(tenant), handler, max_in_flight=1)
     await receiver.start()
-    forwarder = NatsForwarder(nc)
+    forwarder = NatsForwarder(nc, timeout=60)
     first = asyncio.create_task(forwarder.forward(engine_address(tenant), REQUEST))
     await inside.wait()
     assert (await forwarder.forward(engine_address(tenant), REQUEST)).status == 429

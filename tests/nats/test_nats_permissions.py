@@ -104,7 +104,7 @@ async def test_caller_worker_and_engine_do_their_work_with_what_is_advised(serve
     await puller.start()
     bus.publish([work("desk", action={"type": "queue", "queue": "mail"})])
     assert (await NatsCaller(caller, "desk").command("schedule.pause", {}))["ok"] is True
-    assert (await asyncio.wait_for(reports.get(), 10))["outcome"] == "succeeded"
+    assert (await asyncio.wait_for(reports.get(), 60))["outcome"] == "succeeded"
     executor = Announcer(engine, Announcement(executor="x", tenant="desk", app="a"))
     await executor.start()
     for part in (executor, puller, announced, bus, service):

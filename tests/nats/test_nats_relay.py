@@ -71,7 +71,7 @@ async def relayed(nc) -> list[dict]:
 
 async def arrived(relay: EventsRelay, position: int) -> None:
     """Until the relay stands at a position."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(100):
         while (relay.position or 0) < position:
             await asyncio.sleep(0.005)
 

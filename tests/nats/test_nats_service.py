@@ -76,7 +76,7 @@ async def caller(nats_url: str, service: NatsService) -> AsyncIterator[Client]:
 
 
 async def ask(caller: Client, subject: str, data: bytes = b"{}", **options):
-    msg = await caller.request(subject, data, timeout=5, **options)
+    msg = await caller.request(subject, data, timeout=60, **options)
     return json.loads(msg.data), msg.headers or {}
 
 

@@ -19,7 +19,7 @@ from horae_infrastructure.nats.subjects import durable, token, work_subject
 from horae_infrastructure.nats.work import NatsWorkBus
 
 
-async def until(condition, seconds: float = 15.0):
+async def until(condition, seconds: float = 100.0):
     """Wait for what has no signal of its own: another process's state."""
     deadline = time.monotonic() + seconds
     while True:
@@ -112,7 +112,7 @@ async def test_server_killed_while_publishing_loses_and_doubles_nothing(own_serv
     own_server.kill()
     bus.publish(works[1000:])
     await asyncio.to_thread(own_server.start)
-    await until(lambda: bus.outstanding == 2000 and bus.unsent == 0, 60)
+    await until(lambda: bus.outstanding == 2000 and bus.unsent == 0)
     found = [each.execution_id for each in await stored(own_nc)]
     assert sorted(found) == sorted(each.execution_id for each in works)
 
@@ -143,7 +143,7 @@ async def test_restart_with_its_storage_sends_nothing_old_again(own_server, own_
     own_nc.on_reconnect.append(back.set)
     own_server.kill()
     await asyncio.to_thread(own_server.start)
-    await asyncio.wait_for(back.wait(), 10)
+    await asyncio.wait_for(back.wait(), 60)
     second = work("t")
     bus.publish([second])
     await until(lambda: bus.outstanding == 2 and bus.unsent == 0)

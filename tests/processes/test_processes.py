@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,20 +40,32 @@ def gone(pid: int) -> bool:
     return not psutil.pid_exists(pid)
 
 
+async def late(command: list[str], *, says: int, grace: float = 60) -> ProcessOutcome:
+    """The outcome of a command that runs out of time when it has written so many lines."""
+    seconds = 0.2
+    while True:
+        outcome = await run_process(ProcessSpec(command=command), timeout=seconds, grace=grace)
+        assert outcome.timed_out
+        if outcome.stdout.count("\n") >= says:
+            return outcome
+        seconds *= 3  # it had not come so far; this machine is busy
+
+
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while not condition():
             await asyncio.sleep(0.01)
 
 
 async def test_outcome_has_exit_code_and_both_outputs() -> None:
+    began = time.monotonic()
     outcome = await shell("echo out; echo err >&2; exit 3")
     assert (outcome.exit_code, outcome.signal) == (3, None)
     assert (outcome.stdout, outcome.stderr) == ("out\n", "err\n")
     assert not outcome.timed_out
     assert not outcome.stdout_truncated
     assert outcome.started <= outcome.finished
-    assert outcome.duration < 5
+    assert 0 < outcome.duration <= time.monotonic() - began
 
 
 def test_commands_run_on_uvloop() -> None:
@@ -61,9 +74,9 @@ def test_commands_run_on_uvloop() -> None:
     async def both() -> tuple[ProcessOutcome, ProcessOutcome]:
         return await shell("cat; exit 3", stdin="in"), await shell("sleep 50", timeout=0.1)
 
-    normal, late = uvloop.run(both())
+    normal, stopped = uvloop.run(both())
     assert (normal.exit_code, normal.stdout) == (3, "in")
-    assert late.timed_out
+    assert stopped.timed_out
 
 
 async def test_arguments_are_not_read_by_a_shell() -> None:
@@ -122,19 +135,18 @@ async def test_death_by_a_signal_is_told() -> None:
 
 
 async def test_timeout_stops_the_whole_group_and_keeps_the_output() -> None:
-    outcome = await shell("echo before; sleep 100 & echo $!; wait", timeout=0.3)
+    script = "echo before; sleep 1000 & echo $!; wait"
+    outcome = await late(["sh", "-c", script], says=2)
     assert outcome.timed_out
     assert outcome.signal == signal.SIGTERM
     before, sleeper = outcome.stdout.split()
     assert before == "before"
     assert gone(int(sleeper))
-    assert outcome.duration < 4
 
 
 async def test_command_that_ignores_the_signal_is_killed_after_the_grace() -> None:
     script = "trap '' TERM; echo $$; while :; do sleep 0.05; done"
-    spec = ProcessSpec(command=["sh", "-c", script])
-    outcome = await run_process(spec, timeout=0.2, grace=0.3)
+    outcome = await late(["sh", "-c", script], says=1, grace=0.3)
     assert outcome.signal == signal.SIGKILL
     assert outcome.duration >= 0.5
     assert gone(int(outcome.stdout))
@@ -142,15 +154,14 @@ async def test_command_that_ignores_the_signal_is_killed_after_the_grace() -> No
 
 async def test_command_may_clean_up_within_the_grace() -> None:
     script = "trap 'echo cleaned; exit 7' TERM; echo ready; while :; do sleep 0.05; done"
-    outcome = await shell(script, timeout=0.3)
+    outcome = await late(["sh", "-c", script], says=2)
     assert (outcome.timed_out, outcome.exit_code) == (True, 7)
     assert outcome.stdout == "ready\ncleaned\n"
 
 
 async def test_background_child_that_holds_the_pipe_ends_with_the_command() -> None:
-    outcome = await shell("sleep 100 & echo $!")
+    outcome = await shell("sleep 1000 & echo $!", timeout=None)
     assert outcome.exit_code == 0
-    assert outcome.duration < 5
     assert gone(int(outcome.stdout))
 
 
@@ -161,13 +172,13 @@ async def test_child_in_a_session_of_its_own_does_not_escape() -> None:
             os.setsid()
             if os.fork() == 0:
                 print(os.getpid(), flush=True)
-                os.execvp("sleep", ["sleep", "100"])
+                os.execvp("sleep", ["sleep", "1000"])
             os._exit(0)
         os.wait()
         import time
-        time.sleep(100)
+        time.sleep(1000)
     """
-    outcome = await run_process(ProcessSpec(command=python(daemon)), timeout=1)
+    outcome = await late(python(daemon), says=1)
     assert gone(int(outcome.stdout))
 
 
@@ -242,7 +253,7 @@ async def test_limits_are_kept() -> None:
         ProcessSpec(command=python("bytearray(10**9)"), limits={"memory": 300_000_000}), timeout=30
     )
     assert "MemoryError" in memory.stderr
-    cpu = await shell("while :; do :; done", limits={"cpu": 1})
+    cpu = await shell("while :; do :; done", limits={"cpu": 1}, timeout=100)
     assert cpu.signal == signal.SIGXCPU
     assert not cpu.timed_out
 
@@ -270,8 +281,8 @@ async def test_many_runs_leak_no_descriptor_and_no_zombie() -> None:
     await asyncio.gather(*(shell("echo $$ | cat") for _ in range(8)))
     with pytest.raises(ProcessRefused):
         await run_process(ProcessSpec(command=["no-such-program"]), timeout=9)
-    assert (await shell("sleep 9", timeout=0.05)).timed_out
-    assert descriptors() == before
+    assert (await shell("sleep 900", timeout=0.05)).timed_out
+    await until(lambda: descriptors() == before)
     assert psutil.Process().children() == children
 
 
@@ -286,9 +297,10 @@ def test_command_ends_with_a_killed_parent(tmp_path: Path) -> None:
     with subprocess.Popen(python(code.replace("CWD", repr(str(tmp_path))))) as parent:
         while not (tmp_path / "pids").exists():
             assert parent.poll() is None
+            time.sleep(0.01)
         pids = [int(word) for word in (tmp_path / "pids").read_text().split()]
         assert all(psutil.pid_exists(pid) for pid in pids)
         family = [psutil.Process(pid) for pid in pids]
         parent.kill()
-    _, alive = psutil.wait_procs(family, timeout=5)
+    _, alive = psutil.wait_procs(family, timeout=60)
     assert alive == []

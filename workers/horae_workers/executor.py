@@ -134,10 +134,12 @@ class Executor:
             self._tasks[key] = task
 
     def _cancel(self, leases: Sequence[tuple[str, str]]) -> None:
+        """End attempts, each after its first step: one that never began would keep its slot."""
+        loop = asyncio.get_running_loop()
         for key in leases:
             task = self._tasks.get(key)
             if task is not None:
-                task.cancel()
+                loop.call_soon(task.cancel)
 
     async def _attempt(self, work: Work) -> None:
         try:
@@ -264,17 +266,16 @@ class Executor:
         self.refuse()
         end = asyncio.get_running_loop().time() + seconds
         while self._taken or self._tasks:
+            tasks = list(self._tasks.values())
+            if not tasks:
+                await asyncio.sleep(0)  # what was started from the thread has not begun yet
+                continue
             left = end - asyncio.get_running_loop().time()
             if left <= 0:
                 break
-            tasks = list(self._tasks.values())
-            if tasks:
-                await asyncio.wait(tasks, timeout=left)
-            else:
-                await asyncio.sleep(0)  # what was started from the thread has not begun yet
+            await asyncio.wait(tasks, timeout=left)
         pending = list(self._tasks.values())
-        for task in pending:
-            task.cancel()
+        self._cancel(list(self._tasks))
         if pending:
             await asyncio.wait(pending, timeout=1.0)
         return not pending

@@ -117,7 +117,7 @@ class NatsCaller:
     ) -> dict[str, Any]:
         """Attempts of `attempt` seconds until the deadline, while `again` agrees.
 
-        The error of the last attempt says what the engine had answered before it, since a last
+        The error of the last attempt says what an attempt before it had been told, since a last
         attempt that the deadline cuts short knows no reason of its own.
         """
         data = _encode(body)
@@ -129,12 +129,12 @@ class NatsCaller:
                 return await self._ask(subject, data, headers, min(attempt, left))
             except (Unavailable, TooManyRequests) as error:
                 wait = pause * random.uniform(0.5, 1.5)  # noqa: S311 - spreads callers, no secret
-                answered = error.__cause__ is None
+                cut_short = isinstance(error.__cause__, TimeoutError)
                 if not again(error) or time.monotonic() + wait >= deadline:
-                    if answered or refusal is None:
+                    if not cut_short or refusal is None:
                         raise
                     raise Unavailable(f"{error}; refused before: {refusal}") from error
-                refusal = error if answered else refusal
+                refusal = refusal if cut_short else error
             await asyncio.sleep(wait)
             pause = min(pause * 2, LONGEST_PAUSE)
 
