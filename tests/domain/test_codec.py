@@ -1,7 +1,8 @@
 """Golden files: every event that was ever stored stays readable, and is written as it was.
 
-A file holds the name, the bytes as they are stored and what they mean. Files are made by
-`python tests/domain/test_codec.py` for names that have none; those that exist are never changed.
+A file holds the name, the bytes as they are stored and what they mean. `python
+tests/domain/test_codec.py` makes files for names that have none, and adds to a file what an event says
+since it has new fields; what is in a file is never changed.
 """
 
 from __future__ import annotations
@@ -149,15 +150,16 @@ def test_every_kind_of_event_has_a_name():
 def test_stored_event_keeps_its_meaning(file):
     content = golden(file.stem)
     for stored, said in zip(content["stored"], content["meaning"], strict=True):
-        assert meaning(decode(content["name"], stored.encode())) == said
+        event = decode(content["name"], stored.encode())
+        assert meaning(event) == meaning(least_of(event)) | said
 
 
 @pytest.mark.parametrize("event", EXAMPLES, ids=name_of)
 def test_event_is_stored_as_it_was(event):
-    whole, least = golden(name_of(event))["stored"]
-    assert encode(event).decode() == whole
-    assert decode(name_of(event), whole.encode()) == event
-    assert encode(decode(name_of(event), least.encode())).decode() == least
+    stored = golden(name_of(event))["stored"]
+    assert encode(event).decode() in stored
+    for each in stored:
+        assert encode(decode(name_of(event), each.encode())).decode() == each
 
 
 def test_examples_cover_every_name_and_every_field():
@@ -248,5 +250,9 @@ if __name__ == "__main__":
             "stored": [encode(each).decode() for each in both],
             "meaning": [meaning(each) for each in both],
         }
-        if not path.exists():
+        known = json.loads(path.read_text("utf-8")) if path.exists() else None
+        if known is not None and made["stored"][0] not in known["stored"]:
+            made["stored"] = [*known["stored"], made["stored"][0]]
+            made["meaning"] = [*known["meaning"], made["meaning"][0]]
+        if known is None or len(made["stored"]) > len(known["stored"]):
             path.write_text(json.dumps(made, indent=1, ensure_ascii=False) + "\n", "utf-8")
