@@ -79,13 +79,26 @@ class Client:
         return await self.command("schedule.create_many", body, key=idempotency_key)
 
     async def update_schedule(
-        self, definition: Mapping[str, Any], *, expected_revision: int | None = None
+        self,
+        id: str,  # noqa: A002 - the wire's name
+        trigger: Trigger,
+        action: str | Mapping[str, Any],
+        *,
+        expected_revision: int | None = None,
+        idempotency_key: str | None = None,
+        allow_unknown: bool = False,
+        **policies: Any,
     ) -> Json:
-        """Replace a schedule's whole definition."""
-        body = dict(definition)
+        """Replace a schedule's whole definition, told as for `create_schedule`.
+
+        With `expected_revision` it is refused if the schedule has another one by now.
+        """
+        body = define(id, trigger, action, **policies)
+        if allow_unknown:
+            body["allow_unknown"] = True
         if expected_revision is not None:
             body["expected_revision"] = expected_revision
-        return await self.command("schedule.update", body)
+        return await self.command("schedule.update", body, key=idempotency_key)
 
     async def pause_schedule(self, id: str, *, note: str = "") -> Json:  # noqa: A002
         """Fire nothing until resumed."""

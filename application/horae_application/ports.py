@@ -10,17 +10,23 @@ from uuid import UUID
 from horae_application.messages import Reply, Request
 from horae_application.work import Work
 from horae_domain.definition import Action
+from horae_domain.errors import HoraeError
 
 PARTITIONS = 64
 """Number of partitions; fixed when a store is created."""
 
 
-class StoreError(Exception):
+class StoreError(HoraeError):
     """Root of what an event store raises."""
+
+    code = "store_error"
+    status = 503
 
 
 class Fenced(StoreError):
     """Nothing was written: another owner has claimed `partitions` since."""
+
+    code = "store_fenced"
 
     def __init__(self, partitions: Iterable[int]) -> None:
         self.partitions = frozenset(partitions)
@@ -29,6 +35,8 @@ class Fenced(StoreError):
 
 class AlreadyWritten(StoreError):
     """Nothing was written: `stream` already has `version` (the store's unique key)."""
+
+    code = "store_already_written"
 
     def __init__(self, stream: UUID | None, version: int | None) -> None:
         self.stream = stream
@@ -39,9 +47,13 @@ class AlreadyWritten(StoreError):
 class StoreUnavailable(StoreError):
     """Nothing was written: the store cannot be reached or has no room. May be tried again."""
 
+    code = "store_unavailable"
+
 
 class CommitUnknown(StoreError):
     """The connection failed during the commit: it may or may not have happened."""
+
+    code = "store_commit_unknown"
 
 
 class NewEvent(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
@@ -239,7 +240,7 @@ class Desk:
         position: int | None = None
         if index is None and isinstance(command, schedules.CreateSchedule):
             index, position = self._created(stream)
-        return Answer(task, OK, facts_of(line), index, position)
+        return Answer(task, OK, facts_of(line, self._draft.at), index, position)
 
     def _created(self, stream: UUID) -> tuple[int | None, int | None]:
         """What a creation that finds its schedule rests on: the first one's event."""
@@ -256,23 +257,21 @@ class Desk:
         schedule = decision.require().schedule
         key = command.key or task.request.key or task.request.command_id or uuid4().hex
         id_ = decider.trigger_id(tenant, command.id, schedule.incarnation, key)
-        rows = self._loaded.get(UUID(id_))
-        if rows:
-            run = fold_execution(rows)
-            status = str(run.status) if run else "unknown"
-            return Answer(task, OK, {"execution_id": id_, "status": status}, None, rows[0].position)
-        if self._draft.adds_to(UUID(id_)):
-            run = self._draft.run(stream, id_)
-            status = str(run.status) if run else "unknown"
-            first = self._draft.streams.index(UUID(id_))
-            return Answer(task, OK, {"execution_id": id_, "status": status}, first)
         overridden = "payload" in command.model_fields_set
         asked = decider.Trigger(key, command.payload, overridden, self._cause(task))
+        rows = self._loaded.get(UUID(id_))
+        if rows:
+            known = self._draft.run(stream, id_) or fold_execution(rows)
+            return Answer(task, OK, triggered(id_, known, asked), None, rows[0].position)
+        if self._draft.adds_to(UUID(id_)):
+            first = self._draft.streams.index(UUID(id_))
+            return Answer(task, OK, triggered(id_, self._draft.run(stream, id_), asked), first)
         decider.trigger(decision, asked)
         index = self._draft.accept(stream, decision)
-        line = decision.require()
-        status = str(line.live[id_].status) if id_ in line.live else "skipped"
-        return Answer(task, OK, {"execution_id": id_, "status": status}, index)
+        run = decision.require().live.get(id_)
+        if run is None:
+            run = self._draft.run(stream, id_)
+        return Answer(task, OK, triggered(id_, run, asked), index)
 
     # --- executions -------------------------------------------------------------------------------
 
@@ -361,15 +360,32 @@ class Desk:
 _ANY = Definition.model_construct(retry=Retry())  # type: ignore[call-arg]
 
 
-def facts_of(line: Line) -> dict[str, Any]:
-    """What a reply says of a schedule."""
+def facts_of(line: Line, at: datetime) -> dict[str, Any]:
+    """What a reply at an instant says of a schedule."""
     schedule = line.schedule
+    active = schedule.status is schedules.Status.ACTIVE
     return {
         "id": schedule.id,
         "revision": schedule.revision,
-        "status": str(schedule.status),
-        "next_due": format_instant(line.next_due) if line.next_due else None,
+        "status": str(schedules.shown_status(schedule, at)),
+        "next_due": format_instant(line.next_due) if active and line.next_due else None,
     }
+
+
+def triggered(id_: str, run: Execution | None, asked: decider.Trigger) -> dict[str, Any]:
+    """What a reply says of the execution that a trigger stands for.
+
+    Raises:
+        IdempotencyConflict: it was asked for with another payload.
+    """
+    if run is None:
+        return {"execution_id": id_, "status": "unknown"}
+    if (run.overridden, run.payload) != (asked.overridden, asked.payload):
+        raise IdempotencyConflict(
+            "this key was used with another payload", field="key", value=asked.key
+        )
+    reason = {"reason": run.reason} if run.reason is not None else {}
+    return {"execution_id": id_, "status": str(run.status), **reason}
 
 
 def to_domain(task: Task, cause: Cause) -> schedules.ScheduleCommand:

@@ -81,12 +81,13 @@ def trigger(decision: Decision, asked: Trigger) -> str:
     id_ = occurrence_id(line, "key", occurrence)
     if id_ in line.live:
         return id_
-    if line.blocked:
-        decision.add(skipped(line, "key", occurrence, "overlap", asked.cause))
-    else:
-        event = requested(line, "key", occurrence, asked.cause)
-        payload = {"payload": asked.payload, "overridden": asked.overridden}
-        decision.add(msgspec.structs.replace(event, **payload))
+    event = (
+        skipped(line, "key", occurrence, "overlap", asked.cause)
+        if line.blocked
+        else requested(line, "key", occurrence, asked.cause)
+    )
+    payload = {"payload": asked.payload, "overridden": asked.overridden}
+    decision.add(msgspec.structs.replace(event, **payload))
     return id_
 
 

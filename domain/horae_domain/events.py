@@ -128,6 +128,8 @@ class ExecutionSkipped(ExecutionEvent, frozen=True, kw_only=True):
     reason: str
     blocked_by: str | None = None
     next_due: datetime | None = None
+    payload: Any = None
+    overridden: bool = False
 
 
 class AttemptStarted(ExecutionEvent, frozen=True, kw_only=True):

@@ -127,6 +127,8 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     reported: bool = False
     """True if the current lease was closed by its holder's report."""
     correlation_id: str | None = None
+    reason: str | None = None
+    """Why it did not fire."""
     version: int = 0
     """How many events its stream has."""
 
@@ -531,5 +533,8 @@ def _skipped(event: ExecutionSkipped) -> Execution:
         revision=event.revision,
         status=Status.SKIPPED,
         requested_at=event.at,
+        payload=event.payload,
+        overridden=event.overridden,
+        reason=event.reason,
         version=1,
     )

@@ -296,6 +296,13 @@ def _resume(schedule: Schedule, command: ResumeSchedule) -> list[Event]:
     ]
 
 
+def shown_status(schedule: Schedule, at: datetime) -> Status:
+    """Where it stands at an instant, as it is shown: `pending` before `start_at`."""
+    start = schedule.definition.start_at
+    pending = schedule.status is Status.ACTIVE and start is not None and start > at
+    return Status.PENDING if pending else schedule.status
+
+
 # --- evolve --------------------------------------------------------------------------------------
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
-from horae_application.ports import StoreError
 from horae_domain.errors import HoraeError, InvalidField, Unavailable
 
 
@@ -35,18 +32,7 @@ class AlreadyRunning(HoraeError):
     status = 409
 
 
-class StoreRefused(HoraeError):
-    """The store cannot be opened; the code is `store_` and the reason."""
-
-    status = 503
-
-    def __init__(self, error: StoreError) -> None:
-        super().__init__(str(error))
-        name = re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
-        self.code = name if name.startswith("store") else f"store_{name}"  # type: ignore[misc]
-
-
-EXPECTED = (HoraeError, StoreError, OSError)
+EXPECTED = (HoraeError, OSError)
 """What a command may meet without being at fault."""
 
 
@@ -55,8 +41,6 @@ def as_refusal(error: Exception) -> HoraeError:
     match error:
         case HoraeError():
             return error
-        case StoreError():
-            return StoreRefused(error)
         case OSError():
             return FileUnreadable(str(error))
         case _:

@@ -227,7 +227,8 @@ def trigger(
     if as_json:
         print_json(answer)
         return
-    print_line(f"execution {answer['execution_id']}: {answer.get('status', 'accepted')}")
+    reason = f", {answer['reason']}" if "reason" in answer else ""
+    print_line(f"execution {answer['execution_id']}: {answer['status']}{reason}")
 
 
 @app.command()
@@ -297,7 +298,6 @@ def _changed(answer: Json, as_json: bool) -> None:
     if as_json:
         print_json(answer)
         return
-    fires = answer.get("next_due") and answer.get("status") != "paused"
-    following = f", next {cell(answer['next_due'])}" if fires else ""
+    following = f", next {cell(answer['next_due'])}" if answer.get("next_due") else ""
     revision = f", revision {answer['revision']}" if "revision" in answer else ""
     print_line(f"{answer.get('id', 'schedule')}: {answer.get('status', 'ok')}{revision}{following}")

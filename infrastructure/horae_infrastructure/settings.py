@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from horae_domain.definition import translate
+from horae_domain.errors import InvalidField
 
 
 class Settings(BaseSettings):
@@ -56,8 +57,13 @@ class Settings(BaseSettings):
         """Settings from the environment, overridden by what is given and not None.
 
         Raises:
-            InvalidField: a value breaks its bounds; the field is the setting's name.
+            InvalidField: a value breaks its bounds, or there is no such setting; the field is the
+                setting's name.
         """
+        for name in given.keys() - cls.model_fields.keys():
+            raise InvalidField(
+                f"there is no such setting; there are: {', '.join(cls.model_fields)}", field=name
+            )
         try:
             return cls(**{key: value for key, value in given.items() if value is not None})
         except ValidationError as error:

@@ -204,6 +204,7 @@ def _requested(event: ExecutionRequested | ExecutionSkipped) -> ExecutionRow:
     )
     if isinstance(event, ExecutionSkipped):
         row.reason, row.blocked_by, row.ended_at = event.reason, event.blocked_by, event.at
+        row.payload = event.payload
         return row
     row.status = "pending"
     row.run_number = event.run_number

@@ -301,6 +301,57 @@ def test_trigger_overrides_the_payload_even_with_null(desk: Stepped) -> None:
     assert [work.payload for work in desk.executor.started] == [{"day": 1}, {"day": 2}, None]
 
 
+@pytest.mark.parametrize("state", ["running", "ended", "skipped", "same batch"])
+def test_trigger_with_a_key_and_another_payload_is_a_conflict(desk: Stepped, state: str) -> None:
+    desk.manual()
+    if state == "skipped":
+        desk.trigger(key="in the way")
+    asked = [desk.send("schedule.trigger", {"id": "job", "key": "k", "payload": 1})]
+    if state == "same batch":
+        asked.append(desk.send("schedule.trigger", {"id": "job", "key": "k", "payload": 2}))
+    desk.settle()
+    if state == "ended":
+        desk.report(desk.executor.started[0])
+    for payload in ({"payload": 2}, {"payload": None}, {}):
+        reply = desk.ask("schedule.trigger", {"id": "job", "key": "k", **payload})
+        assert code(reply) == (409, "idempotency_conflict")
+        assert reply.body["error"]["field"] == "key"
+    again = desk.ask("schedule.trigger", {"id": "job", "key": "k", "payload": 1})
+    assert again.body["execution_id"] == asked[0][0].body["execution_id"]
+    if state == "same batch":
+        assert code(asked[1][0]) == (409, "idempotency_conflict")
+
+
+def test_skipped_trigger_says_why_each_time(desk: Stepped, restart: Any) -> None:
+    desk.manual()
+    desk.trigger(key="first")
+    first = desk.ask("schedule.trigger", {"id": "job", "key": "k"})
+    assert (first.body["status"], first.body["reason"]) == ("skipped", "overlap")
+    desk.report(desk.executor.started[0])
+    assert "reason" not in desk.ask("schedule.trigger", {"id": "job", "key": "new"}).body
+    again = restart().ask("schedule.trigger", {"id": "job", "key": "k"})
+    assert again.body == first.body
+
+
+# --- what a reply says ---------------------------------------------------------------------------
+
+
+def test_reply_of_a_paused_schedule_has_no_next_instant(desk: Stepped) -> None:
+    assert desk.create().body["next_due"] == "2026-01-05T08:01:00Z"
+    assert desk.ask("schedule.pause", {"id": "job"}).body["next_due"] is None
+    changed = {"id": "job", "trigger": {"type": "interval", "every": "2 minutes"}, "action": WORK}
+    assert desk.ask("schedule.update", changed).body["next_due"] is None
+    assert desk.ask("schedule.resume", {"id": "job"}).body["next_due"] == "2026-01-05T08:02:00Z"
+
+
+def test_schedule_before_its_start_is_pending_in_replies_too(desk: Stepped) -> None:
+    created = desk.create(start_at="2026-01-05T09:00:00Z")
+    assert (created.body["status"], created.body["next_due"]) == ("pending", "2026-01-05T09:00:00Z")
+    desk.clock.move(3600)
+    desk.settle()
+    assert desk.ask("schedule.resume", {"id": "job"}).body["status"] == "active"
+
+
 # --- tenants -------------------------------------------------------------------------------------
 
 

@@ -189,6 +189,17 @@ def test_once_after_nothing_is_due_at_once():
     assert History(0, trigger={"type": "once", "after": 0}).line.wake == at(0)
 
 
+@pytest.mark.parametrize(
+    ("told", "shown"), [({"start_at": at(600)}, Status.PENDING), ({}, Status.ACTIVE)]
+)
+def test_schedule_is_shown_as_pending_before_its_start(told, shown):
+    history = History(**told)
+    assert schedule.shown_status(history.line.schedule, at(599)) is shown
+    assert schedule.shown_status(history.line.schedule, at(600)) is Status.ACTIVE
+    history.pause(1)
+    assert schedule.shown_status(history.line.schedule, at(2)) is Status.PAUSED
+
+
 # --- update --------------------------------------------------------------------------------------
 
 

@@ -185,8 +185,13 @@ async def test_every_call_of_the_client_has_its_command_or_query(client: Client)
         "action": {"type": "function", "name": "double"},
     }
     created = await client.command("schedule.create", definition)
-    changed = definition | {"description": "later"}
-    updated = await client.update_schedule(changed, expected_revision=created["revision"])
+    updated = await client.update_schedule(
+        "job",
+        cron("0 2 * * *", timezone="Europe/Berlin"),
+        "double",
+        description="later",
+        expected_revision=created["revision"],
+    )
     assert updated["revision"] == 2
     assert (await client.pause_schedule("job", note="n"))["status"] == "paused"
     assert (await client.resume_schedule("job"))["status"] == "active"
@@ -221,14 +226,7 @@ async def test_refusals_are_the_errors_of_the_tree(client: Client) -> None:
     with pytest.raises(InvalidField):
         once(datetime(2026, 1, 1))  # noqa: DTZ001 - naive on purpose
     with pytest.raises(RevisionConflict):
-        await client.update_schedule(
-            {
-                "id": "job",
-                "trigger": manual(),
-                "action": {"type": "function", "name": "fail"},
-            },
-            expected_revision=9,
-        )
+        await client.update_schedule("job", manual(), "fail", expected_revision=9)
 
 
 async def test_cancelled_execution_ends_its_handler(app: Horae, tmp_path: Path) -> None:
@@ -497,6 +495,23 @@ def test_settings_out_of_bounds_are_refused_by_name(field: str, value: Any) -> N
     with pytest.raises(InvalidField) as caught:
         Settings.read(**{field: value})
     assert caught.value.field == field
+
+
+async def test_unknown_setting_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(InvalidField) as caught:
+        async with Horae("odd").embedded(nonsense=1, data_dir=tmp_path):
+            pass
+    assert caught.value.field == "nonsense"
+    assert "concurrency" in caught.value.message
+
+
+async def test_store_that_is_in_use_is_refused_as_an_error_of_the_tree(tmp_path: Path) -> None:
+    app = Horae("twice")
+    async with app.embedded("sqlite:///horae.db", data_dir=tmp_path):
+        with pytest.raises(HoraeError) as caught:
+            async with app.embedded("sqlite:///horae.db", data_dir=tmp_path):
+                pass
+    assert (caught.value.code, caught.value.status) == ("store_locked", 503)
 
 
 def test_settings_of_the_environment_are_checked_too(monkeypatch: pytest.MonkeyPatch) -> None:

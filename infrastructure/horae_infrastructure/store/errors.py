@@ -1,12 +1,14 @@
-"""What opening a store can refuse.
+"""What opening a store can refuse; each is a `HoraeError` with the code of its name.
 
 ```
-StoreError                  the port's root
-├── StoreUnavailable        cannot be reached now (the port)
-├── StoreLocked             another process has the file
-├── StoreNotDurable         a setting would lose acknowledged commits
-├── StoreFormat             written by a newer Horae, or with another number of partitions
-└── StoreReplaced           after a reconnect another server, or a promoted one, answers
+StoreError                  store_error        the port's root
+├── StoreUnavailable        store_unavailable  cannot be reached now (the port)
+├── StoreLocked             store_locked       another process has the file
+├── StoreNotDurable         store_not_durable  a setting would lose acknowledged commits
+├── StoreFormat             store_format       written by a newer Horae, or with another number of
+│                                              partitions
+└── StoreReplaced           store_replaced     after a reconnect another server answers, or a
+                                               promoted one
 ```
 """
 
@@ -18,6 +20,8 @@ from horae_application.ports import StoreError
 class StoreLocked(StoreError):
     """The database file is in use by the process `pid` (None if it did not say)."""
 
+    code = "store_locked"
+
     def __init__(self, path: str, pid: int | None) -> None:
         self.path = path
         self.pid = pid
@@ -28,14 +32,19 @@ class StoreLocked(StoreError):
 class StoreNotDurable(StoreError):
     """The store would lose what it has acknowledged: `setting` is `value`."""
 
+    code = "store_not_durable"
+
     def __init__(self, setting: str, value: str) -> None:
         self.setting = setting
-        self.value = value
-        super().__init__(f"{setting} is {value}: acknowledged commits could be lost")
+        super().__init__(
+            f"{setting} is {value}: acknowledged commits could be lost", field=setting, value=value
+        )
 
 
 class StoreFormat(StoreError):
     """The store has `name` (format or partitions) `found`, and this process needs `wanted`."""
+
+    code = "store_format"
 
     def __init__(self, name: str, found: int, wanted: int) -> None:
         self.name = name
@@ -46,6 +55,8 @@ class StoreFormat(StoreError):
 
 class StoreReplaced(StoreError):
     """The server that answers now does not hold the same history; open the store anew."""
+
+    code = "store_replaced"
 
     def __init__(self, expected: str, found: str) -> None:
         self.expected = expected
