@@ -5,10 +5,12 @@ HoraeError                      code, field, value, details; what a wire reply c
 ├── InvalidField                400 invalid_field        a field's value breaks its rule
 │   ├── InvalidTrigger          400 invalid_trigger      a schedule that cannot be evaluated
 │   ├── PayloadTooLarge         400 payload_too_large    over 1 MiB of JSON
-│   └── UnknownHandler          400 unknown_handler      nobody serves the named handler
+│   ├── UnknownHandler          400 unknown_handler      nobody serves the named handler
+│   └── UnknownCommand          400 unknown_command      the application has no such command
 ├── NotFound                    404
 │   ├── ScheduleNotFound        404 schedule_not_found
-│   └── ExecutionNotFound       404 execution_not_found
+│   ├── ExecutionNotFound       404 execution_not_found
+│   └── CommandNotFound         404 command_not_found
 ├── Conflict                    409
 │   ├── ScheduleExists          409 schedule_exists      the id is taken by other content
 │   ├── RevisionConflict        409 revision_conflict    expected_revision is not the current one
@@ -84,6 +86,12 @@ class UnknownHandler(InvalidField):
     code = "unknown_handler"
 
 
+class UnknownCommand(InvalidField):
+    """No handler takes commands or queries of this type; `known` lists those that are taken."""
+
+    code = "unknown_command"
+
+
 class NotFound(HoraeError):
     """The thing named does not exist."""
 
@@ -101,6 +109,12 @@ class ExecutionNotFound(NotFound):
     """No execution has this id in this tenant."""
 
     code = "execution_not_found"
+
+
+class CommandNotFound(NotFound):
+    """No scheduled command has this id in this tenant."""
+
+    code = "command_not_found"
 
 
 class Conflict(HoraeError):

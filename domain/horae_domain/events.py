@@ -12,6 +12,12 @@ from typing import Any
 
 import msgspec
 
+from horae_domain.durations import parse_duration
+from horae_domain.instants import format_instant
+
+COMMAND = "command:"
+"""What the handler of an application's command is named by, before the name of its type."""
+
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What all events say: when it was decided, about whom, and on whose word."""
@@ -36,6 +42,49 @@ class ScheduleCreated(Event, frozen=True, kw_only=True):
     anchor: datetime
     next_due: datetime | None = None
     tzdata: str = ""
+
+
+class CommandScheduled(Event, frozen=True, kw_only=True):
+    """A command of the application waits for `due`, or for `after` since `at`.
+
+    It begins a schedule that fires once (`created`); this form of it takes half the bytes.
+    """
+
+    command: str
+    data: Any = None
+    due: datetime | None = None
+    after: str | None = None
+    metadata: dict[str, Any] = {}
+    policies: dict[str, Any] = {}
+
+    def created(self) -> ScheduleCreated:
+        """The beginning of the schedule that it stands for; it fires however overdue it is."""
+        if self.due is not None:
+            instant, due = {"at": format_instant(self.due)}, max(self.due, self.at)
+        else:
+            after = self.after or "0s"
+            instant, due = {"after": after}, self.at + parse_duration(after, field="after")
+        definition: dict[str, Any] = {
+            "id": self.schedule_id,
+            "trigger": {"type": "once", **instant, "allow_past": True},
+            "action": {"type": "function", "name": COMMAND + self.command},
+            "catch_up": {"mode": "all", "window": "36500d"},
+            **self.policies,
+        }
+        if self.data is not None:
+            definition["payload"] = self.data
+        if self.metadata:
+            definition["metadata"] = self.metadata
+        return ScheduleCreated(
+            definition=definition,
+            anchor=self.at,
+            next_due=due,
+            at=self.at,
+            tenant=self.tenant,
+            schedule_id=self.schedule_id,
+            correlation_id=self.correlation_id,
+            actor=self.actor,
+        )
 
 
 class ScheduleUpdated(Event, frozen=True, kw_only=True):
@@ -231,6 +280,7 @@ class RequestAnswered(Event, frozen=True, kw_only=True):
 
 NAMES: dict[type[Event], str] = {
     ScheduleCreated: "schedule.created.v1",
+    CommandScheduled: "command.scheduled.v1",
     ScheduleUpdated: "schedule.updated.v1",
     SchedulePaused: "schedule.paused.v1",
     ScheduleResumed: "schedule.resumed.v1",

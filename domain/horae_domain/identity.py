@@ -6,6 +6,7 @@ on with 48 bits of its milliseconds, so that an index over them grows at one end
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64encode
 from datetime import datetime
 from functools import lru_cache
 from hashlib import blake2b
@@ -44,6 +45,12 @@ def execution_id(
         millis = max(0, to_micros(instant) // 1000)
         digest = (millis & 0xFFFF_FFFF_FFFF).to_bytes(6, "big") + digest[:9]
     return str(UUID(bytes=bytes([partition_of(tenant, schedule_id)]) + digest))
+
+
+@lru_cache(maxsize=8192)
+def command_id(tenant: str, key: str) -> str:
+    """The id of the schedule of the command that was scheduled under an idempotency key."""
+    return f"c.{urlsafe_b64encode(_digest(15, 'command', tenant, key)).decode()}"
 
 
 @lru_cache(maxsize=8192)

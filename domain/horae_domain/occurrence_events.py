@@ -37,8 +37,9 @@ def occurrence_fields(
 ) -> dict[str, Any]:
     """What every decision says of its occurrence."""
     schedule = line.schedule
-    return {
-        **about(schedule.tenant, schedule.id, cause),
+    belongs_to = None if kind == "key" else schedule.correlation_id
+    return about(schedule.tenant, schedule.id, cause) | {
+        "correlation_id": belongs_to or cause.correlation_id,
         "execution_id": occurrence_id(line, kind, occurrence),
         "kind": kind,
         "due": occurrence.due,

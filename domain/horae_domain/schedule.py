@@ -27,6 +27,7 @@ from horae_domain.errors import (
     ScheduleNotFound,
 )
 from horae_domain.events import (
+    CommandScheduled,
     Event,
     OccurrencesDecided,
     ScheduleCancelled,
@@ -130,6 +131,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
     version: int = 0
     """How many events its stream has."""
+    correlation_id: str | None = None
+    """What its runs belong to; of a scheduled command, that of whoever scheduled it."""
 
 
 # --- decide --------------------------------------------------------------------------------------
@@ -309,7 +312,7 @@ def shown_status(schedule: Schedule, at: datetime) -> Status:
 def evolve(schedule: Schedule | None, event: Event) -> Schedule | None:
     """The schedule after an event of its stream."""
     version = schedule.version + 1 if schedule else 1
-    if isinstance(event, ScheduleCreated):
+    if isinstance(event, ScheduleCreated | CommandScheduled):
         return _created(schedule, event, version)
     if schedule is None:
         return None
@@ -340,7 +343,12 @@ def evolve(schedule: Schedule | None, event: Event) -> Schedule | None:
     return msgspec.structs.replace(schedule, version=version, changed_at=event.at, **changes)
 
 
-def _created(former: Schedule | None, event: ScheduleCreated, version: int) -> Schedule:
+def _created(
+    former: Schedule | None, event: ScheduleCreated | CommandScheduled, version: int
+) -> Schedule:
+    belongs_to = None
+    if isinstance(event, CommandScheduled):
+        event, belongs_to = event.created(), event.correlation_id
     definition = restore_definition(event.definition)
     earlier = former.definitions if former else {}
     return Schedule(
@@ -357,4 +365,5 @@ def _created(former: Schedule | None, event: ScheduleCreated, version: int) -> S
         next_due=event.next_due,
         created_by=event.actor,
         version=version,
+        correlation_id=belongs_to,
     )

@@ -21,6 +21,7 @@ from horae_domain.events import (
     AttemptFailed,
     AttemptStarted,
     CancellationRequested,
+    CommandScheduled,
     Event,
     ExecutionCancelled,
     ExecutionDelayed,
@@ -71,6 +72,15 @@ BEGUN: dict[str, Any] = {"definition": DEFINITION, "anchor": AT, "next_due": AT,
 
 EXAMPLES: list[Event] = [
     ScheduleCreated(incarnation=2, revision=3, **BEGUN, **ALL),
+    CommandScheduled(
+        command="SendReminder",
+        data={"order_id": "o-1"},
+        due=DUE,
+        after="5m",
+        metadata={"team": "mail"},
+        policies={"priority": "high"},
+        **ALL,
+    ),
     ScheduleUpdated(revision=4, **BEGUN, **ALL),
     SchedulePaused(note="holiday", **ALL),
     ScheduleResumed(note="back", next_due=AT, **ALL),
@@ -140,7 +150,7 @@ def test_names_are_unique_and_carry_a_version():
     assert len(set(NAMES.values())) == len(NAMES)
     for name in NAMES.values():
         aggregate, _, version = name.split(".")
-        assert aggregate in {"schedule", "execution", "request"}
+        assert aggregate in {"schedule", "command", "execution", "request"}
         assert version[0] == "v"
         assert version[1:].isdecimal()
 
