@@ -100,6 +100,26 @@ class Client:
             body["expected_revision"] = expected_revision
         return await self.command("schedule.update", body, key=idempotency_key)
 
+    async def patch_schedule(
+        self,
+        id: str,  # noqa: A002 - the wire's name
+        *,
+        expected_revision: int | None = None,
+        idempotency_key: str | None = None,
+        allow_unknown: bool = False,
+        **fields: Any,
+    ) -> Json:
+        """Change some fields of a definition by a JSON merge patch (RFC 7396).
+
+        Objects are merged, None gives a field its default again.
+        """
+        body: Json = {"id": id, **fields}
+        if allow_unknown:
+            body["allow_unknown"] = True
+        if expected_revision is not None:
+            body["expected_revision"] = expected_revision
+        return await self.command("schedule.patch", body, key=idempotency_key)
+
     async def pause_schedule(self, id: str, *, note: str = "") -> Json:  # noqa: A002
         """Fire nothing until resumed."""
         return await self.command("schedule.pause", {"id": id, "note": note})

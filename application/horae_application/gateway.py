@@ -117,25 +117,45 @@ class Gateway:
         return await future
 
     def _check_handler(self, command: Command) -> None:
-        if not isinstance(command, messages.CreateSchedule | messages.UpdateSchedule):
-            return
-        if not command.allow_unknown:
-            self._require_handler(command.definition)
+        match command:
+            case messages.CreateSchedule() | messages.UpdateSchedule():
+                if not command.allow_unknown:
+                    self._require_handler(command.definition)
+            case messages.PatchSchedule(patch={"action": dict(action)}):
+                if not command.allow_unknown:
+                    self._require_patched(action)
+            case _:
+                pass
 
     def _require_handler(self, definition: Definition) -> None:
         action = definition.action
-        if isinstance(action, ProcessAction) and not self._known.processes():
+        if isinstance(action, ProcessAction):
+            self._require_processes()
+        if isinstance(action, FunctionAction):
+            self._require_function(action.name)
+
+    def _require_patched(self, action: dict[str, Any]) -> None:
+        """What a patch names; what it leaves as it is was looked for when that was named."""
+        if action.get("type") == "process":
+            self._require_processes()
+        if isinstance(action.get("name"), str):
+            self._require_function(action["name"])
+
+    def _require_processes(self) -> None:
+        if not self._known.processes():
             raise UnknownHandler(
                 "no executor runs processes; allow it there with HORAE_ALLOW_PROCESSES=true",
                 field="action.type",
-                value=action.type,
+                value="process",
             )
-        if isinstance(action, FunctionAction) and not self._known.serves(action.name):
+
+    def _require_function(self, name: str) -> None:
+        if not self._known.serves(name):
             known = sorted(self._known.names())
             raise UnknownHandler(
-                f"nobody serves a handler {action.name!r}; there are: {', '.join(known) or 'none'}",
+                f"nobody serves a handler {name!r}; there are: {', '.join(known) or 'none'}",
                 field="action.name",
-                value=action.name,
+                value=name,
                 known=known,
             )
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
-from pydantic import Field, field_validator
+from pydantic import ConfigDict, Field, field_validator
 
 from horae_domain.definition import (
     Definition,
@@ -106,6 +106,22 @@ class UpdateSchedule(Command):
     allow_unknown: bool = False
 
 
+class PatchSchedule(Command):
+    """`schedule.patch`: fields of a JSON merge patch (RFC 7396) of the definition, beside `id`."""
+
+    name = "schedule.patch"
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Json]
+    id: Identifier
+    expected_revision: int | None = None
+    allow_unknown: bool = False
+
+    @property
+    def patch(self) -> dict[str, Any]:
+        """What is merged."""
+        return self.__pydantic_extra__
+
+
 class PauseSchedule(Command):
     """`schedule.pause`."""
 
@@ -199,6 +215,7 @@ COMMANDS: dict[str, type[Command]] = {
         CreateSchedule,
         CreateMany,
         UpdateSchedule,
+        PatchSchedule,
         PauseSchedule,
         ResumeSchedule,
         CancelSchedule,

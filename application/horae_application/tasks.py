@@ -18,6 +18,7 @@ from horae_domain import decider
 from horae_domain import schedule as schedules
 from horae_domain.codec import decode
 from horae_domain.definition import Definition, Retry
+from horae_domain.edits import Edit, PatchSchedule
 from horae_domain.errors import (
     ExecutionNotFound,
     HoraeError,
@@ -52,6 +53,7 @@ _log = structlog.get_logger(__name__)
 KEYED = {
     "schedule.create",
     "schedule.update",
+    "schedule.patch",
     "schedule.pause",
     "schedule.resume",
     "schedule.cancel",
@@ -90,7 +92,8 @@ def partition_of_command(tenant: str, command: Command) -> int:
         case messages.CreateSchedule() | messages.UpdateSchedule():
             return partition_of(tenant, command.definition.id)
         case (
-            messages.PauseSchedule()
+            messages.PatchSchedule()
+            | messages.PauseSchedule()
             | messages.ResumeSchedule()
             | messages.CancelSchedule()
             | messages.TriggerSchedule()
@@ -110,7 +113,8 @@ def schedule_of(command: Command) -> str | None:
         case messages.CreateSchedule() | messages.UpdateSchedule():
             return command.definition.id
         case (
-            messages.PauseSchedule()
+            messages.PatchSchedule()
+            | messages.PauseSchedule()
             | messages.ResumeSchedule()
             | messages.CancelSchedule()
             | messages.TriggerSchedule()
@@ -229,7 +233,7 @@ class Desk:
 
     # --- schedules --------------------------------------------------------------------------------
 
-    def _schedule(self, task: Task, command: schedules.ScheduleCommand) -> Answer:
+    def _schedule(self, task: Task, command: schedules.ScheduleCommand | Edit) -> Answer:
         tenant = task.request.tenant
         id_ = schedule_of(task.command) or ""
         stream = schedule_stream(tenant, id_)
@@ -388,7 +392,7 @@ def triggered(id_: str, run: Execution | None, asked: decider.Trigger) -> dict[s
     return {"execution_id": id_, "status": str(run.status), **reason}
 
 
-def to_domain(task: Task, cause: Cause) -> schedules.ScheduleCommand:
+def to_domain(task: Task, cause: Cause) -> schedules.ScheduleCommand | Edit:
     """The domain's command of a message."""
     command = task.command
     match command:
@@ -396,6 +400,8 @@ def to_domain(task: Task, cause: Cause) -> schedules.ScheduleCommand:
             return schedules.CreateSchedule(task.request.tenant, command.definition, cause)
         case messages.UpdateSchedule():
             return schedules.UpdateSchedule(command.definition, command.expected_revision, cause)
+        case messages.PatchSchedule():
+            return PatchSchedule(command.patch, command.expected_revision, cause)
         case messages.PauseSchedule():
             return schedules.PauseSchedule(command.note, cause)
         case messages.ResumeSchedule():

@@ -15,6 +15,7 @@ import msgspec
 from horae_domain import execution as executions
 from horae_domain import schedule as schedules
 from horae_domain.decision import Decision
+from horae_domain.edits import Edit, PatchSchedule, RetagSchedule, as_update
 from horae_domain.errors import (
     IllegalState,
     TooManyRequests,
@@ -45,12 +46,14 @@ class Trigger(NamedTuple):
     cause: Cause
 
 
-def command(decision: Decision, asked: ScheduleCommand) -> None:
+def command(decision: Decision, asked: ScheduleCommand | Edit) -> None:
     """Decide a command on a schedule.
 
     Before an edit, a pause or an end, every instant up to it is decided under what held before;
     a pause that ends is recorded as one range.
     """
+    if isinstance(asked, PatchSchedule | RetagSchedule):
+        asked = as_update(decision.line.schedule if decision.line else None, asked)
     if decision.line is not None:
         if isinstance(asked, UpdateSchedule | PauseSchedule | CancelSchedule):
             settle(decision, asked.cause)
@@ -60,7 +63,7 @@ def command(decision: Decision, asked: ScheduleCommand) -> None:
             close_pause(decision, asked.cause)
     schedule = decision.line.schedule if decision.line else None
     decision.add(*schedules.decide(schedule, asked))
-    if isinstance(asked, UpdateSchedule | ResumeSchedule):
+    if isinstance(asked, UpdateSchedule | ResumeSchedule) and decision.require().active:
         complete(decision, asked.cause)
     if isinstance(asked, CancelSchedule):
         for run in list(decision.require().live.values()):

@@ -40,7 +40,7 @@ def settle(decision: Decision, cause: Cause) -> None:
         decision.add(*executions.expire(run, definition, cause))
     if decision.require().fires_by(cause.at):
         _decide_due(decision, cause)
-    if decision.require().schedule.status is Status.ACTIVE:
+    if decision.require().active:
         complete(decision, cause)
 
 

@@ -64,6 +64,11 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
         return self.schedule.definitions.get(execution.revision, self.definition)
 
     @property
+    def active(self) -> bool:
+        """True unless it is paused or has ended."""
+        return self.schedule.status is Status.ACTIVE
+
+    @property
     def blocked(self) -> bool:
         """True if an occurrence that came due now would be skipped for an unfinished run."""
         limit = self.definition.limit
@@ -87,15 +92,13 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
             for run in self.live.values()
             if (moment := run.wake) is not None and not (now is not None and run.ready(now))
         ]
-        active = self.schedule.status is Status.ACTIVE
-        if active and self.next_due is not None and not self.waits_for_run:
+        if self.active and self.next_due is not None and not self.waits_for_run:
             moments.append(self.next_due)
         return min(moments, default=None)
 
     def fires_by(self, now: datetime) -> bool:
         """True if something is due that has no decision."""
-        active = self.schedule.status is Status.ACTIVE
-        return active and self.next_due is not None and self.next_due <= now
+        return self.active and self.next_due is not None and self.next_due <= now
 
     @property
     def unsettled(self) -> bool:

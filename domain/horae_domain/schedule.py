@@ -148,19 +148,19 @@ def decide(schedule: Schedule | None, command: ScheduleCommand) -> list[Event]:
         case CreateSchedule():
             return _create(schedule, command)
         case UpdateSchedule():
-            return _update(_running(schedule), command)
+            return _update(require_running(schedule), command)
         case PauseSchedule():
-            existing = _running(schedule)
+            existing = require_running(schedule)
             if existing.status is Status.PAUSED:
                 return []
             return [SchedulePaused(note=command.note, **_about(existing, command.cause))]
         case ResumeSchedule():
-            return _resume(_running(schedule), command)
+            return _resume(require_running(schedule), command)
         case CancelSchedule():
             existing = require(schedule)
             if existing.status is Status.CANCELLED:
                 return []
-            _running(existing)
+            require_running(existing)
             return [ScheduleCancelled(note=command.note, **_about(existing, command.cause))]
         case _:
             assert_never(command)
@@ -173,7 +173,12 @@ def require(schedule: Schedule | None) -> Schedule:
     return schedule
 
 
-def _running(schedule: Schedule | None) -> Schedule:
+def require_running(schedule: Schedule | None) -> Schedule:
+    """The schedule, unless it has ended.
+
+    Raises:
+        ScheduleNotFound, IllegalState: there is none, or it has.
+    """
     existing = require(schedule)
     if existing.status.ended:
         raise IllegalState(
@@ -246,17 +251,15 @@ def _first_due(definition: Definition, anchor: datetime, at: datetime) -> dateti
 
 def _update(schedule: Schedule, command: UpdateSchedule) -> list[Event]:
     definition, cause = command.definition, command.cause
-    if command.expected_revision not in (None, schedule.revision):
-        raise RevisionConflict(
-            f"schedule {schedule.id} is at revision {schedule.revision}",
-            field="expected_revision",
-            value=command.expected_revision,
-            revision=schedule.revision,
-        )
+    expect_revision(schedule, command.expected_revision)
     if schedule.definition.canonical() == definition.canonical():
         return []
     anchor = _kept_anchor(schedule, definition) or anchor_of(definition, cause.at)
-    due = _first_due(definition, anchor, cause.at)
+    if _has_same_times(schedule.definition, definition):
+        following = next_occurrence(definition, anchor, first_bound(definition, cause.at))
+        due = following.due if following else None
+    else:
+        due = _first_due(definition, anchor, cause.at)
     updated = ScheduleUpdated(
         definition=definition.canonical(),
         revision=schedule.revision + 1,
@@ -273,6 +276,31 @@ def _update(schedule: Schedule, command: UpdateSchedule) -> list[Event]:
             return [updated, ScheduleResumed(note="enabled", next_due=due, **about_)]
         case _:
             return [updated]
+
+
+def expect_revision(schedule: Schedule, expected: int | None) -> None:
+    """Refuse what was meant for another revision.
+
+    Raises:
+        RevisionConflict: it has another one by now.
+    """
+    if expected not in (None, schedule.revision):
+        raise RevisionConflict(
+            f"schedule {schedule.id} is at revision {schedule.revision}",
+            field="expected_revision",
+            value=expected,
+            revision=schedule.revision,
+        )
+
+
+def _has_same_times(former: Definition, definition: Definition) -> bool:
+    """True if an edit leaves the instants as they are, though none may be left."""
+    return (former.trigger, former.dst, former.start_at, former.end_at) == (
+        definition.trigger,
+        definition.dst,
+        definition.start_at,
+        definition.end_at,
+    )
 
 
 def _kept_anchor(schedule: Schedule, definition: Definition) -> datetime | None:

@@ -181,6 +181,46 @@ def update(
 
 
 @app.command()
+def patch(
+    id_: Id,
+    file: Annotated[
+        str | None,
+        typer.Option("--file", "-f", metavar="FILE", help="A merge patch; - is standard input."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="PATH=VALUE", help="Such as retry.max_attempts=2; may be repeated."
+        ),
+    ] = None,
+    expected_revision: Annotated[
+        int | None, typer.Option(help="Refuse if it has another one by now.")
+    ] = None,
+    allow_unknown: Annotated[
+        bool, typer.Option("--allow-unknown", help="Accept a handler that nobody serves yet.")
+    ] = False,
+    nats: Nats = None,
+    tenant: Tenant = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Change some fields of a definition by a JSON merge patch (RFC 7396).
+
+    A value is JSON, else text; null gives a field its default again.
+    """
+    from horae.cli.patches import patch_of
+    from horae.cli.session import command, given, read_json_file
+    from horae_domain.errors import InvalidField
+
+    if (file is None) == (not set_):
+        raise typer.BadParameter("either --file FILE or --set PATH=VALUE")
+    body = read_json_file(file) if file is not None else patch_of(set_ or [])
+    if body.setdefault("id", id_) != id_:
+        raise InvalidField("the id of a schedule does not change", field="id", value=body["id"])
+    body |= given(expected_revision=expected_revision, allow_unknown=allow_unknown or None)
+    _changed(command(nats, tenant, "schedule.patch", body), as_json)
+
+
+@app.command()
 def pause(
     id_: Id, note: Note = "", nats: Nats = None, tenant: Tenant = "default", as_json: AsJson = False
 ) -> None:

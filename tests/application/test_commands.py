@@ -28,6 +28,7 @@ from horae_domain.events import (
     ReportRefused,
     RequestAnswered,
     ScheduleCreated,
+    ScheduleUpdated,
 )
 from horae_infrastructure.store.memory import MemoryStore
 
@@ -63,6 +64,7 @@ def test_every_command_is_read_and_decided_or_refused_with_a_code(desk: Stepped)
     bodies: dict[str, dict[str, Any]] = {
         "schedule.create": {"id": "a", "trigger": {"type": "manual"}, "action": WORK},
         "schedule.update": {"id": "no", "trigger": {"type": "manual"}, "action": WORK},
+        "schedule.patch": {"id": "no"},
         "schedule.pause": {"id": "no"},
         "schedule.resume": {"id": "no"},
         "schedule.cancel": {"id": "no"},
@@ -97,6 +99,9 @@ def test_every_command_is_read_and_decided_or_refused_with_a_code(desk: Stepped)
         ("schedule.create", b'{"id":"a"}', "trigger"),
         ("schedule.create_many", b'{"schedules":[]}', "schedules"),
         ("schedule.update", b'{"id":"a","expected_revision":"x"}', None),
+        ("schedule.patch", b'{"tags":["x"]}', "id"),
+        ("schedule.patch", b'{"id":"a","expected_revision":"x"}', "expected_revision"),
+        ("schedule.patch", b'{"id":"a","payload":' + b"[" * 300 + b"]" * 300 + b"}", "payload"),
         ("schedule.trigger", b'{"id":"a","payload":' + b"[" * 5000 + b"]" * 5000 + b"}", None),
     ],
 )
@@ -115,6 +120,32 @@ def test_refused_update_leaves_revision_and_log_alone(desk: Stepped) -> None:
     other = {"id": "job", "trigger": {"type": "manual"}, "action": WORK, "expected_revision": 7}
     assert code(desk.ask("schedule.update", other)) == (409, "revision_conflict")
     assert desk.names() == ["schedule.created"]
+
+
+def test_patch_is_merged_into_the_definition_and_validated_as_a_whole(desk: Stepped) -> None:
+    desk.create(retry={"max_attempts": 7, "delay": "5s"})
+    patched = desk.ask("schedule.patch", {"id": "job", "retry": {"max_attempts": 2}, "name": "A"})
+    assert patched.body["revision"] == 2
+    definition = desk.events(ScheduleUpdated)[0].definition
+    assert definition["retry"] == {"max_attempts": 2, "delay": "5s"}
+    assert definition["name"] == "A"
+    wrong = desk.ask("schedule.patch", {"id": "job", "retry": {"max_attempts": 0}, "name": "B"})
+    assert (code(wrong), wrong.body["error"]["field"]) == (
+        (400, "invalid_field"),
+        "retry.max_attempts",
+    )
+    assert desk.count("schedule.updated") == 1
+
+
+def test_patch_is_guarded_by_its_revision_and_its_key(desk: Stepped) -> None:
+    desk.create()
+    body = {"id": "job", "tags": ["x"], "expected_revision": 1}
+    first = desk.ask("schedule.patch", body, key="k")
+    assert desk.ask("schedule.patch", body, key="k").body == first.body
+    assert code(desk.ask("schedule.patch", body)) == (409, "revision_conflict")
+    assert code(desk.ask("schedule.patch", body | {"tags": []}, key="k"))[1] == (
+        "idempotency_conflict"
+    )
 
 
 def test_answers_come_after_the_commit_and_never_before(clock: Clock) -> None:

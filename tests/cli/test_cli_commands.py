@@ -118,6 +118,25 @@ def test_update_replaces_the_definition(horae, created, write, until):
     until(lambda: "trigger   manual" in horae("schedule", "show", created).out)
 
 
+def test_patch_changes_what_is_set_or_in_a_file(horae, created, write, until):
+    said = horae(
+        "schedule", "patch", created, "--set", "retry.max_attempts=2", "--set", "description=two words",
+        "--set", 'tags=["a"]', "--expected-revision", "1", "--json",
+    )  # fmt: skip
+    assert said.document["revision"] == 2
+    said = horae("schedule", "patch", created, "-f", write({"tags": None, "payload": {"m": 2}}))
+    assert said.out.startswith(f"{created}: active, revision 3, next ")
+    shown = until(
+        lambda: (
+            (shown := horae("schedule", "show", created, "--json").document)["revision"] == 3
+            and shown
+        )
+    )
+    assert shown["retry"]["max_attempts"] == 2
+    assert (shown["description"], shown["tags"]) == ("two words", [])
+    assert shown["payload"] == {"n": 1, "m": 2}
+
+
 def test_pause_resume_and_cancel_change_the_status(horae, created, until):
     assert horae("schedule", "pause", created, "--note", "audit", "--json").document["ok"]
     until(lambda: "note      audit" in horae("schedule", "show", created).out)

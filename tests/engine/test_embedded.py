@@ -193,6 +193,12 @@ async def test_every_call_of_the_client_has_its_command_or_query(client: Client)
         expected_revision=created["revision"],
     )
     assert updated["revision"] == 2
+    patched = await client.patch_schedule(
+        "job", retry=Retry(max_attempts=2), description=None, expected_revision=2
+    )
+    assert patched["revision"] == 3
+    shown = await client.get_schedule("job", min_position=patched["position"])
+    assert (shown["retry"]["max_attempts"], shown["description"]) == (2, "")
     assert (await client.pause_schedule("job", note="n"))["status"] == "paused"
     assert (await client.resume_schedule("job"))["status"] == "active"
     preview = await client.preview_schedule(id="job", count=2)
@@ -227,6 +233,14 @@ async def test_refusals_are_the_errors_of_the_tree(client: Client) -> None:
         once(datetime(2026, 1, 1))  # noqa: DTZ001 - naive on purpose
     with pytest.raises(RevisionConflict):
         await client.update_schedule("job", manual(), "fail", expected_revision=9)
+    with pytest.raises(RevisionConflict):
+        await client.patch_schedule("job", tags=["x"], expected_revision=9)
+    for action in ({"name": "nobody"}, {"type": "process", "command": ["true"], "name": None}):
+        with pytest.raises(UnknownHandler):
+            await client.patch_schedule("job", action=action)
+    later = await client.patch_schedule("job", action={"name": "nobody"}, allow_unknown=True)
+    assert later["revision"] == 2
+    assert (await client.patch_schedule("job", tags=["x"]))["revision"] == 3
 
 
 async def test_cancelled_execution_ends_its_handler(app: Horae, tmp_path: Path) -> None:
