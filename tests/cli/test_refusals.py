@@ -101,17 +101,27 @@ def test_update_of_another_revision_or_another_id_is_refused(horae, write):
 
 
 def test_patch_of_another_revision_or_to_another_id_is_refused(horae, write):
-    said = horae("schedule", "patch", "tick", "--set", "tags=[]", "--expected-revision", "7", "--json")
+    said = horae(
+        "schedule", "patch", "tick", "--set", "tags=[]", "--expected-revision", "7", "--json"
+    )
     assert said.document["error"]["code"] == "revision_conflict"
     said = horae("schedule", "patch", "tick", "-f", write({"id": "tock"}), "--json")
-    assert (said.document["error"]["code"], said.document["error"]["field"]) == ("invalid_field", "id")
+    assert (said.document["error"]["code"], said.document["error"]["field"]) == (
+        "invalid_field",
+        "id",
+    )
 
 
-@pytest.mark.parametrize("settings", [["tags"], ["=1"], ["retry.=1"], ["a=1", "a=2"], ["a=1", "a.b=2"], ["a.b=2", "a=1"]])
+@pytest.mark.parametrize(
+    "settings", [["tags"], ["=1"], ["retry.=1"], ["a=1", "a=2"], ["a=1", "a.b=2"], ["a.b=2", "a=1"]]
+)
 def test_settings_that_are_none_are_refused(settings, horae):
     told = [part for setting in settings for part in ("--set", setting)]
     said = horae("schedule", "patch", "tick", *told, "--json")
-    assert (said.document["error"]["code"], said.document["error"]["field"]) == ("invalid_field", "--set")
+    assert (said.document["error"]["code"], said.document["error"]["field"]) == (
+        "invalid_field",
+        "--set",
+    )
     assert said.document["error"]["value"] == settings[-1]
 
 
