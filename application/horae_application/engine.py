@@ -187,6 +187,10 @@ class Engine:
         self._stopping.set()
         self.wake()
 
+    def now(self) -> datetime:
+        """What the clock says; decisions go by a time that is checked besides."""
+        return self._clock.now()
+
     def position(self, number: int) -> str:
         """The opaque form of a position."""
         return str(Position(self._store.identity, 0, number))

@@ -14,9 +14,10 @@ import msgspec
 
 from horae_application import messages
 from horae_application.engine import Engine
-from horae_application.messages import Command, Reply, Request, read_command, refused
+from horae_application.messages import OK, Command, Reply, Request, read_command, refused
 from horae_application.ports import Forwarder
 from horae_application.tasks import Task, partition_of_command
+from horae_domain import schedule as schedules
 from horae_domain.definition import (
     Definition,
     FunctionAction,
@@ -165,6 +166,8 @@ class Gateway:
         self, request: Request, command: messages.CreateMany, *, forward: bool = True
     ) -> Reply:
         """Each definition is answered by itself, in the order given."""
+        if command.dry_run:
+            return self._look_at(request, command)
         results: list[Reply | None] = [None] * len(command.schedules)
         here: list[tuple[int, messages.CreateSchedule]] = []
         there: dict[str, list[int]] = {}
@@ -193,6 +196,28 @@ class Gateway:
         if not allow_unknown:
             self._require_handler(definition)
         return messages.CreateSchedule.model_construct(definition=definition, allow_unknown=True)
+
+    def _look_at(self, request: Request, command: messages.CreateMany) -> Reply:
+        """What each creation would be refused for, as far as it can be judged by itself."""
+        cause = schedules.Cause(self._engine.now())
+        results: list[dict[str, Any]] = []
+        for index, content in enumerate(command.schedules):
+            try:
+                one = self._read_one(content, index, command.allow_unknown)
+                asked = schedules.CreateSchedule(request.tenant, one.definition, cause)
+                schedules.decide(None, asked)
+                results.append({"ok": True, "id": one.definition.id})
+            except HoraeError as error:
+                results.append(refused(error).body)
+        accepted = sum(each["ok"] for each in results)
+        body = {
+            "ok": accepted == len(results),
+            "dry_run": True,
+            "created": 0,
+            "refused": len(results) - accepted,
+            "results": results,
+        }
+        return Reply(OK, body)
 
     def _address(self, tenant: str, id_: str) -> str | None:
         """Where to forward to; None if it is decided here, or nobody better is known."""

@@ -95,6 +95,8 @@ class CreateMany(Command):
     name = "schedule.create_many"
     schedules: Annotated[list[Any], Field(min_length=1, max_length=10_000)]
     allow_unknown: bool = False
+    dry_run: bool = False
+    """Look at each as far as it can be judged by itself, and decide nothing."""
 
 
 class UpdateSchedule(Command):

@@ -6,8 +6,10 @@ leaves out what has its default, is what events carry and what two definitions a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
+from hashlib import blake2b
 from typing import Annotated, Any, Literal, Self
 
 import msgspec
@@ -342,6 +344,13 @@ class Canonical(dict[str, Any]):
     definition: Definition
 
 
+def digest_of(canonical: Mapping[str, Any]) -> str:
+    """Equal for equal definitions, whatever their ids; of the canonical form."""
+    content = {name: value for name, value in canonical.items() if name != "id"}
+    return blake2b(_sorted(content), digest_size=16).hexdigest()
+
+
+_sorted = msgspec.json.Encoder(order="sorted").encode
 _json: TypeAdapter[JsonValue] = TypeAdapter(JsonValue, config=ConfigDict(allow_inf_nan=False))
 
 

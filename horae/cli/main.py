@@ -7,7 +7,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from horae.cli import executions, imports, running, schedules
+from horae.cli import declarative, executions, imports, running, schedules
 from horae.cli.options import AsJson, Cursor, DataDir, Limit, Nats, Store, Tenant
 from horae.cli.output import fail, print_facts, print_json, print_line, print_table
 
@@ -25,6 +25,8 @@ app.add_typer(schedules.app, name="schedule")
 app.add_typer(executions.app, name="execution")
 timers = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What waits for a time.")
 app.add_typer(timers, name="timers")
+app.command()(declarative.apply)
+app.command()(declarative.diff)
 app.add_typer(imports.app, name="import")
 
 

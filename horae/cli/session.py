@@ -23,7 +23,13 @@ T = TypeVar("T")
 Json = dict[str, Any]
 
 
-def ask(nats: str | None, tenant: str, work: Callable[[NatsCaller], Awaitable[T]]) -> T:
+def ask(
+    nats: str | None,
+    tenant: str,
+    work: Callable[[NatsCaller], Awaitable[T]],
+    *,
+    actor: str | None = None,
+) -> T:
     """Run `work` with a connection to the engine.
 
     Raises:
@@ -32,7 +38,7 @@ def ask(nats: str | None, tenant: str, work: Callable[[NatsCaller], Awaitable[T]
     """
 
     async def run() -> T:
-        async with caller(nats or here(), tenant) as opened:
+        async with caller(nats or here(), tenant, actor) as opened:
             return await work(opened)
 
     return asyncio.run(run())
@@ -49,7 +55,7 @@ def query(nats: str | None, tenant: str, name: str, body: Mapping[str, Any]) -> 
 
 
 @asynccontextmanager
-async def caller(url: str, tenant: str) -> AsyncIterator[NatsCaller]:
+async def caller(url: str, tenant: str, actor: str | None = None) -> AsyncIterator[NatsCaller]:
     """A connection that is closed at the end."""
     from horae.cli.logs import configure
     from horae_infrastructure.nats.client import NatsCaller
@@ -58,7 +64,7 @@ async def caller(url: str, tenant: str) -> AsyncIterator[NatsCaller]:
     configure("console:error")
     connection = await connect(url.split(","), name="horae-cli")
     try:
-        yield NatsCaller(connection, tenant, actor=getpass.getuser())
+        yield NatsCaller(connection, tenant, actor=actor or getpass.getuser())
     finally:
         await close(connection)
 

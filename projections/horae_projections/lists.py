@@ -72,9 +72,15 @@ def _range(order: str, low: datetime | None, high: datetime | None) -> list[Rang
 
 async def schedules(views: ViewStore, tenant: str, query: ListSchedules, now: datetime) -> Answer:
     """The answer to `schedule.list`."""
+    page = await page_of_schedules(views, tenant, query)
+    found = [answers.schedule(id_, tenant, unpack(SCHEDULES, row), now) for id_, row in page.rows]
+    return _answer(page, "schedules", found, cursor_of_schedules(query, page))
+
+
+async def page_of_schedules(views: ViewStore, tenant: str, query: ListSchedules) -> Page:
+    """The rows that a list of schedules asks for."""
     order = {"next_run": "next", "name": "name"}.get(query.sort, "created")
-    kind = f"{query.sort}.{query.order}"
-    page = await views.page(
+    return await views.page(
         Listing(
             SCHEDULES,
             tenant,
@@ -90,11 +96,18 @@ async def schedules(views: ViewStore, tenant: str, query: ListSchedules, now: da
             any_of=[f"tag:{tag}" for tag in query.tags],
             contains=fold_text(query.name_contains or ""),
             descending=query.order == "desc",
-            after=_mark(kind, query.cursor),
+            after=_mark(_kind(query), query.cursor),
         )
     )
-    found = [answers.schedule(id_, tenant, unpack(SCHEDULES, row), now) for id_, row in page.rows]
-    return _answer(page, "schedules", found, _cursor(kind, page.end))
+
+
+def cursor_of_schedules(query: ListSchedules, page: Page) -> str | None:
+    """Where the next page begins; None if there is none."""
+    return _cursor(_kind(query), page.end)
+
+
+def _kind(query: ListSchedules) -> str:
+    return f"{query.sort}.{query.order}"
 
 
 def _groups(query: ListSchedules) -> list[list[str]]:

@@ -80,6 +80,18 @@ class ListSchedules(Page):
     order: Literal["asc", "desc"] = "asc"
 
 
+class ScheduleDigests(Page):
+    """`schedule.digests`: what each schedule's definition is, in short, to compare with a file.
+
+    Of those that somebody created, or of those that are named.
+    """
+
+    name = "schedule.digests"
+    created_by: Annotated[str, Field(max_length=255)] | None = None
+    ids: Annotated[tuple[Identifier, ...], Field(max_length=10_000)] | None = None
+    limit: Annotated[int, Field(ge=1, le=10_000)] = 10_000
+
+
 class PreviewSchedule(Query):
     """`schedule.preview`: of a schedule by `id`, or of a `trigger`; `from` is exclusive, else now."""
 
@@ -140,6 +152,7 @@ QUERIES: dict[str, type[Query]] = {
     for kind in (
         GetSchedule,
         ListSchedules,
+        ScheduleDigests,
         PreviewSchedule,
         ScheduleHistory,
         GetExecution,

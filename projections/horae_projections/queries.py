@@ -12,6 +12,7 @@ from horae_domain.definition import Definition, restore_definition
 from horae_domain.errors import ExecutionNotFound, InvalidField, ScheduleNotFound
 from horae_domain.positions import Position, parse_position
 from horae_projections import answers, lists
+from horae_projections.digests import digests
 from horae_projections.health import Probe, assess
 from horae_projections.messages import (
     GetExecution,
@@ -22,6 +23,7 @@ from horae_projections.messages import (
     ListTimers,
     PreviewSchedule,
     Query,
+    ScheduleDigests,
     ScheduleHistory,
     read_query,
 )
@@ -93,6 +95,8 @@ class Queries:
                 return await self._execution(tenant, query)
             case ListSchedules():
                 return await lists.schedules(self._views, tenant, query, self._now())
+            case ScheduleDigests():
+                return await digests(self._views, tenant, query, self._now())
             case ListExecutions():
                 return await lists.executions(self._views, tenant, query)
             case ScheduleHistory():

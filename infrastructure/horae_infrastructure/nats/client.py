@@ -27,8 +27,12 @@ from horae_infrastructure.nats.connection import driver_errors
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
-ATTEMPT_TIMEOUT = 2.0
-"""Seconds that one attempt of a command waits for its answer."""
+ATTEMPT_TIMEOUT, BULK_ATTEMPT = 2.0, 30.0
+"""Seconds that one attempt of a command waits for its answer; one of many parts takes longer, and
+asking again too soon would only make it more."""
+TIMEOUT, BULK_TIMEOUT = 10.0, 90.0
+"""Seconds that all attempts have, unless told; a take-over lasts 5."""
+_BULK = frozenset({"schedule.create_many", "schedule.bulk"})
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds between attempts."""
 
@@ -59,7 +63,7 @@ class NatsCaller:
         key: str | None = None,
         correlation_id: str | None = None,
         traceparent: str | None = None,
-        timeout: float = 10.0,  # noqa: ASYNC109 - of all attempts; a take-over lasts 5 s
+        timeout: float | None = None,  # noqa: ASYNC109 - of all attempts
     ) -> dict[str, Any]:
         """The answer to a command, asked again under the same key until `timeout` seconds are over.
 
@@ -73,9 +77,12 @@ class NatsCaller:
         headers = self._headers(correlation_id, traceparent)
         headers[subjects.IDEMPOTENCY_KEY] = key or str(uuid.uuid4())
         subject = subjects.request_subject(self.tenant, "command", name)
-        deadline = time.monotonic() + timeout
+        bulk = name in _BULK
+        seconds = timeout if timeout is not None else BULK_TIMEOUT if bulk else TIMEOUT
+        attempt = BULK_ATTEMPT if bulk else ATTEMPT_TIMEOUT
+        deadline = time.monotonic() + seconds
         return await self._ask_again(
-            subject, body, headers, deadline, ATTEMPT_TIMEOUT, again=lambda _: True
+            subject, body, headers, deadline, attempt, again=lambda _: True
         )
 
     async def query(

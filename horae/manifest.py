@@ -1,0 +1,332 @@
+"""A file of schedules: what it wants, how that differs from what there is, and making it so (I5).
+
+A file is a set with a name. What a set has created is its own: only that is ever pruned. Everything
+is checked before anything is changed, and a run that was cut short is finished by the next one,
+because what is as it should be is left alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
+
+from horae.client import Client
+from horae_domain.definition import Definition, OnceTrigger, digest_of, parse_definition
+from horae_domain.errors import HoraeError, InvalidField, Unavailable
+from horae_domain.positions import Position, parse_position
+
+Json = dict[str, Any]
+
+CHUNK = 1_000
+"""Definitions created by one request."""
+BULKS = 3
+"""Such requests in flight."""
+LANES = 32
+"""Single changes in flight."""
+SOON = timedelta(minutes=5)
+"""A one-time schedule due before that is shown to the engine before anything is changed."""
+SEEN_MS = 9_000
+"""How long the views may take to know what was done."""
+SHOWN = 20
+"""Problems of a file that are told."""
+
+
+class Wanted(NamedTuple):
+    """One schedule of a file."""
+
+    content: Json
+    """Its canonical definition."""
+    digest: str
+    soon: bool
+
+
+class Manifest(NamedTuple):
+    """What a file wants."""
+
+    set: str
+    wanted: dict[str, Wanted]
+
+    @property
+    def owner(self) -> str:
+        """Who has created what belongs to the set."""
+        return f"set:{self.set}"
+
+
+class Plan(NamedTuple):
+    """What has to be done to get there."""
+
+    create: list[str]
+    update: dict[str, int]
+    """With the revision that the comparison rests on."""
+    unchanged: int
+    gone: list[str]
+    """Created by this set, and no longer in its file."""
+    foreign: dict[str, str | None]
+    """They differ from the file, and somebody else has created them."""
+
+    @property
+    def empty(self) -> bool:
+        """True if all is as the file wants it."""
+        return not (self.create or self.update or self.gone or self.foreign)
+
+
+class Outcome(NamedTuple):
+    """What was done, and what was refused: an error by id."""
+
+    created: int
+    updated: int
+    cancelled: int
+    refused: dict[str, Json]
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+def read_manifest(name: str, definitions: Sequence[Any], now: datetime | None = None) -> Manifest:
+    """Validate all definitions of a file.
+
+    Raises:
+        InvalidField: with up to `SHOWN` problems, each with its path and reason.
+    """
+    moment = (now or datetime.now(UTC)) + SOON
+    wanted: dict[str, Wanted] = {}
+    problems: list[Json] = []
+    for index, content in enumerate(definitions):
+        try:
+            one = _wanted(content, f"schedules[{index}]", moment)
+            if one.content["id"] in wanted:
+                raise InvalidField(
+                    f"schedules[{index}].id: {one.content['id']} is there twice",
+                    field=f"schedules[{index}].id", value=one.content["id"],
+                )  # fmt: skip
+            wanted[one.content["id"]] = one
+        except HoraeError as error:
+            problems.append(error.to_json())
+            if len(problems) == SHOWN:
+                break
+    if problems:
+        first = problems[0]
+        raise InvalidField(first["message"], field=first.get("field"), problems=problems)
+    return Manifest(name, wanted)
+
+
+def _wanted(content: Any, path: str, moment: datetime) -> Wanted:
+    definition = parse_definition(content, path)
+    canonical = dict(definition.canonical())
+    trigger = definition.trigger
+    soon = isinstance(trigger, OnceTrigger) and trigger.at is not None and trigger.at < moment
+    return Wanted(canonical, digest_of(canonical), soon)
+
+
+# --- comparing -----------------------------------------------------------------------------------
+
+
+async def compare(client: Client, manifest: Manifest) -> Plan:
+    """How what there is differs from what the file wants.
+
+    A pause is not a difference. What has completed stays so until its definition changes.
+    """
+    plan = Plan([], {}, 0, [], {})
+    unchanged = 0
+    seen: set[str] = set()
+    async for found in _digests(client, {"created_by": manifest.owner}):
+        seen.add(found["id"])
+        one = manifest.wanted.get(found["id"])
+        if one is not None:
+            unchanged += _differs(plan, found, one.digest)
+        elif found["status"] not in _ENDED:
+            plan.gone.append(found["id"])
+    rest = [id_ for id_ in manifest.wanted if id_ not in seen]
+    async for found in _named(client, rest):
+        seen.add(found["id"])
+        digest = manifest.wanted[found["id"]].digest
+        if found["status"] in _ENDED or found["digest"] == digest:
+            unchanged += _differs(plan, found, digest)
+        else:
+            plan.foreign[found["id"]] = found["created_by"]
+    plan.create.extend(id_ for id_ in rest if id_ not in seen)
+    return plan._replace(unchanged=unchanged)
+
+
+_ENDED = {"completed", "cancelled", "failed"}
+
+
+def _differs(plan: Plan, found: Json, digest: str) -> bool:
+    """Note what has to be done about one that exists; true if nothing."""
+    same: bool = found["digest"] == digest
+    if found["status"] == "cancelled" or (found["status"] in _ENDED and not same):
+        plan.create.append(found["id"])
+        return False
+    if not same:
+        plan.update[found["id"]] = found["revision"]
+    return same
+
+
+async def _digests(client: Client, asked: Json) -> AsyncIterator[Json]:
+    cursor: str | None = None
+    while True:
+        page = await client.query("schedule.digests", {**asked, "cursor": cursor})
+        for each in page["digests"]:
+            yield each
+        cursor = page["cursor"]
+        if cursor is None:
+            return
+
+
+async def _named(client: Client, ids: Sequence[str]) -> AsyncIterator[Json]:
+    for first in range(0, len(ids), 10_000):
+        page = await client.query("schedule.digests", {"ids": list(ids[first : first + 10_000])})
+        for each in page["digests"]:
+            yield each
+
+
+async def details(client: Client, manifest: Manifest, ids: Iterable[str]) -> dict[str, Json]:
+    """What differs in each of some schedules: by path, `from` what there is `to` what is wanted."""
+    changes = {}
+    for id_ in ids:
+        there = await client.get_schedule(id_, count=0)
+        known = {name: there[name] for name in Definition.model_fields if name in there}
+        before = parse_definition(known).canonical()
+        changes[id_] = dict(_changes(before, manifest.wanted[id_].content, ""))
+    return changes
+
+
+def _changes(before: Any, after: Any, path: str) -> Iterator[tuple[str, Json]]:
+    if isinstance(before, Mapping) and isinstance(after, Mapping):
+        for name in sorted(before.keys() | after.keys()):
+            inner = f"{path}.{name}" if path else str(name)
+            yield from _changes(before.get(name), after.get(name), inner)
+    elif before != after:
+        yield path, {"from": before, "to": after}
+
+
+# --- making it so --------------------------------------------------------------------------------
+
+
+async def check(client: Client, manifest: Manifest, plan: Plan) -> None:
+    """Let the engine look at what only it can judge, before anything is changed.
+
+    That is one definition for each action, and those that may be due already.
+
+    Raises:
+        HoraeError: the first refusal, with the id of the schedule.
+    """
+    changed = [manifest.wanted[id_] for id_ in (*plan.create, *plan.update)]
+    shown = {repr(_served(each.content["action"])): each.content for each in changed}
+    doubtful = [*shown.values(), *(each.content for each in changed if each.soon)]
+    for chunk in _chunks(doubtful, CHUNK):
+        answer = await client.command("schedule.create_many", {"schedules": chunk, "dry_run": True})
+        for content, result in zip(chunk, answer["results"], strict=True):
+            if not result["ok"]:
+                error = result["error"]
+                raise InvalidField(
+                    f"{content['id']}: {error['message']}",
+                    field=error.get("field"),
+                    id=content["id"],
+                )
+
+
+def _served(action: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What somebody has to serve for an action."""
+    return tuple(action.get(part) for part in ("type", "name", "service", "command"))[:4]
+
+
+async def carry_out(
+    client: Client, manifest: Manifest, plan: Plan, *, prune: bool = False, adopt: bool = False
+) -> Outcome:
+    """Do what the plan says; `client` acts in the name of the set.
+
+    Args:
+        client: with the set's owner as its actor.
+        manifest: what is wanted.
+        plan: the comparison.
+        prune: cancel what is gone from the file.
+        adopt: change what somebody else has created as well; it is never pruned.
+    """
+    refused: dict[str, Json] = {}
+    positions: list[str | None] = []
+    news = [manifest.wanted[each].content for each in plan.create]
+    created = await _create(client, news, refused, positions)
+
+    async def update(id_: str) -> None:
+        revision = {"expected_revision": plan.update[id_]} if id_ in plan.update else {}
+        body = {**manifest.wanted[id_].content, **revision, "allow_unknown": True}
+        positions.append((await client.command("schedule.update", body))["position"])
+
+    async def cancel(id_: str) -> None:
+        answer = await client.cancel_schedule(id_, note=f"gone from {manifest.set}")
+        positions.append(answer["position"])
+
+    changed = [*plan.update, *(plan.foreign if adopt else ())]
+    updated = await _each(changed, update, refused)
+    cancelled = await _each(plan.gone if prune else (), cancel, refused)
+    await _seen(client, positions)
+    return Outcome(created, updated, cancelled, refused)
+
+
+async def _seen(client: Client, positions: Iterable[str | None]) -> None:
+    """Wait until the views know what was done, so that the next comparison does."""
+    last = max((parse_position(each) for each in positions if each), default=None, key=_number)
+    if last is not None:
+        asked = {"ids": [], "min_position": str(last), "wait_ms": SEEN_MS}
+        with suppress(Unavailable):
+            await client.query("schedule.digests", asked)
+
+
+def _number(position: Position) -> int:
+    return position.number
+
+
+async def _create(
+    client: Client,
+    definitions: list[Json],
+    refused: dict[str, Json],
+    positions: list[str | None],
+) -> int:
+    gate = asyncio.Semaphore(BULKS)
+
+    async def send(chunk: list[Json]) -> int:
+        async with gate:
+            body = {"schedules": chunk, "allow_unknown": True}
+            answer = await client.command("schedule.create_many", body)
+        positions.append(answer["position"])
+        for content, result in zip(chunk, answer["results"], strict=True):
+            if not result["ok"]:
+                refused[content["id"]] = result["error"]
+        return int(answer["created"])
+
+    return sum(await asyncio.gather(*(send(each) for each in _chunks(definitions, CHUNK))))
+
+
+async def _each(
+    ids: Iterable[str], change: Callable[[str], Awaitable[None]], refused: dict[str, Json]
+) -> int:
+    left = iter(ids)
+    done = 0
+
+    async def lane() -> None:
+        nonlocal done
+        for id_ in left:
+            try:
+                await change(id_)
+                done += 1
+            except HoraeError as error:
+                refused[id_] = error.to_json()
+
+    await asyncio.gather(*(lane() for _ in range(LANES)))
+    return done
+
+
+def _chunks(items: list[Json], size: int) -> list[list[Json]]:
+    return [items[first : first + size] for first in range(0, len(items), size)]
