@@ -197,6 +197,8 @@ async def details(client: Client, manifest: Manifest, ids: Iterable[str]) -> dic
     for id_ in ids:
         there = await client.get_schedule(id_, count=0)
         known = {name: there[name] for name in Definition.model_fields if name in there}
+        if known["name"] == id_:
+            del known["name"]  # what it is called unless told
         before = parse_definition(known).canonical()
         changes[id_] = dict(_changes(before, manifest.wanted[id_].content, ""))
     return changes
