@@ -240,9 +240,7 @@ def expected(trigger: dict[str, Any], until: datetime) -> list[datetime]:
     return found
 
 
-@settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     triggers=st.lists(TRIGGERS, min_size=1, max_size=3),
     overlap=st.sampled_from(["skip", "allow"]),
