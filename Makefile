@@ -49,7 +49,7 @@ interop: venv ## Let a program in JavaScript do work over NATS (needs node and n
 	$(BIN)/python scripts/interop.py
 
 .PHONY: crontabs
-crontabs: venv ## Compare crontabs of Debian's packages with a brute-force walk (downloads them).
+crontabs: venv ## Import, compute and run the crontabs of Debian's packages (downloads them).
 	$(BIN)/python tests/oracles/debian_crontabs.py
 
 .PHONY: faults

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -15,13 +16,23 @@ import pytest
 import structlog
 from launching import APP, Dev, Finished, Horae, environment, start, stop
 
+from horae.app import connect
+
 
 @pytest.fixture(scope="session")
 def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
     """An engine with everything embedded; nothing of it is kept."""
     running = start(APP, "--ephemeral", "--allow-processes", cwd=tmp_path_factory.mktemp("dev"))
+    asyncio.run(declared(running.facts["nats_url"]))
     yield running
     assert stop(running) == 0
+
+
+async def declared(nats_url: str) -> None:
+    """Wait for the views, for which a start does not wait for ever."""
+    async with asyncio.timeout(100), connect(nats_url) as client:
+        while (await client.list_schedules(tags=["often"]))["total"] == 0:
+            await asyncio.sleep(0.1)
 
 
 @pytest.fixture
@@ -63,7 +74,7 @@ def horae(dev: Dev, command: Horae, monkeypatch: pytest.MonkeyPatch) -> Horae:
 def until() -> Callable[[Callable[[], Any]], Any]:
     """Ask again until the answer is true; views follow the log a moment later."""
 
-    def wait(question: Callable[[], Any], limit: float = 10.0) -> Any:
+    def wait(question: Callable[[], Any], limit: float = 100.0) -> Any:
         deadline = time.monotonic() + limit
         while not (answer := question()):
             assert time.monotonic() < deadline, "it did not come true"

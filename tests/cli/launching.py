@@ -61,7 +61,7 @@ def start(*options: str, cwd: Path, **env: str) -> Dev:
 def stop(dev: Dev) -> int:
     """End it in order, and give its exit code."""
     dev.process.terminate()
-    code = dev.process.wait(30)
+    code = dev.process.wait(100)
     assert dev.process.stdout is not None
     dev.process.stdout.close()
     return code

@@ -35,7 +35,12 @@ REFUSED = {
 def schedules(horae, until):
     """The ids of all schedules, once the views have seen what was sent before."""
 
+    def level():
+        said = horae("health", "--json")
+        return said.code == 0 and said.document["components"]["views"]["lag"] == 0
+
     def ids():
+        until(level)
         said = horae("schedule", "list", "--limit", "1000", "--json").document
         return {each["id"] for each in said["schedules"]}
 

@@ -112,15 +112,22 @@ async def test_nats_takes_messages_of_sixteen_mebibytes(nats_url: str) -> None:
     await client.close()
 
 
+def said_to_a_stranger(server: Nats) -> bytes:
+    with socket.create_connection(("127.0.0.1", server.port)) as stranger:
+        stranger.sendall(b'CONNECT {"verbose":false}\r\nPING\r\n')
+        heard = b""
+        while chunk := stranger.recv(4096):
+            heard += chunk
+    return heard
+
+
 async def test_nats_with_a_token_refuses_strangers() -> None:
     with Nats(token="secret") as server:
         client = await nats.connect(server.url)
         await client.close()
-        with socket.create_connection(("127.0.0.1", server.port)) as stranger:
-            stranger.sendall(b'CONNECT {"verbose":false}\r\nPING\r\n')
-            heard = b""
-            while chunk := stranger.recv(4096):
-                heard += chunk
+        heard = b"Authentication Timeout"
+        while b"Authentication Timeout" in heard:  # it was not in time to say who it is
+            heard = said_to_a_stranger(server)
         assert b"Authorization Violation" in heard
         assert stat.S_IMODE((server.data_dir / "nats.conf").stat().st_mode) == 0o600
 
@@ -141,10 +148,10 @@ def test_nats_tries_another_port_when_one_is_taken(monkeypatch: pytest.MonkeyPat
     from horae_infrastructure.embedded import nats as module
 
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        ports = [taken.getsockname()[1], module.free_port()]
+        ports = [taken.getsockname()[1], *(module.free_port() for _ in range(4))]
         monkeypatch.setattr(module, "free_port", ports.copy().__iter__().__next__)
         with Nats() as server:
-            assert server.port == ports[1]
+            assert server.port in ports[1:]
 
 
 def test_server_that_cannot_start_shows_its_last_words(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,17 @@ class Order(BaseModel):
     number: int
 
 
+PATIENCE = 60
+"""Seconds until what is waited for must have come."""
+WAIT = {"wait_ms": 1000 * PATIENCE}
+
+
+@pytest.fixture(autouse=True)
+def _busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start waits for views that are slow."""
+    monkeypatch.setattr("horae.app.VIEWS_MS", 1000 * PATIENCE)
+
+
 @pytest.fixture(params=["memory", "sqlite"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return "memory://" if request.param == "memory" else f"sqlite:///{tmp_path}/horae.db"
@@ -49,7 +61,7 @@ async def test_work_for_a_handler_that_is_served_later_starts_then() -> None:
         async def late(context: Context) -> None:
             ran.put_nowait(context.schedule_id)
 
-        assert await asyncio.wait_for(ran.get(), 5) == "late"
+        assert await asyncio.wait_for(ran.get(), 60) == "late"
 
 
 @pytest.fixture
@@ -76,24 +88,19 @@ async def client(app: Horae, url: str, tmp_path: Path) -> AsyncIterator[Client]:
 
 async def ended(client: Client, id_: str) -> dict[str, Any]:
     """An execution when it has ended."""
-    answer: dict[str, Any] = {}
-    for _ in range(400):
-        try:
-            answer = await client.get_execution(id_)
-        except (ExecutionNotFound, Unavailable):  # the views follow
-            answer = {"status": "not yet"}
-        if answer["status"] in {"succeeded", "failed", "timed_out", "cancelled", "skipped"}:
-            return answer
-        await asyncio.sleep(0.01)
-    raise AssertionError(answer)
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            with suppress(ExecutionNotFound, Unavailable):  # the views follow
+                answer = await client.get_execution(id_)
+                if answer["status"] in {"succeeded", "failed", "timed_out", "cancelled", "skipped"}:
+                    return answer
+            await asyncio.sleep(0.01)
 
 
-async def settled(look: Callable[[], Awaitable[bool]]) -> None:
-    for _ in range(400):
-        if await look():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it never came")
+async def settled(look: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not look():
+            await asyncio.sleep(0.01)
 
 
 async def test_triggered_handler_runs_and_its_result_can_be_read(client: Client) -> None:
@@ -111,7 +118,7 @@ async def test_triggered_handler_runs_and_its_result_can_be_read(client: Client)
 async def test_query_reads_what_the_command_wrote(client: Client) -> None:
     for turn in range(20):
         reply = await client.create_schedule(f"s{turn}", manual(), "double")
-        answer = await client.get_schedule(f"s{turn}", min_position=reply["position"], wait_ms=5000)
+        answer = await client.get_schedule(f"s{turn}", min_position=reply["position"], **WAIT)
         assert answer["id"] == f"s{turn}"
 
 
@@ -139,7 +146,7 @@ async def test_hung_handlers_time_out_and_give_their_slots_back(app: Horae, tmp_
         hung = await client.trigger_schedule("hung")
         following = await client.trigger_schedule("next")
         assert (await ended(client, hung["execution_id"]))["status"] == "timed_out"
-        answer = await asyncio.wait_for(ended(client, following["execution_id"]), 5)
+        answer = await ended(client, following["execution_id"])
         assert answer["status"] == "succeeded"
 
 
@@ -151,13 +158,9 @@ async def test_recurring_schedule_fires_on_its_own(app: Horae, tmp_path: Path) -
         fired.append(context.due)
 
     async with app.embedded("memory://", data_dir=tmp_path):
-        await settled(lambda: _true(len(fired) >= 3))
+        await settled(lambda: len(fired) >= 3)
     gaps = {later - sooner for sooner, later in zip(fired, fired[1:], strict=False)}
     assert all(gap % timedelta(milliseconds=100) == timedelta(0) for gap in gaps)
-
-
-async def _true(value: bool) -> bool:
-    return value
 
 
 async def test_many_are_created_at_once_right_after_the_start(
@@ -205,7 +208,7 @@ async def test_every_call_of_the_client_has_its_command_or_query(client: Client)
     assert len(preview["next"]) == 2
     run = await client.trigger_schedule("job", payload={"number": 1})
     await ended(client, run["execution_id"])
-    at = {"min_position": run["position"], "wait_ms": 5000}
+    at = {"min_position": run["position"], **WAIT}
     assert (await client.list_schedules(**at))["total"] == 1
     assert (await client.list_executions(schedule_id="job", **at))["total"] == 1
     assert (await client.schedule_history("job", **at))["ok"]
@@ -257,9 +260,9 @@ async def test_cancelled_execution_ends_its_handler(app: Horae, tmp_path: Path) 
     async with app.embedded("memory://", data_dir=tmp_path) as client:
         await client.create_schedule("job", manual(), "long")
         run = await client.trigger_schedule("job")
-        await asyncio.wait_for(began.wait(), 5)
+        await asyncio.wait_for(began.wait(), PATIENCE)
         await client.cancel_execution(run["execution_id"], reason="enough")
-        await asyncio.wait_for(ending.wait(), 5)
+        await asyncio.wait_for(ending.wait(), PATIENCE)
         assert (await ended(client, run["execution_id"]))["status"] == "cancelled"
 
 
@@ -307,7 +310,7 @@ async def test_work_that_ends_within_the_drain_is_recorded(app: Horae, tmp_path:
     async with app.embedded(url, data_dir=tmp_path) as client:
         await client.create_schedule("job", manual(), "slow")
         run = await client.trigger_schedule("job")
-        await settled(lambda: _true(bool(count)))
+        await settled(lambda: bool(count))
     async with app.embedded(url, data_dir=tmp_path) as client:
         answer = await ended(client, run["execution_id"])
     assert answer["status"] == "succeeded"
@@ -351,7 +354,7 @@ def test_declared_schedule_that_has_ended_is_not_begun_again(tmp_path: Path, how
         trigger = once(after="0s") if how == "completed" else every("1 hour")
         async with declared(trigger, runs).embedded(url, data_dir=tmp_path) as client:
             if how == "completed":
-                await settled(lambda: _true(bool(runs)))
+                await settled(lambda: bool(runs))
             else:
                 await client.cancel_schedule("job")
         async with declared(trigger, runs).embedded(url, data_dir=tmp_path) as client:
@@ -422,7 +425,7 @@ async def test_schedule_that_left_the_code_is_reported_and_cancelled_if_asked(
                 for id_ in ("kept", "by-hand", "theirs")
             }
             assert set(states.values()) == {"active"}
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE):
                 wanted = "cancelled" if prune else "active"
                 while (await client.get_schedule("left"))["status"] != wanted:
                     await asyncio.sleep(0.01)
@@ -479,13 +482,13 @@ async def test_lifespan_runs_an_engine_beside_an_asgi_application(
     messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     server = asyncio.create_task(asgi(messages.get))
     await messages.put({"type": "lifespan.startup"})
-    await settled(lambda: _true("horae" in state))
+    await settled(lambda: "horae" in state)
     client: Client = state["horae"]
     await client.create_schedule("job", manual(), "double", payload={"number": 2})
     run = await client.trigger_schedule("job")
     assert (await ended(client, run["execution_id"]))["result"] == 4
     await messages.put({"type": "lifespan.shutdown"})
-    await asyncio.wait_for(server, 10)
+    await asyncio.wait_for(server, PATIENCE)
     assert sent[-1] == "lifespan.shutdown.complete"
     assert (tmp_path / "embedded.db").exists()
 

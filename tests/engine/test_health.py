@@ -14,6 +14,13 @@ from horae_domain import firing
 from horae_domain.identity import schedule_stream
 
 
+@pytest.fixture(autouse=True)
+def _busy_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Probes may be slow without being trouble."""
+    monkeypatch.setattr("horae_projections.health.SLOW_MS", float("inf"))
+    monkeypatch.setattr("horae_projections.health.PATIENCE", 60.0)
+
+
 async def test_quarantined_schedule_is_failed_and_named_by_health(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -67,18 +74,18 @@ async def test_threads_that_hang_in_all_slots_are_degraded_until_they_end() -> N
     def hangs(context: Context) -> None:
         del context
         began.set()
-        go.wait(30)
+        go.wait(200)
 
     async with app.embedded(concurrency=1) as client:
-        await asyncio.to_thread(began.wait, 10)
-        async with asyncio.timeout(10):
+        assert await asyncio.to_thread(began.wait, 60)
+        async with asyncio.timeout(60):
             while (await client.health())["status"] == "healthy":
                 await asyncio.sleep(0.02)
         workers = (await client.health())["components"]["workers"]
         assert workers["orphans"] == 1
         assert workers["free"] == 0
         go.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while (await client.health())["status"] != "healthy":
                 await asyncio.sleep(0.02)
 

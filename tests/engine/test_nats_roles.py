@@ -30,4 +30,4 @@ async def test_executor_without_an_engine_declares_its_schedules_and_runs_them(
     executor = app.serve(told, roles=("executor",))
     both = [engine, executor] if first == "engine" else [executor, engine]
     async with both[0], both[1]:
-        assert await asyncio.wait_for(ran.get(), 20) == "job"
+        assert await asyncio.wait_for(ran.get(), 100) == "job"

@@ -17,7 +17,7 @@ from tests.faults.red import PLANTED, plant
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.timeout(240)  # half a minute where nobody else is at work
+pytestmark = pytest.mark.timeout(1200)  # half a minute where nobody else is at work
 
 
 @pytest.fixture(scope="module")

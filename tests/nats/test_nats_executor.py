@@ -289,8 +289,9 @@ async def test_long_attempt_is_not_delivered_again(nc, tenant, engine, bus):
             kept.release()
 
     async def run(work):
-        for _ in range(4):  # each a third of what JetStream waits
-            await kept.acquire()
+        async with asyncio.timeout(100):
+            for _ in range(4):  # each a third of what JetStream waits
+                await kept.acquire()
         return await succeed(work)
 
     await nc.subscribe("$JS.ACK.HORAE_WORK.>", cb=heard)

@@ -1,148 +1,166 @@
-"""Every crontab that a selection of Debian's packages ships, against a brute-force walk.
+"""Every crontab that a selection of Debian's packages ships, imported, computed and run.
 
-Downloads the packages with the ordinary client and unpacks them without installing; reads each
-crontab as it stands; compares every instant of 400 days in three zones. Prints counts; exits with
-1 on a difference, on a line that was not read, or if too few packages still ship such files.
+Downloads the packages with the ordinary client and unpacks them without installing. Each crontab
+goes through `horae import crontab` as it stands, and what the engine then has is compared with
+another reading of the file; every instant of 400 days in three zones is compared with a
+brute-force walk; then the jobs run by the clock for some minutes, with commands that write to a
+ledger. Prints figures; exits with 1 on a difference, or if too few packages ship such files.
 
-    python tests/oracles/debian_crontabs.py
+    python tests/oracles/debian_crontabs.py [--minutes 4]
 """
 
 from __future__ import annotations
 
-import re
-import subprocess
+import argparse
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "domain" / "time"))
 
+import crontab_imports
+from crontab_engine import Desk, with_idle_engine
+from crontab_ledger import Run, minute, table
+from crontab_reading import Job, read
+from crontab_real_time import run_by_the_clock
+from debian_packages import NEEDED, Crontab, crontabs
 from oracle import expected
 
-from horae_domain.crontab import CrontabLine, Problem, parse_crontab, to_definition
-from horae_domain.definition import parse_definition
+from horae.cli.logs import configure
 from horae_domain.recurrence import cron_recurrence, span
 
-PACKAGES = """
-    amavisd-new anacron apt-cacher atop awstats backupninja barman burp certbot cron-apt
-    cron-daemon-common debian-edu-config dirvish dma dump e2fsprogs fcheck ganeti
-    ikiwiki-hosting-web inn2 integrit john leafnode liblemonldap-ng-portal-perl lightsquid logcheck
-    mailman3 mailman3-web mdadm mlmmj munin munin-node ntpsec ntpsec-ntpviz php-common
-    piuparts-master piuparts-slave rancid roundcube-core rsnapshot sa-exim sanoid sks sysstat tiger
-    tuptime uucp
-""".split()  # noqa: SIM905 - one name a line would be a page
-NEEDED = 40
-"""Packages with crontabs that must be found, whatever the release."""
-
+Json = dict[str, Any]
+Read = tuple[Crontab, list[Job]]
+"""A file, and the jobs in it."""
 ZONES = ("Europe/Berlin", "America/New_York", "Australia/Lord_Howe")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 END = START + timedelta(days=400)
 TICK = timedelta(microseconds=1)
-
-SYSTEM = ("etc/crontab", "etc/cron.d/*", "usr/share/doc/dump/examples/**/crontab*")
-USER = ("usr/share/doc/*/examples/crontab*", "usr/share/doc/*/sampleConfig/crontab*")
-JOB = re.compile(r"[ \t]*(?:[0-9*][^=]*[ \t]|@[a-z])")
-"""What looks like a job at first sight, to see that the parser loses none."""
+MINUTES = 4
+"""Whole minutes of the run by the clock, unless told."""
 
 
-def run(*command: str, cwd: Path) -> str:
-    return subprocess.run(command, cwd=cwd, check=True, capture_output=True, text=True).stdout
-
-
-def download(folder: Path) -> list[Path]:
-    """The packages of the list that this release has."""
-    known = set(run("apt-cache", "pkgnames", cwd=folder).split())
-    if len(known & set(PACKAGES)) < NEEDED:
-        run("apt-get", "update", cwd=folder)
-        known = set(run("apt-cache", "pkgnames", cwd=folder).split())
-    run("apt-get", "download", *sorted(known & set(PACKAGES)), cwd=folder)
-    return sorted(folder.glob("*.deb"))
-
-
-def crontabs(root: Path) -> list[tuple[Path, str]]:
-    """The crontab files of an unpacked package, with their style."""
-    found = {}
-    for style, patterns in (("user", USER), ("system", SYSTEM)):
-        for pattern in patterns:
-            found.update({file: style for file in root.glob(pattern) if is_text(file)})
-    return sorted(found.items())
-
-
-def is_text(file: Path) -> bool:
-    return (
-        file.is_file()
-        and file.suffix not in {".gz", ".pl"}
-        and not file.name.startswith(".")
-        and not file.read_bytes().startswith(b"#!")
-    )
-
-
-@cache
-def differences(expression: str, zone: str) -> tuple[int, int]:
-    """How many instants were compared, and how many differ."""
-    ours = [
-        one.due for one in span(cron_recurrence(expression, zone), START - TICK, END - TICK, 10**6)
+def import_each(found: list[Read], desk: Desk) -> tuple[list[str], list[Json]]:
+    """Import every file, the zones taking turns; complaints, and the schedules that the engine has."""
+    said = [
+        desk.import_crontab(
+            file.path, system=file.system, zone=ZONES[n % len(ZONES)], source=file.source
+        )
+        for n, (file, _) in enumerate(found)
     ]
-    theirs = expected(expression, zone, START, END)
-    return len(theirs), len(set(ours) ^ set(theirs)) + (ours != sorted(set(ours)))
+    wanted = sum(not job.at_start for _, jobs in found for job in jobs)
+    schedules = desk.rows("schedule", at_least=wanted)
+    complaints = []
+    for n, (file, jobs) in enumerate(found):
+        own = {row["id"]: row for row in schedules if row["tags"] == ["crontab", file.source]}
+        zone = ZONES[n % len(ZONES)]
+        different = crontab_imports.differences(jobs, zone, said[n], own)
+        complaints += [f"{file.source}:{each}" for each in different]
+    if len(schedules) != wanted:
+        complaints.append(f"{len(schedules)} schedules, not {wanted}")
+    begun = [row["id"] for row in desk.rows("execution") if row["attempts"]]
+    complaints += [f"an imported command was run: {id_}" for id_ in begun]
+    figure("schedules", len(schedules))
+    figure("different", len(complaints))
+    return complaints, schedules
 
 
-def check(text: str, style: str, source: str, counts: Counter[str]) -> None:
-    """Read one crontab and compare its jobs; what is wrong is counted and printed."""
-    read = parse_crontab(text, style=style)
-    looks = {number for number, line in enumerate(text.split("\n"), 1) if JOB.match(line)}
-    for number in sorted(looks - {one.number for one in read}):
-        counts["lost"] += 1
-        print(f"{source}:{number}: lost")
-    for one in read:
-        if isinstance(one, Problem):
-            kind = "reported @reboot" if one.text.startswith("@reboot") else "unread"
-            counts[kind] += 1
-            print(f"{source}:{one.number}: {one.reason}: {one.text}")
-        else:
-            counts["jobs"] += 1
-            compare(one, source, counts)
+def compare_instants(expressions: Collection[str]) -> list[str]:
+    """Compare every instant in each zone; complaints."""
+    compared, complaints = 0, []
+    for expression in sorted(expressions):
+        for zone in ZONES:
+            ours = [
+                one.due
+                for one in span(cron_recurrence(expression, zone), START - TICK, END - TICK, 10**6)
+            ]
+            theirs = expected(expression, zone, START, END)
+            compared += len(theirs)
+            if ours != theirs:
+                different = len(set(ours) ^ set(theirs))
+                complaints.append(f"{expression}: {different} instants differ in {zone}")
+    figure("expressions", len(expressions))
+    figure("instants", f"{compared} in {len(ZONES)} zones")
+    figure("different", len(complaints))
+    return complaints
 
 
-def compare(line: CrontabLine, source: str, counts: Counter[str]) -> None:
-    definition = parse_definition(to_definition(line, source))
-    for zone in ZONES:
-        met = differences.cache_info().currsize
-        compared, different = differences(definition.trigger.expression, zone)
-        counts["different"] += different
-        if differences.cache_info().currsize > met:
-            counts["instants"] += compared
-        if different:
-            print(f"{source}:{line.number}: {different} instants differ in {zone}: {line.text}")
+def say_run(runs: list[Run], minutes: int) -> list[str]:
+    """Print what was due and what has run; complaints."""
+    print(*table(runs), sep="\n")
+    often = sum(len(run.expected) > minutes for run in runs)
+    late = [at - minute(at) for run in runs for at in run.written]
+    figure("jobs that wait", len(runs))
+    figure("every minute", often)
+    figure("due", sum(len(run.expected) for run in runs))
+    figure("lines in ledger", len(late))
+    figure("succeeded", sum(run.succeeded for run in runs))
+    figure(
+        "latest line", f"{max(late, default=timedelta()).total_seconds():.2f} s after its instant"
+    )
+    complaints = [each for run in runs for each in run.complaints()]
+    figure("different", len(complaints))
+    return complaints if often else [*complaints, "no job is due every minute"]
+
+
+def figure(name: str, value: object) -> None:
+    print(f"{name:>18} {value}", flush=True)
+
+
+@contextmanager
+def step(name: str) -> Iterator[None]:
+    print(f"--- {name}", flush=True)
+    began = time.monotonic()
+    yield
+    figure("seconds", f"{time.monotonic() - began:.1f}")
+
+
+def read_all(folder: Path) -> list[Read]:
+    """The crontabs with their jobs; their figures are printed."""
+    found = [(file, read(file.text, system=file.system)) for file in crontabs(folder)]
+    jobs = [job for _, of_file in found for job in of_file]
+    figure("packages", len({file.package for file, _ in found}))
+    figure("files", len(found))
+    figure("jobs", sum(not job.at_start for job in jobs))
+    figure("@reboot", sum(job.at_start for job in jobs))
+    return found
+
+
+def compare(folder: Path, minutes: int) -> list[str]:
+    """Everything; all complaints."""
+    with step("download and read"):
+        found = read_all(folder)
+    with step("import"):
+        complaints, schedules = with_idle_engine(folder, partial(import_each, found))
+    with step("every instant"):
+        complaints += compare_instants({row["trigger"]["expression"] for row in schedules})
+    with step("run by the clock"):
+        files = [file for file, _ in found]
+        runs, strays = run_by_the_clock(folder, files, ZONES, minutes)
+        complaints += strays + say_run(runs, minutes)
+    if len(packages := {file.package for file in files}) < NEEDED:
+        complaints.append(f"{len(packages)} packages, not {NEEDED}")
+    return complaints
 
 
 def main() -> int:
-    counts: Counter[str] = Counter()
-    started = time.monotonic()
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--minutes", type=int, default=MINUTES, help="of the run by the clock")
+    minutes = parser.parse_args().minutes
+    configure("console:warning")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
-        for archive in download(folder):
-            root = folder / archive.stem
-            run("dpkg-deb", "-x", str(archive), str(root), cwd=folder)
-            files = crontabs(root)
-            counts["packages"] += bool(files)
-            for file, style in files:
-                counts["files"] += 1
-                source = f"{archive.name.split('_')[0]}/{file.relative_to(root)}"
-                check(file.read_text(encoding="utf-8"), style, source, counts)
-    counts["expressions"] = differences.cache_info().currsize // len(ZONES)
-    for key in ("packages", "files", "jobs", "expressions", "reported @reboot", "unread", "lost"):
-        print(f"{key:>18} {counts[key]}")
-    print(f"{'instants compared':>18} {counts['instants']} in {len(ZONES)} zones")
-    print(f"{'different':>18} {counts['different']}")
-    print(f"{'seconds':>18} {time.monotonic() - started:.1f}")
-    failed = counts["unread"] + counts["lost"] + counts["different"]
-    return 1 if failed or counts["packages"] < NEEDED else 0
+        complaints = compare(folder, minutes)
+    for each in complaints:
+        print(each)
+    return 1 if complaints else 0
 
 
 if __name__ == "__main__":

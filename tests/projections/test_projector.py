@@ -73,7 +73,7 @@ async def running(projector: Projector):
 
 async def until(desk: Desk, number: int, projector: Projector | None = None) -> None:
     position = Position(desk.log.identity, 0, number)
-    assert await (projector or desk.projector).reached(position, 10)
+    assert await (projector or desk.projector).reached(position, 100)
 
 
 async def test_replay_equals_live(views):

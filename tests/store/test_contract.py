@@ -296,13 +296,13 @@ class TestTail:
         with ThreadPoolExecutor(1) as pool:
             woken = pool.submit(store.wait, 0, 60)
             store.append(batch(event(new_stream())))
-            assert woken.result(30)
+            assert woken.result(100)
 
     def test_closing_wakes_who_waits(self, store: EventStore):
         with ThreadPoolExecutor(1) as pool:
             woken = pool.submit(store.wait, 0, 60)
             store.close()
-            assert not woken.result(30)
+            assert not woken.result(100)
 
     def test_a_reader_beside_three_writers_misses_nothing(self, adapter):
         store = adapter.open()
@@ -327,7 +327,7 @@ class TestTail:
             follower = pool.submit(follow)
             written = [p for positions in pool.map(write, writers) for p in positions]
             done.set()
-            follower.result(30)
+            follower.result(100)
         assert [e.position for e in seen] == sorted(written)
         assert len(seen) == 600
         recorded = [e.recorded_at for e in seen]

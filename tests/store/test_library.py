@@ -122,7 +122,7 @@ def test_a_stock_projection_runs_over_the_log(log: Log):
         application_class=application, projection_class=NamesProjection, view_class=Names, env=env
     ) as runner:
         [last] = store.append(batch(event(stream, 3, "schedule.resumed.v1", n=3)))
-        runner.wait(last, timeout=30)
+        runner.wait(last, timeout=100)
         assert runner.view.seen == [
             (stream, 1, "schedule.created.v1", {"n": 1}),
             (stream, 2, "schedule.paused.v1", {"n": 2}),
@@ -138,7 +138,7 @@ def test_a_stock_projection_chooses_events_by_name(log: Log):
     with ProjectionRunner(
         application_class=application, projection_class=SchedulesOnly, view_class=Names, env=env
     ) as runner:
-        runner.wait(last, timeout=30)
+        runner.wait(last, timeout=100)
         assert [stream for stream, *_ in runner.view.seen] == [one, two]
 
 

@@ -45,7 +45,7 @@ def terminate(admin: psycopg.Connection, schema_url: str) -> int:
     for (pid,) in admin.execute(
         "SELECT pid FROM pg_stat_activity WHERE application_name = %s", (schema,)
     ).fetchall():
-        [(gone,)] = admin.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,)).fetchall()
+        [(gone,)] = admin.execute("SELECT pg_terminate_backend(%s, 100000)", (pid,)).fetchall()
         ended += gone
     return ended
 
@@ -124,7 +124,7 @@ class TestLeases:
                     " '{}', '{}')",
                     ([epochs[7]],),
                 )
-            assert claiming.result(30) == {7: 2}
+            assert claiming.result(100) == {7: 2}
         with pytest.raises(Fenced):
             store.append(batch(event(new_stream()), epochs=epochs))
         other.close()
@@ -159,7 +159,7 @@ class TestLostConnections:
             while ended < 40 and not writing.done():
                 ended += terminate(admin, schema_url)
             done.set()
-            writing.result(30)
+            writing.result(100)
         present = {stream for stream, outcome in outcomes.items() if outcome != "absent"}
         log = []
         while page := store.read(log[-1].position if log else 0, 1000):
@@ -194,7 +194,7 @@ class TestLostConnections:
             terminate(admin, schema_url)
             assert not woken.done()
             other.append(batch(event(new_stream())))
-            assert woken.result(30)
+            assert woken.result(100)
         store.close()
         other.close()
 

@@ -75,7 +75,7 @@ def test_a_second_store_of_one_process_is_refused(path: Path):
 def test_children_do_not_keep_the_lock_of_a_dead_parent(path: Path):
     program = """
 import subprocess
-run = subprocess.Popen(["sleep", "60"], close_fds=False, stdout=subprocess.DEVNULL)
+run = subprocess.Popen(["sleep", "600"], close_fds=False, stdout=subprocess.DEVNULL)
 ready, tell = os.pipe()
 fork = os.fork()
 if not fork:
@@ -90,7 +90,7 @@ os._exit(0)
     parent = start(program, path)
     run, fork = map(int, parent.stdout.readline().split())
     try:
-        assert parent.wait(30) == 0
+        assert parent.wait(100) == 0
         os.kill(fork, 0)
         SqliteStore(path).close()
     finally:
@@ -113,7 +113,7 @@ append()
 store.close()
 """
     child = start(program, path)
-    said = child.communicate(timeout=60)[0].splitlines()
+    said = child.communicate(timeout=100)[0].splitlines()
     acknowledged = [UUID(line) for line in said if len(line) == 36]
     assert child.returncode == 0
     assert [line for line in said if len(line) != 36] == [

@@ -20,7 +20,7 @@ from horae_domain.errors import HoraeError
 from horae_infrastructure.guarded import Guarded, Order, Refused
 
 LOG_LINES = 20
-LOCK_PATIENCE = 4.0  # seconds; a guard gives its server three
+LOCK_PATIENCE = 10.0  # seconds; a guard gives its server three, and may be slow itself
 LONGEST_SOCKET_PATH = 100  # the system's limit is 107, and servers append temporary suffixes
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import time
+import sys
 
 import pytest
 from hypothesis import example, given, settings
@@ -147,11 +147,20 @@ TOKENS = st.lists(st.sampled_from([*"*01579,-/#LW?@\t", "31", "59", "MON", "JAN"
 @example("*," * 128)
 @example("0-59/1," * 30 + "0 * * * *")
 @settings(max_examples=400)
-def test_any_text_is_an_expression_or_refused(text):
-    started = time.perf_counter()
+def test_any_text_is_an_expression_or_refused_in_bounded_steps(text):
+    steps = 0
+
+    def count(_frame, _event, _argument):
+        nonlocal steps
+        steps += 1
+
+    before = sys.getprofile()
+    sys.setprofile(count)
     try:
-        cron = parse_cron(text)
+        cron = parse_cron.__wrapped__(text)
     except InvalidTrigger:
         cron = None
+    finally:
+        sys.setprofile(before)
     assert cron is None or cron.text == text
-    assert time.perf_counter() - started < 0.2
+    assert steps < 5_000
