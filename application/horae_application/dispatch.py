@@ -26,7 +26,6 @@ from horae_domain.definition import (
     FunctionAction,
     IntervalTrigger,
     OnceTrigger,
-    Priority,
     ProcessAction,
     QueueAction,
 )
@@ -40,9 +39,6 @@ from horae_domain.schedule import Cause
 OUTSTANDING = 1_000
 """Executions published on the bus at once for one queue or function, so that one that nobody serves
 holds up no other; the rest waits here."""
-
-STEP = 60_000_000
-"""How much longer a less urgent execution waits than one a priority above it, in microseconds."""
 
 Entry = tuple[int, int, str, UUID]
 Destination = tuple[str, str, str]
@@ -118,7 +114,7 @@ class Dispatch:
             if not line.may_start(run):
                 continue
             action = line.definition_of(run).action
-            entry = (_urgency(run), to_micros(run.due), run.id, stream)
+            entry = (run.urgency, to_micros(run.due), run.id, stream)
             if self._here(action):
                 heapq.heappush(self._local, entry)
             elif self._bus is not None:
@@ -191,12 +187,12 @@ class Dispatch:
 
     def _admits(self, line: Line, run: Execution, now: datetime) -> bool:
         """True if it waits for a worker, and fits with what runs and what is published already."""
-        limit = line.definition_of(run).limit
+        limit = line.definition.limit
         if limit is None or not run.ready(now):
             return run.ready(now)
         out = sum(
             each.status is Status.RUNNING or each.id in self._published
-            for each in line.live.values()
+            for each in line.unfinished(line.lane_of(run))
         )
         return out < limit
 
@@ -262,16 +258,6 @@ def _destination(run: Execution, action: Action) -> Destination:
             return run.tenant, action.type, PROCESSES
         case _:
             assert_never(action)
-
-
-def _urgency(run: Execution) -> int:
-    """The order among those that wait, the smallest first.
-
-    By priority, and each step of it is worth a minute of waiting, so that nobody waits for ever
-    while more urgent work keeps coming (G5).
-    """
-    since = run.resume_at or run.requested_at
-    return to_micros(since) + Priority(run.priority).rank * STEP
 
 
 def work_of(line: Line, run: Execution) -> Work:

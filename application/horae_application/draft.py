@@ -59,7 +59,7 @@ class Draft:
     def run(self, stream: UUID, id_: str) -> Execution | None:
         """An execution as this draft leaves it, though it may have ended in it."""
         line = self._lines.get(stream)
-        run = line.live.get(id_) if line else None
+        run = line.find(id_) if line else None
         for event in self.events:
             if isinstance(event, ExecutionEvent) and event.execution_id == id_:
                 run = evolve_execution(run, event)
@@ -77,7 +77,7 @@ class Draft:
             self.partitions.add(partition_of_stream(stream))
         for event in decision.events:
             if isinstance(event, ExecutionEvent):
-                run = before.live.get(event.execution_id) if before else None
+                run = before.find(event.execution_id) if before else None
                 self.add(event, UUID(event.execution_id), run.version if run else 0)
                 self._runs.setdefault(stream, set()).add(event.execution_id)
                 if run is not None and run.local and _fences(event):

@@ -47,7 +47,7 @@ from horae_application.tasks import (
     schedule_of,
 )
 from horae_application.wall import RECHECK, Wall
-from horae_domain import decider, firing
+from horae_domain import decider, firing, overlap
 from horae_domain.codec import Undecodable, decode
 from horae_domain.errors import IllegalState, Internal, Unavailable
 from horae_domain.events import Event, ScheduleQuarantined
@@ -263,6 +263,7 @@ class Engine:
                 return
             _log.exception("quarantined", stream=str(stream))
             decision.add(_quarantined(decision.require().schedule, error, cause))
+            overlap.drop(decision, "schedule_quarantined", cause)
         draft.accept(stream, decision)
         draft.seen.add(stream)
 

@@ -119,7 +119,7 @@ class Lines:
         return self._lines.get(stream)
 
     def owner_of(self, execution_id: str) -> UUID | None:
-        """The schedule's stream of a live execution in memory."""
+        """The schedule's stream of an execution in memory that can still change."""
         return self._runs.get(execution_id)
 
     def all(self) -> Iterable[tuple[UUID, Line]]:
@@ -187,9 +187,10 @@ class Lines:
         """Take over a committed line."""
         before = self._lines.get(stream)
         if before is not None:
-            for each in before.live.keys() - line.live.keys():
+            former = before.live.keys() | before.parked.keys()
+            for each in former - line.live.keys() - line.parked.keys():
                 self._runs.pop(each, None)
-        for each in line.live:
+        for each in (*line.live, *line.parked):
             self._runs[each] = stream
         self._lines[stream] = line
         self._moved.discard(stream)
@@ -199,7 +200,7 @@ class Lines:
         for stream in streams:
             line = self._lines.pop(stream, None)
             self._moved.discard(stream)
-            for each in line.live if line else ():
+            for each in (*line.live, *line.parked) if line else ():
                 self._runs.pop(each, None)
 
     def drop_partitions(self, partitions: Iterable[int]) -> None:

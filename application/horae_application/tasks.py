@@ -30,7 +30,6 @@ from horae_domain.errors import (
 )
 from horae_domain.events import (
     NAMES,
-    ExecutionTimedOut,
     ReportRefused,
     RequestAnswered,
     ScheduleCreated,
@@ -272,7 +271,7 @@ class Desk:
             return Answer(task, OK, triggered(id_, self._draft.run(stream, id_), asked), first)
         decider.trigger(decision, asked)
         index = self._draft.accept(stream, decision)
-        run = decision.require().live.get(id_)
+        run = decision.require().find(id_)
         if run is None:
             run = self._draft.run(stream, id_)
         return Answer(task, OK, triggered(id_, run, asked), index)
@@ -289,8 +288,8 @@ class Desk:
         line = self._draft.line(stream) if stream is not None else None
         if stream is not None and line is not None and line.schedule.tenant == tenant:
             self._draft.partitions.add(partition_of_stream(stream))
-            if id_ in line.live:
-                return stream, line.live[id_], True
+            if (run := line.find(id_)) is not None:
+                return stream, run, True
             known = self._draft.run(stream, id_) or known
             if known is not None:
                 return stream, known, False
@@ -320,16 +319,14 @@ class Desk:
         cause = self._cause(task)
         if alive:
             decision = self._draft.begin(stream)
-            decider.report(decision, run.id, said, cause)
+            in_time = decider.report(decision, run.id, said, cause)
             index = self._draft.accept(stream, decision)
+            if not in_time:
+                return self._report(task, command)
             events = decision.events
             line = decision.require()
-            if any(
-                isinstance(event, ExecutionTimedOut) and event.execution_id == run.id
-                for event in events
-            ):
-                return self._report(task, command)  # its deadline came first
-            status = line.live[run.id].status if run.id in line.live else None
+            found = line.find(run.id)
+            status = found.status if found else None
         else:
             # What has ended stays as it is: the report repeats the accepted one, or is stale.
             events = judge_report(run, _ANY, said, cause)

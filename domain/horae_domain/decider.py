@@ -10,20 +10,20 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-import msgspec
-
 from horae_domain import execution as executions
+from horae_domain import overlap
 from horae_domain import schedule as schedules
 from horae_domain.decision import Decision
+from horae_domain.definition import Priority
 from horae_domain.edits import Edit, PatchSchedule, RetagSchedule, as_update
 from horae_domain.errors import (
     IllegalState,
     TooManyRequests,
 )
 from horae_domain.execution import Report
-from horae_domain.firing import close_pause, complete, settle
+from horae_domain.firing import close_pause, go_on, settle
 from horae_domain.identity import execution_id
-from horae_domain.occurrence_events import occurrence_id, requested, skipped
+from horae_domain.occurrence_events import occurrence_id
 from horae_domain.recurrence import Occurrence
 from horae_domain.schedule import (
     CancelSchedule,
@@ -63,12 +63,13 @@ def command(decision: Decision, asked: ScheduleCommand | Edit) -> None:
             close_pause(decision, asked.cause)
     schedule = decision.line.schedule if decision.line else None
     decision.add(*schedules.decide(schedule, asked))
-    if isinstance(asked, UpdateSchedule | ResumeSchedule) and decision.require().active:
-        complete(decision, asked.cause)
+    if isinstance(asked, UpdateSchedule | ResumeSchedule):
+        go_on(decision, asked.cause)
     if isinstance(asked, CancelSchedule):
         for run in list(decision.require().live.values()):
             if run.status is not executions.Status.RUNNING:
                 decision.add(*executions.cancel(run, "schedule_cancelled", asked.cause))
+        overlap.drop(decision, "schedule_cancelled", asked.cause)
 
 
 def trigger(decision: Decision, asked: Trigger) -> str:
@@ -82,15 +83,9 @@ def trigger(decision: Decision, asked: Trigger) -> str:
         )
     occurrence = Occurrence(asked.cause.at, asked.key)
     id_ = occurrence_id(line, "key", occurrence)
-    if id_ in line.live:
-        return id_
-    event = (
-        skipped(line, "key", occurrence, "overlap", asked.cause)
-        if line.blocked
-        else requested(line, "key", occurrence, asked.cause)
-    )
-    payload = {"payload": asked.payload, "overridden": asked.overridden}
-    decision.add(msgspec.structs.replace(event, **payload))
+    if line.find(id_) is None:
+        payload = {"payload": asked.payload, "overridden": asked.overridden}
+        overlap.admit(decision, "key", occurrence, asked.cause, **payload)
     return id_
 
 
@@ -102,13 +97,16 @@ def trigger_id(tenant: str, schedule_id: str, incarnation: int, key: str) -> str
 # --- executions ----------------------------------------------------------------------------------
 
 
-def report(decision: Decision, id_: str, said: Report, cause: Cause) -> None:
-    """Accept or refuse the outcome of an attempt, after what was due before it."""
+def report(decision: Decision, id_: str, said: Report, cause: Cause) -> bool:
+    """Accept or refuse the outcome of an attempt; False if what was due before it has ended it."""
     settle(decision, cause)
     line = decision.require()
-    run = line.live.get(id_)
-    if run is not None:
-        decision.add(*executions.report(run, line.definition_of(run), said, cause))
+    run = line.find(id_)
+    if run is None:
+        return False
+    decision.add(*executions.report(run, line.definition_of(run), said, cause))
+    go_on(decision, cause)
+    return True
 
 
 def start(decision: Decision, id_: str, worker: str, cause: Cause) -> None:
@@ -138,6 +136,13 @@ def cancel(decision: Decision, id_: str, reason: str, cause: Cause) -> None:
     """End an execution before its outcome."""
     settle(decision, cause)
     decision.add(*executions.cancel(decision.run(id_), reason, cause))
+    go_on(decision, cause)
+
+
+def reprioritize(decision: Decision, id_: str, priority: Priority, cause: Cause) -> None:
+    """Let an execution that waits do so under another priority."""
+    settle(decision, cause)
+    decision.add(*executions.reprioritize(decision.run(id_), priority, cause))
 
 
 def ask_to_stop(decision: Decision, id_: str, reason: str, grace: timedelta, cause: Cause) -> None:
@@ -148,6 +153,7 @@ def ask_to_stop(decision: Decision, id_: str, reason: str, grace: timedelta, cau
         decision.add(*executions.ask_to_stop(run, reason, grace, cause))
     else:
         decision.add(*executions.cancel(run, reason, cause))
+        go_on(decision, cause)
 
 
 def recover(decision: Decision, owner: str, cause: Cause) -> None:
@@ -156,3 +162,5 @@ def recover(decision: Decision, owner: str, cause: Cause) -> None:
         if run.local and run.status is executions.Status.RUNNING and run.worker != owner:
             definition = decision.require().definition_of(run)
             decision.add(*executions.lose(run, definition, cause))
+    if decision.events:
+        go_on(decision, cause)

@@ -32,12 +32,12 @@ class Decision:
         return self.line
 
     def run(self, id_: str) -> Execution:
-        """A live execution.
+        """An execution that can still change.
 
         Raises:
             ExecutionNotFound: the line has none of this id.
         """
-        run = self.require().live.get(id_)
+        run = self.require().find(id_)
         if run is None:
             raise ExecutionNotFound("no such live execution", field="execution_id", value=id_)
         return run

@@ -62,6 +62,12 @@ def _positive(value: timedelta) -> timedelta:
     return value
 
 
+def _dotted(value: str) -> str:
+    if not all(value.split(".")):
+        raise PydanticCustomError("path", "names joined by single dots are needed here")
+    return value
+
+
 def _not_yet(neutral: object) -> AfterValidator:
     """A field of the interface that this version knows and refuses unless it asks for nothing."""
 
@@ -86,6 +92,7 @@ Instant = Annotated[
 ]
 Identifier = Annotated[str, Field(pattern=ID_PATTERN)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+DottedPath = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_dotted)]
 Nothing = Annotated[Any, _not_yet(None)]
 
 
@@ -93,6 +100,10 @@ class Overlap(StrEnum):
     """What happens to an occurrence while earlier ones are unfinished."""
 
     SKIP = "skip"
+    BUFFER_ONE = "buffer_one"
+    BUFFER_ALL = "buffer_all"
+    CANCEL_OTHER = "cancel_other"
+    TERMINATE_OTHER = "terminate_other"
     ALLOW = "allow"
 
 
@@ -291,6 +302,8 @@ class Definition(Model):
     queue: Identifier = "default"
     concurrency: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Unfinished executions at once; 1 unless told, without bound where overlap is allowed."""
+    concurrency_key: DottedPath | None = None
+    """A path into the payload: `concurrency` counts for each value there by itself."""
     start_at: Instant | None = None
     end_at: Instant | None = None
     max_executions: Annotated[int, Field(ge=1)] | None = None
@@ -299,7 +312,6 @@ class Definition(Model):
     calendars: Annotated[tuple[str, ...], _not_yet(())] = ()
     jitter: Annotated[Duration, _not_yet(timedelta(0))] = timedelta(0)
     spread: Nothing = None
-    concurrency_key: Nothing = None
     pause_on_failures: Nothing = None
     wait_for: Nothing = None
     cancel_on: Nothing = None
@@ -326,7 +338,7 @@ class Definition(Model):
 
     @property
     def limit(self) -> int | None:
-        """How many executions may be unfinished (skip) or running (allow) at once."""
+        """How many executions may be unfinished at once; under `allow`, how many may run."""
         return self.concurrency or (None if self.overlap is Overlap.ALLOW else 1)
 
     def canonical(self) -> dict[str, Any]:

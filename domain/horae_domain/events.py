@@ -181,6 +181,40 @@ class ExecutionSkipped(ExecutionEvent, frozen=True, kw_only=True):
     overridden: bool = False
 
 
+class ExecutionBuffered(ExecutionEvent, frozen=True, kw_only=True):
+    """An occurrence waits until `blocked_by`, or whatever is in the way then, is out of the way."""
+
+    kind: str
+    due: datetime
+    nominal: str
+    revision: int
+    payload: Any = None
+    overridden: bool = False
+    priority: str = "medium"
+    queue: str = "default"
+    blocked_by: str | None = None
+    next_due: datetime | None = None
+
+
+class ExecutionReleased(ExecutionEvent, frozen=True, kw_only=True):
+    """What was buffered fired after all; `next_due` is the schedule's, if it counts its runs."""
+
+    run_number: int | None = None
+    next_due: datetime | None = None
+
+
+class ExecutionDropped(ExecutionEvent, frozen=True, kw_only=True):
+    """What was buffered will not fire: it ends as skipped, and why."""
+
+    reason: str
+
+
+class ExecutionReprioritised(ExecutionEvent, frozen=True, kw_only=True):
+    """It waits under another priority from here on."""
+
+    priority: str
+
+
 class AttemptStarted(ExecutionEvent, frozen=True, kw_only=True):
     """Somebody took the work, under the lease `attempt.delivery`."""
 
@@ -290,6 +324,10 @@ NAMES: dict[type[Event], str] = {
     OccurrencesDecided: "schedule.occurrences_decided.v1",
     ExecutionRequested: "execution.requested.v1",
     ExecutionSkipped: "execution.skipped.v1",
+    ExecutionBuffered: "execution.buffered.v1",
+    ExecutionReleased: "execution.released.v1",
+    ExecutionDropped: "execution.dropped.v1",
+    ExecutionReprioritised: "execution.reprioritised.v1",
     AttemptStarted: "execution.attempt_started.v1",
     AttemptFailed: "execution.attempt_failed.v1",
     ExecutionDelayed: "execution.delayed.v1",

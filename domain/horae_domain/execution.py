@@ -12,16 +12,20 @@ from typing import Any, NamedTuple, assert_never
 
 import msgspec
 
-from horae_domain.definition import Definition, Retry
+from horae_domain.definition import Definition, Priority, Retry
 from horae_domain.errors import IllegalState
 from horae_domain.events import (
     AttemptFailed,
     AttemptStarted,
     CancellationRequested,
     Event,
+    ExecutionBuffered,
     ExecutionCancelled,
     ExecutionDelayed,
+    ExecutionDropped,
     ExecutionFailed,
+    ExecutionReleased,
+    ExecutionReprioritised,
     ExecutionRequested,
     ExecutionSkipped,
     ExecutionSucceeded,
@@ -29,6 +33,7 @@ from horae_domain.events import (
     ReportRefused,
 )
 from horae_domain.identity import fraction
+from horae_domain.instants import to_micros
 from horae_domain.schedule import Cause
 
 POLL_DELAY = timedelta(seconds=60)
@@ -36,6 +41,8 @@ POLL_DELAY = timedelta(seconds=60)
 
 STOP_GRACE = timedelta(seconds=30)
 """How long an attempt that is asked to stop may still report, unless told."""
+PRIORITY_STEP = 60_000_000
+"""How much longer a less urgent execution waits than one a priority above it, in microseconds."""
 
 # --- commands ------------------------------------------------------------------------------------
 
@@ -79,6 +86,7 @@ class Status(StrEnum):
 
     PENDING = "pending"
     DELAYED = "delayed"
+    BUFFERED = "buffered"
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -91,8 +99,14 @@ class Status(StrEnum):
         """True if it can still change."""
         return self in _ALIVE
 
+    @property
+    def parked(self) -> bool:
+        """True if it is alive and has not fired yet."""
+        return self is Status.BUFFERED
 
-_ALIVE = {Status.PENDING, Status.DELAYED, Status.RUNNING}
+
+_ALIVE = {Status.PENDING, Status.DELAYED, Status.BUFFERED, Status.RUNNING}
+_WAITING = {Status.PENDING, Status.DELAYED, Status.BUFFERED}
 
 
 class Execution(msgspec.Struct, frozen=True, kw_only=True):
@@ -147,6 +161,16 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     def stopping(self) -> bool:
         """True if its attempt was asked to stop and may still report."""
         return self.stop_by is not None
+
+    @property
+    def urgency(self) -> int:
+        """The order among those that wait, the smallest first.
+
+        By priority, and each step of it is worth a minute of waiting, so that nobody waits for ever
+        while more urgent work keeps coming (G5).
+        """
+        since = self.resume_at or self.requested_at
+        return to_micros(since) + Priority(self.priority).rank * PRIORITY_STEP
 
     @property
     def wake(self) -> datetime | None:
@@ -360,6 +384,34 @@ def cancel(execution: Execution, reason: str, cause: Cause) -> list[Event]:
     return [ExecutionCancelled(reason=reason, **_about(execution, cause))]
 
 
+def drop(execution: Execution, reason: str, cause: Cause) -> list[Event]:
+    """End what is buffered without having fired."""
+    return [ExecutionDropped(reason=reason, **_about(execution, cause))]
+
+
+def release(
+    execution: Execution, run_number: int | None, next_due: datetime | None, cause: Cause
+) -> list[Event]:
+    """Let what is buffered fire."""
+    return [ExecutionReleased(run_number=run_number, next_due=next_due, **_about(execution, cause))]
+
+
+def reprioritize(execution: Execution, priority: Priority, cause: Cause) -> list[Event]:
+    """Let it wait under another priority (G5).
+
+    Raises:
+        IllegalState: it runs, or has ended.
+    """
+    if execution.status not in _WAITING:
+        raise IllegalState(
+            f"execution {execution.id} is {execution.status}", field="id",
+            state=str(execution.status),
+        )  # fmt: skip
+    if execution.priority == priority:
+        return []
+    return [ExecutionReprioritised(priority=str(priority), **_about(execution, cause))]
+
+
 def ask_to_stop(execution: Execution, reason: str, grace: timedelta, cause: Cause) -> list[Event]:
     """Ask a running attempt to stop: what it reports within the grace counts, then it is fenced.
 
@@ -447,6 +499,8 @@ def evolve(execution: Execution | None, event: Event) -> Execution | None:
     """The execution after an event of its stream."""
     if isinstance(event, ExecutionRequested):
         return _requested(event)
+    if isinstance(event, ExecutionBuffered):
+        return _buffered(event)
     if isinstance(event, ExecutionSkipped):
         return _skipped(event)
     if execution is None:
@@ -491,6 +545,18 @@ def _changes(execution: Execution, event: Event) -> dict[str, Any]:
         case ExecutionCancelled():
             return rest | {"status": Status.CANCELLED}
         case _:
+            return _changes_of_waiting(event)
+
+
+def _changes_of_waiting(event: Event) -> dict[str, Any]:
+    match event:
+        case ExecutionReleased():
+            return {"status": Status.PENDING, "run_number": event.run_number}
+        case ExecutionDropped():
+            return {"status": Status.SKIPPED}
+        case ExecutionReprioritised():
+            return {"priority": event.priority}
+        case _:
             return {}
 
 
@@ -517,6 +583,26 @@ def _requested(event: ExecutionRequested) -> Execution:
         local=handed,
         started_at=event.at if handed else None,
         deadline=event.deadline,
+        correlation_id=event.correlation_id,
+        version=1,
+    )
+
+
+def _buffered(event: ExecutionBuffered) -> Execution:
+    return Execution(
+        id=event.execution_id,
+        tenant=event.tenant,
+        schedule_id=event.schedule_id,
+        kind=event.kind,
+        due=event.due,
+        nominal=event.nominal,
+        revision=event.revision,
+        status=Status.BUFFERED,
+        requested_at=event.at,
+        priority=event.priority,
+        queue=event.queue,
+        payload=event.payload,
+        overridden=event.overridden,
         correlation_id=event.correlation_id,
         version=1,
     )

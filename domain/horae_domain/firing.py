@@ -12,11 +12,12 @@ from typing import assert_never
 import msgspec
 
 from horae_domain import execution as executions
+from horae_domain import overlap
 from horae_domain.decision import Decision
 from horae_domain.definition import CatchUpMode, ManualTrigger
 from horae_domain.events import ScheduleCompleted
 from horae_domain.ledger import Line
-from horae_domain.occurrence_events import next_due, ranged, requested, skipped
+from horae_domain.occurrence_events import next_due, ranged, skipped
 from horae_domain.occurrences import TICK, due_by, kind_of, next_occurrence
 from horae_domain.recurrence import Occurrence
 from horae_domain.schedule import Cause, Status, about
@@ -38,8 +39,16 @@ def settle(decision: Decision, cause: Cause) -> None:
     for run in list(decision.require().live.values()):
         definition = decision.require().definition_of(run)
         decision.add(*executions.expire(run, definition, cause))
+    overlap.release(decision, cause)
     if decision.require().fires_by(cause.at):
         _decide_due(decision, cause)
+    if decision.require().active:
+        complete(decision, cause)
+
+
+def go_on(decision: Decision, cause: Cause) -> None:
+    """What follows, in the same commit, from a run's end or from more room than before."""
+    overlap.release(decision, cause)
     if decision.require().active:
         complete(decision, cause)
 
@@ -92,21 +101,23 @@ def _each(decision: Decision, passed: Sequence[Occurrence], cause: Cause) -> Non
             return
         kind = kind_of(line.definition)
         if line.waits_for_run:
-            decision.add(ranged(line, passed[index:], "skipped", "overlap", cause))
+            reason = line.refusal(line.lane) or ""
+            decision.add(ranged(line, passed[index:], "skipped", reason, cause))
             return
-        if line.blocked:
-            decision.add(skipped(line, kind, occurrence, "overlap", cause))
-        elif line.cooldown_until is not None and occurrence.due < line.cooldown_until:
-            decision.add(skipped(line, kind, occurrence, "cooldown", cause))
+        cools = line.cooldown_until is not None and occurrence.due < line.cooldown_until
+        if cools and not line.blocked:
+            decision.add(skipped(line, kind, occurrence, "cooldown", line.lane, cause))
         else:
-            decision.add(requested(line, kind, occurrence, cause))
+            overlap.admit(decision, kind, occurrence, cause)
 
 
 def complete(decision: Decision, cause: Cause) -> None:
-    """End a schedule of which no occurrence will come (T4)."""
+    """End a schedule of which no occurrence will come (T4), once nothing is buffered any more."""
+    reason = _end(decision.require())
+    if reason == "max_executions":
+        overlap.drop(decision, reason, cause, all_=False)
     line = decision.require()
-    reason = _end(line)
-    if reason is not None:
+    if reason is not None and not line.parked:
         schedule = line.schedule
         decision.add(ScheduleCompleted(reason=reason, **about(schedule.tenant, schedule.id, cause)))
 
@@ -114,7 +125,7 @@ def complete(decision: Decision, cause: Cause) -> None:
 def _end(line: Line) -> str | None:
     """Why no occurrence will come; None if one may."""
     definition = line.definition
-    if definition.max_executions is not None and line.fired >= definition.max_executions:
+    if line.spent:
         return "max_executions"
     if line.next_due is not None or isinstance(definition.trigger, ManualTrigger):
         return None
@@ -134,8 +145,9 @@ def close_overlap(decision: Decision, cause: Cause) -> None:
 
     It is done before anything changes, because a run that ends now was in the way until now.
     """
-    if decision.require().fires_by(cause.at):
-        _skip_all(decision, "overlap", cause)
+    line = decision.require()
+    if line.fires_by(cause.at):
+        _skip_all(decision, line.refusal(line.lane) or "", cause)
 
 
 def _skip_all(decision: Decision, reason: str, cause: Cause) -> None:

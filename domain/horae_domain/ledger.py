@@ -7,7 +7,7 @@ transaction, so that a new owner of a partition begins with lines instead of wit
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +18,9 @@ from horae_domain import schedule as schedules
 from horae_domain.definition import Definition, OnceTrigger, Overlap
 from horae_domain.events import (
     Event,
+    ExecutionBuffered,
     ExecutionEvent,
+    ExecutionReleased,
     ExecutionRequested,
     ExecutionSkipped,
     ExecutionSucceeded,
@@ -31,11 +33,16 @@ from horae_domain.events import (
     ScheduleUpdated,
 )
 from horae_domain.execution import Execution
+from horae_domain.lanes import Lane, lane_of
 from horae_domain.occurrences import first_bound
 from horae_domain.schedule import Schedule, Status
 
 SINGLE_SKIPS = 10
-"""Overlap skips behind unfinished runs that are recorded one by one; further ones as a range."""
+"""Skips behind unfinished runs that are recorded one by one; further ones as a range."""
+BUFFER = 1_000
+"""The most occurrences of a schedule that are buffered at once."""
+CROWDED = frozenset({"overlap", "buffer_full"})
+"""Reasons of skips behind unfinished runs."""
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,9 +57,12 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     failures: int = 0
     """Executions that ended without success since the last that succeeded."""
     skips: int = 0
-    """Overlap skips recorded one by one since something fired or ended."""
+    """Skips behind unfinished runs recorded one by one since something fired or ended."""
     cooldown_until: datetime | None = None
     live: dict[str, Execution] = {}
+    """What has fired and has no outcome yet."""
+    parked: dict[str, Execution] = {}
+    """What is decided and has not fired yet, in the order in which it came."""
 
     @property
     def definition(self) -> Definition:
@@ -63,6 +73,59 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
         """The definition that an execution runs by."""
         return self.schedule.definitions.get(execution.revision, self.definition)
 
+    def find(self, id_: str) -> Execution | None:
+        """An execution that can still change."""
+        return self.live.get(id_) or self.parked.get(id_)
+
+    @property
+    def lane(self) -> Lane:
+        """The lane of the calendar's occurrences."""
+        return lane_of(self.definition, self.definition.payload)
+
+    def lane_of(self, execution: Execution) -> Lane:
+        """What an execution counts together with."""
+        if self.definition.concurrency_key is None:
+            return None
+        told = execution.overridden
+        payload = execution.payload if told else self.definition_of(execution).payload
+        return lane_of(self.definition, payload)
+
+    def unfinished(self, lane: Lane) -> Collection[Execution]:
+        """What has fired and has no outcome yet in a lane."""
+        if lane is None:
+            return self.live.values()
+        return [run for run in self.live.values() if self.lane_of(run) == lane]
+
+    def buffered(self, lane: Lane = None) -> list[Execution]:
+        """What waits in the buffer, of a lane or of all."""
+        return [
+            run
+            for run in self.parked.values()
+            if run.status is executions.Status.BUFFERED and lane in (None, self.lane_of(run))
+        ]
+
+    def crowded(self, lane: Lane) -> bool:
+        """True if as many are unfinished in a lane as may be, so that the overlap policy decides."""
+        limit = self.definition.limit
+        if self.definition.overlap is Overlap.ALLOW or limit is None or len(self.live) < limit:
+            return False
+        return len(self.unfinished(lane)) >= limit
+
+    def refusal(self, lane: Lane) -> str | None:
+        """Why an occurrence that came due now would be skipped for what is unfinished, if so."""
+        if not self.crowded(lane):
+            return None
+        overlap = self.definition.overlap
+        if overlap is Overlap.SKIP:
+            return "overlap"
+        if overlap is Overlap.TERMINATE_OTHER or not self.parked:
+            return None
+        same = self.buffered(lane)
+        if overlap is Overlap.BUFFER_ONE and same:
+            return "buffer_full"
+        makes_room = overlap is Overlap.CANCEL_OTHER and same
+        return "buffer_full" if len(self.buffered()) >= BUFFER and not makes_room else None
+
     @property
     def active(self) -> bool:
         """True unless it is paused or has ended."""
@@ -71,14 +134,31 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def blocked(self) -> bool:
         """True if an occurrence that came due now would be skipped for an unfinished run."""
-        limit = self.definition.limit
-        overlap = self.definition.overlap
-        return overlap is Overlap.SKIP and limit is not None and len(self.live) >= limit
+        return self.refusal(self.lane) is not None
 
     @property
     def waits_for_run(self) -> bool:
-        """True if further overlap skips need no owner until a run ends."""
-        return self.blocked and self.skips >= SINGLE_SKIPS
+        """True if further skips behind unfinished runs need no owner until something ends."""
+        return self.skips >= SINGLE_SKIPS and self.blocked
+
+    @property
+    def spent(self) -> bool:
+        """True if as many have fired as may."""
+        limit = self.definition.max_executions
+        return limit is not None and self.fired >= limit
+
+    def cools(self, execution: Execution, now: datetime) -> bool:
+        """True while the cooldown keeps it from firing; what people triggered ignores it."""
+        until = self.cooldown_until
+        return execution.kind != "key" and until is not None and now < until
+
+    @property
+    def releases_at(self) -> datetime | None:
+        """When the cooldown ends which is all that something buffered waits for."""
+        if self.cooldown_until is None or not self.parked:
+            return None
+        lanes = {self.lane_of(run) for run in self.buffered() if run.kind != "key"}
+        return None if all(self.crowded(lane) for lane in lanes) else self.cooldown_until
 
     @property
     def wake(self) -> datetime | None:
@@ -92,8 +172,11 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
             for run in self.live.values()
             if (moment := run.wake) is not None and not (now is not None and run.ready(now))
         ]
-        if self.active and self.next_due is not None and not self.waits_for_run:
-            moments.append(self.next_due)
+        if self.active:
+            if self.next_due is not None and not self.waits_for_run:
+                moments.append(self.next_due)
+            if (release := self.releases_at) is not None:
+                moments.append(release)
         return min(moments, default=None)
 
     def fires_by(self, now: datetime) -> bool:
@@ -108,15 +191,15 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def settled(self) -> bool:
         """True if it needs no line any more."""
-        return self.schedule.status.ended and not self.live
+        return self.schedule.status.ended and not (self.live or self.parked)
 
     def may_start(self, execution: Execution) -> bool:
         """True unless as many executions run as the schedule allows at once."""
-        limit = self.definition_of(execution).limit
+        limit = self.definition.limit
         if limit is None or len(self.live) <= limit:
             return True
-        running = sum(run.status is executions.Status.RUNNING for run in self.live.values())
-        return running < limit
+        unfinished = self.unfinished(self.lane_of(execution))
+        return sum(run.status is executions.Status.RUNNING for run in unfinished) < limit
 
 
 # --- fold ----------------------------------------------------------------------------------------
@@ -135,6 +218,7 @@ def evolve(line: Line | None, event: Event) -> Line | None:
             through=first_bound(schedule.definition, event.at),
             next_due=schedule.next_due,
             live=line.live if line else {},
+            parked=line.parked if line else {},
         )
     changes = _schedule_changes(line, schedule, event)
     return msgspec.structs.replace(line, schedule=schedule, **changes)
@@ -156,9 +240,11 @@ def _schedule_changes(line: Line, schedule: Schedule, event: Event) -> dict[str,
     match event:
         case ScheduleUpdated():
             through = _bound(line, schedule, event.at)
-            return {"through": through, "next_due": event.next_due, "skips": 0}
+            due = None if _spent(line, schedule) else event.next_due
+            return {"through": through, "next_due": due, "skips": 0}
         case ScheduleResumed():
-            return {"through": _bound(line, schedule, event.at), "next_due": event.next_due}
+            due = None if _spent(line, schedule) else event.next_due
+            return {"through": _bound(line, schedule, event.at), "next_due": due}
         case OccurrencesDecided():
             return {"through": max(line.through, event.last), "next_due": event.next_due}
         case ScheduleCompleted() | ScheduleCancelled() | ScheduleQuarantined():
@@ -168,27 +254,39 @@ def _schedule_changes(line: Line, schedule: Schedule, event: Event) -> dict[str,
 
 
 def _evolve_execution(line: Line, event: ExecutionEvent) -> Line:
-    run = executions.evolve(line.live.get(event.execution_id), event)
+    run = executions.evolve(line.find(event.execution_id), event)
     if run is None:
         return line
-    live = dict(line.live)
-    if run.status.alive:
-        live[run.id] = run
-    else:
-        live.pop(run.id, None)
-    return msgspec.structs.replace(line, live=live, **_execution_changes(line, event, run))
+    parked = run.status.parked
+    return msgspec.structs.replace(
+        line,
+        live=_placed(line.live, run, there=run.status.alive and not parked),
+        parked=_placed(line.parked, run, there=parked),
+        **_execution_changes(line, event, run),
+    )
+
+
+def _placed(runs: dict[str, Execution], run: Execution, *, there: bool) -> dict[str, Execution]:
+    if there:
+        return runs | {run.id: run}
+    if run.id not in runs:
+        return runs
+    rest = dict(runs)
+    del rest[run.id]
+    return rest
 
 
 def _execution_changes(line: Line, event: ExecutionEvent, run: Execution) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     match event:
         case ExecutionRequested() if event.kind != "key":
-            changes = {"fired": line.fired + 1, "skips": 0, **_decided(line, event)}
-            cooldown = line.definition.cooldown
-            if cooldown is not None:
-                changes["cooldown_until"] = event.at + cooldown
+            changes = _fired(line, event.at) | _decided(line, event)
+        case ExecutionReleased() if run.kind != "key":
+            changes = _fired(line, event.at) | {"next_due": event.next_due}
+        case ExecutionBuffered() if event.kind != "key":
+            changes = {"skips": 0, **_decided(line, event)}
         case ExecutionSkipped() if event.kind != "key":
-            changes = {"skips": line.skips + (event.reason == "overlap"), **_decided(line, event)}
+            changes = {"skips": line.skips + (event.reason in CROWDED), **_decided(line, event)}
         case ExecutionSucceeded():
             changes = {"failures": 0, "skips": 0}
             if event.cooldown_until is not None:
@@ -199,7 +297,20 @@ def _execution_changes(line: Line, event: ExecutionEvent, run: Execution) -> dic
     return changes
 
 
-def _decided(line: Line, event: ExecutionRequested | ExecutionSkipped) -> dict[str, Any]:
+def _fired(line: Line, at: datetime) -> dict[str, Any]:
+    changes: dict[str, Any] = {"fired": line.fired + 1, "skips": 0}
+    cooldown = line.definition.cooldown
+    return changes if cooldown is None else changes | {"cooldown_until": at + cooldown}
+
+
+def _spent(line: Line, schedule: Schedule) -> bool:
+    """Nothing of the calendar fires any more, though something else may keep the schedule open."""
+    return msgspec.structs.replace(line, schedule=schedule).spent
+
+
+def _decided(
+    line: Line, event: ExecutionRequested | ExecutionBuffered | ExecutionSkipped
+) -> dict[str, Any]:
     return {"through": max(line.through, event.due), "next_due": event.next_due}
 
 
@@ -226,6 +337,7 @@ class Packed(msgspec.Struct, frozen=True, array_like=True):
     skips: int
     cooldown_until: datetime | None
     live: list[str]
+    parked: list[str] = []
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -245,13 +357,17 @@ def pack(line: Line) -> bytes:
             line.skips,
             line.cooldown_until,
             list(line.live),
+            list(line.parked),
         )
     )
 
 
 def live_ids(state: bytes) -> list[str]:
     """The executions whose events are needed to unpack a line."""
-    return _decode(state).live if state else []
+    if not state:
+        return []
+    packed = _decode(state)
+    return [*packed.live, *packed.parked]
 
 
 def unpack(state: bytes, schedule: Schedule, live: Mapping[str, Execution]) -> Line:
@@ -268,6 +384,7 @@ def unpack(state: bytes, schedule: Schedule, live: Mapping[str, Execution]) -> L
         skips=packed.skips,
         cooldown_until=packed.cooldown_until,
         live={each: live[each] for each in packed.live},
+        parked={each: live[each] for each in packed.parked},
     )
 
 
@@ -283,7 +400,14 @@ def fresh(schedule: Schedule) -> Line:
 def _is_fresh(line: Line) -> bool:
     schedule = line.schedule
     return (
-        not (line.live or line.fired or line.failures or line.skips or line.cooldown_until)
+        not (
+            line.live
+            or line.parked
+            or line.fired
+            or line.failures
+            or line.skips
+            or line.cooldown_until
+        )
         and line.through == first_bound(schedule.definition, schedule.created_at)
         and line.next_due == schedule.next_due
     )

@@ -6,9 +6,15 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from horae_domain.events import ExecutionRequested, ExecutionSkipped, OccurrencesDecided
+from horae_domain.events import (
+    ExecutionBuffered,
+    ExecutionRequested,
+    ExecutionSkipped,
+    OccurrencesDecided,
+)
 from horae_domain.identity import execution_id
-from horae_domain.ledger import Line
+from horae_domain.lanes import Lane
+from horae_domain.ledger import CROWDED, Line
 from horae_domain.occurrences import next_occurrence
 from horae_domain.recurrence import Occurrence
 from horae_domain.schedule import Cause, about
@@ -48,26 +54,50 @@ def occurrence_fields(
     }
 
 
-def requested(line: Line, kind: str, occurrence: Occurrence, cause: Cause) -> ExecutionRequested:
-    """The occurrence fires."""
+def requested(
+    line: Line, kind: str, occurrence: Occurrence, cause: Cause, **payload: Any
+) -> ExecutionRequested:
+    """The occurrence fires, perhaps with a `payload` of its own (`overridden`)."""
     scheduled = kind != "key"
     return ExecutionRequested(
         run_number=line.fired + 1 if scheduled else None,
         priority=str(line.definition.priority),
         queue=line.definition.queue,
         next_due=next_due(line, occurrence.due, fired=1) if scheduled else None,
+        **payload,
+        **occurrence_fields(line, kind, occurrence, cause),
+    )
+
+
+def buffered(
+    line: Line, kind: str, occurrence: Occurrence, lane: Lane, cause: Cause, **payload: Any
+) -> ExecutionBuffered:
+    """The occurrence waits until the way is free."""
+    return ExecutionBuffered(
+        priority=str(line.definition.priority),
+        queue=line.definition.queue,
+        blocked_by=blocker(line, lane),
+        next_due=next_due(line, occurrence.due) if kind != "key" else None,
+        **payload,
         **occurrence_fields(line, kind, occurrence, cause),
     )
 
 
 def skipped(
-    line: Line, kind: str, occurrence: Occurrence, reason: str, cause: Cause
+    line: Line,
+    kind: str,
+    occurrence: Occurrence,
+    reason: str,
+    lane: Lane,
+    cause: Cause,
+    **payload: Any,
 ) -> ExecutionSkipped:
     """The occurrence does not fire, and why."""
     return ExecutionSkipped(
         reason=reason,
-        blocked_by=blocker(line) if reason == "overlap" else None,
+        blocked_by=blocker(line, lane) if reason in CROWDED else None,
         next_due=next_due(line, occurrence.due) if kind != "key" else None,
+        **payload,
         **occurrence_fields(line, kind, occurrence, cause),
     )
 
@@ -91,12 +121,12 @@ def ranged(
         last=last,
         count=None if until else len(passed),
         revision=schedule.revision,
-        blocked_by=blocker(line) if reason == "overlap" else None,
+        blocked_by=blocker(line, line.lane) if reason in CROWDED else None,
         next_due=next_due(line, last),
         **about(schedule.tenant, schedule.id, cause),
     )
 
 
-def blocker(line: Line) -> str | None:
+def blocker(line: Line, lane: Lane) -> str | None:
     """The run that is in the way."""
-    return next(iter(line.live), None)
+    return next((run.id for run in line.unfinished(lane)), None)

@@ -12,8 +12,10 @@ from horae_domain.codec import Undecodable, decode
 from horae_domain.events import (
     AttemptFailed,
     Event,
+    ExecutionBuffered,
     ExecutionCancelled,
     ExecutionDelayed,
+    ExecutionDropped,
     ExecutionFailed,
     ExecutionSkipped,
     ExecutionSucceeded,
@@ -99,7 +101,9 @@ def _said(event: Event) -> tuple[str, str] | None:
         case ExecutionDelayed():
             wait = (event.until - event.at).total_seconds()
             return "waiting", f"asks again in {round(wait, 1):g} s"
-        case ExecutionSkipped():
+        case ExecutionBuffered():
+            return "buffered", f"behind {event.blocked_by}"
+        case ExecutionSkipped() | ExecutionDropped():
             return "skipped", event.reason
         case ExecutionCancelled():
             return "cancelled", event.reason

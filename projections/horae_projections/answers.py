@@ -106,6 +106,7 @@ def schedule(id_: str, tenant: str, row: ScheduleRow, now: datetime) -> dict[str
         "last_due": instant(row.last_due),
         "last_execution_id": row.last_execution_id,
         "running": counts.running,
+        "buffered": counts.buffered,
         "statistics": {
             "fired": counts.fired,
             "succeeded": counts.succeeded,

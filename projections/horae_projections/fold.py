@@ -15,10 +15,14 @@ from horae_domain.events import (
     AttemptStarted,
     CancellationRequested,
     Event,
+    ExecutionBuffered,
     ExecutionCancelled,
     ExecutionDelayed,
+    ExecutionDropped,
     ExecutionEvent,
     ExecutionFailed,
+    ExecutionReleased,
+    ExecutionReprioritised,
     ExecutionRequested,
     ExecutionSkipped,
     ExecutionSucceeded,
@@ -51,6 +55,7 @@ from horae_projections.rows import (
 )
 from horae_projections.sheet import BORN, Sheet
 
+_NOW = {"running", "buffered"}
 _ENDED = {"succeeded", "failed", "timed_out", "cancelled", "skipped"}
 
 
@@ -184,12 +189,14 @@ def _project_execution(sheet: Sheet, event: ExecutionEvent) -> None:
             return
         before = row.status
         _change_execution(row, event)
+        if schedule is not None and isinstance(event, ExecutionReleased):
+            _released(schedule, row, event)
     _note(row, event)
     if schedule is not None and row.status != before:
         _count(schedule, before, row.status)
 
 
-def _requested(event: ExecutionRequested | ExecutionSkipped) -> ExecutionRow:
+def _requested(event: ExecutionRequested | ExecutionBuffered | ExecutionSkipped) -> ExecutionRow:
     row = ExecutionRow(
         schedule_id=event.schedule_id,
         kind=event.kind,
@@ -206,33 +213,46 @@ def _requested(event: ExecutionRequested | ExecutionSkipped) -> ExecutionRow:
         row.reason, row.blocked_by, row.ended_at = event.reason, event.blocked_by, event.at
         row.payload = event.payload
         return row
-    row.status = "pending"
-    row.run_number = event.run_number
     row.priority = event.priority
     row.queue = event.queue
     row.payload = event.payload
+    if isinstance(event, ExecutionBuffered):
+        row.status, row.blocked_by = "buffered", event.blocked_by
+        return row
+    row.status = "pending"
+    row.run_number = event.run_number
     if event.worker is not None:
         _start(row, 1, 1, event.worker, event.at, event.deadline)
     return row
 
 
-def _fired(schedule: ScheduleRow, event: ExecutionRequested | ExecutionSkipped) -> None:
+def _fired(
+    schedule: ScheduleRow, event: ExecutionRequested | ExecutionBuffered | ExecutionSkipped
+) -> None:
     if event.kind != "key":
         _decided(schedule, event.next_due)
     if isinstance(event, ExecutionRequested):
-        _counts(schedule).fired += 1
-        schedule.last_due = event.due
-        schedule.last_execution_id = event.execution_id
+        _last(schedule, event.due, event.execution_id)
+
+
+def _released(schedule: ScheduleRow, row: ExecutionRow, event: ExecutionReleased) -> None:
+    if row.kind != "key":
+        _decided(schedule, event.next_due)
+    _last(schedule, row.due, event.execution_id)
+
+
+def _last(schedule: ScheduleRow, due: datetime, execution_id: str) -> None:
+    _counts(schedule).fired += 1
+    schedule.last_due = due
+    schedule.last_execution_id = execution_id
 
 
 def _count(schedule: ScheduleRow, before: str | None, after: str) -> None:
     """Keep the schedule's counters of what runs and of how runs ended."""
     counts = _counts(schedule)
-    if before == "running":
-        counts.running -= 1
-    if after == "running":
-        counts.running += 1
-    elif after in _ENDED:
+    if before in _NOW:
+        setattr(counts, before, getattr(counts, before) - 1)
+    if after in _NOW or after in _ENDED:
         setattr(counts, after, getattr(counts, after) + 1)
 
 
@@ -296,6 +316,18 @@ def _end_execution(row: ExecutionRow, event: ExecutionEvent) -> None:
                 _close(row, event.at, "cancelled", None)
             _end(row, "cancelled", event.at, event.reason)
         case _:
+            _change_waiting(row, event)
+
+
+def _change_waiting(row: ExecutionRow, event: ExecutionEvent) -> None:
+    match event:
+        case ExecutionReleased():
+            row.status, row.run_number = "pending", event.run_number
+        case ExecutionDropped():
+            _end(row, "skipped", event.at, event.reason)
+        case ExecutionReprioritised():
+            row.priority = event.priority
+        case _:
             pass
 
 
@@ -341,8 +373,14 @@ def _note(row: ExecutionRow, event: ExecutionEvent) -> None:
             detail = event.worker
         case AttemptFailed():
             detail = event.outcome
-        case ExecutionSkipped() | ExecutionCancelled() | CancellationRequested():
+        case (
+            ExecutionSkipped() | ExecutionDropped() | ExecutionCancelled() | CancellationRequested()
+        ):
             detail = event.reason
+        case ExecutionBuffered():
+            detail = event.blocked_by
+        case ExecutionReprioritised():
+            detail = event.priority
         case ReportRefused():
             detail = event.lease
         case _:

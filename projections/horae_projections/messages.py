@@ -13,7 +13,15 @@ from horae_domain.wire import ExecutionId, read_object, validate
 TriggerType = Literal["cron", "interval", "once", "manual"]
 ScheduleStatus = Literal["pending", "active", "paused", "completed", "cancelled", "failed"]
 ExecutionStatus = Literal[
-    "pending", "delayed", "running", "succeeded", "failed", "timed_out", "cancelled", "skipped"
+    "pending",
+    "delayed",
+    "buffered",
+    "running",
+    "succeeded",
+    "failed",
+    "timed_out",
+    "cancelled",
+    "skipped",
 ]
 HistoryStatus = ExecutionStatus | Literal["missed", "updated", "paused", "resumed"]
 TimerKind = Literal["schedule", "retry", "poll", "timeout", "stop"]

@@ -27,7 +27,8 @@ FORMAT = 1
 TYPES = ("cron", "interval", "once", "manual")
 SCHEDULE_STATUSES = ("active", "pending", "paused", "completed", "cancelled", "failed")
 EXECUTION_STATUSES = (
-    "pending", "delayed", "running", "succeeded", "failed", "timed_out", "cancelled", "skipped",
+    "pending", "delayed", "buffered", "running", "succeeded", "failed", "timed_out", "cancelled",
+    "skipped",
 )  # fmt: skip
 PRIORITIES = tuple(str(each) for each in sorted(Priority, key=lambda priority: priority.rank))
 TIMERS = ("retry", "poll", "timeout", "stop")
@@ -48,6 +49,7 @@ class Counts(msgspec.Struct, array_like=True, gc=False):
     skipped: int = 0
     missed: int = 0
     running: int = 0
+    buffered: int = 0
 
 
 class ScheduleRow(msgspec.Struct, array_like=True, kw_only=True, gc=False):

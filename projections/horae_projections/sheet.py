@@ -7,6 +7,7 @@ from typing import Any
 
 from horae_domain.events import (
     Event,
+    ExecutionBuffered,
     ExecutionEvent,
     ExecutionRequested,
     ExecutionSkipped,
@@ -15,7 +16,7 @@ from horae_domain.events import (
 from horae_projections.ports import Change, Entry, Key
 from horae_projections.rows import EXECUTIONS, SCHEDULES, Row, entries_of, pack, text_of, unpack
 
-BORN = (ExecutionRequested, ExecutionSkipped)
+BORN = (ExecutionRequested, ExecutionBuffered, ExecutionSkipped)
 _NOTHING: frozenset[Entry] = frozenset()
 
 

@@ -14,7 +14,7 @@ from horae_domain import decider, firing
 from horae_domain.codec import decode, encode, name_of
 from horae_domain.decider import Trigger
 from horae_domain.decision import Decision
-from horae_domain.definition import Definition, parse_definition
+from horae_domain.definition import Definition, Priority, parse_definition
 from horae_domain.events import Event, ExecutionEvent, ExecutionRequested
 from horae_domain.execution import Execution, Outcome, Report
 from horae_domain.execution import evolve as evolve_execution
@@ -121,6 +121,10 @@ class History:
         return list(self.line.live.values())
 
     @property
+    def parked(self) -> list[Execution]:
+        return list(self.line.parked.values())
+
+    @property
     def run(self) -> Execution:
         """The only live execution."""
         (only,) = self.live
@@ -173,6 +177,13 @@ class History:
     def ask_to_stop(self, seconds: float, grace: float = 30) -> list[Event]:
         asked = ("enough", timedelta(seconds=grace), cause(seconds))
         return self.do(decider.ask_to_stop, self.run.id, *asked)
+
+    def cancel_run(self, seconds: float, run: Execution | None = None) -> list[Event]:
+        return self.do(decider.cancel, (run or self.run).id, "enough", cause(seconds))
+
+    def reprioritize(self, seconds: float, priority: str, run: Execution) -> list[Event]:
+        asked = Priority(priority)
+        return self.do(decider.reprioritize, run.id, asked, cause(seconds))
 
     def recover(self, seconds: float, owner: str) -> list[Event]:
         return self.do(decider.recover, owner, cause(seconds))

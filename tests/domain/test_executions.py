@@ -656,12 +656,14 @@ def test_cancelled_execution_stays_so_and_others_cannot_be():
 # --- state ---------------------------------------------------------------------------------------
 
 
-def test_only_three_states_are_alive():
+def test_four_states_are_alive():
     assert {each for each in Status if each.alive} == {
         Status.PENDING,
         Status.DELAYED,
+        Status.BUFFERED,
         Status.RUNNING,
     }
+    assert {each for each in Status if each.parked} == {Status.BUFFERED}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import string
 from collections import Counter
 from datetime import datetime, timedelta
@@ -15,13 +16,18 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from horae_domain import decider
 from horae_domain.codec import decode, encode, name_of
 from horae_domain.decision import Decision
-from horae_domain.definition import Definition, parse_definition
+from horae_domain.definition import Definition, Overlap, Priority, parse_definition
 from horae_domain.errors import HoraeError
 from horae_domain.events import (
     NAMES,
+    AttemptStarted,
     Event,
+    ExecutionBuffered,
     ExecutionCancelled,
+    ExecutionDropped,
     ExecutionFailed,
+    ExecutionReleased,
+    ExecutionReprioritised,
     ExecutionRequested,
     ExecutionSkipped,
     ExecutionSucceeded,
@@ -57,7 +63,7 @@ json_values = st.recursive(
     max_leaves=8,
 )  # fmt: skip
 policies: dict[str, st.SearchStrategy[Any]] = {
-    "overlap": st.sampled_from(["skip", "skip", "allow"]),
+    "overlap": st.sampled_from(["skip", *(str(each) for each in Overlap)]),
     "catch_up": st.fixed_dictionaries(
         {
             "mode": st.sampled_from(["all", "latest", "skip"]),
@@ -70,6 +76,9 @@ policies: dict[str, st.SearchStrategy[Any]] = {
     "timeout": st.fixed_dictionaries({"start_to_close": st.none() | durations}),
     "cooldown": st.none() | durations,
     "concurrency": st.none() | st.integers(1, 3),
+    "concurrency_key": st.sampled_from([None, None, "a", "b.c"]),
+    "payload": st.sampled_from([None, {"a": 1}]),
+    "priority": st.sampled_from(["medium", "medium", "low", "high"]),
     "max_executions": st.none() | st.integers(1, 6),
     "enabled": st.sampled_from([True, True, True, False]),
 }
@@ -77,7 +86,14 @@ contents = st.fixed_dictionaries({"trigger": triggers}, optional=policies)
 
 # --- a line through time -------------------------------------------------------------------------
 
-ENDS = (ExecutionSucceeded, ExecutionFailed, ExecutionTimedOut, ExecutionCancelled)
+ENDS = (
+    ExecutionSucceeded,
+    ExecutionFailed,
+    ExecutionTimedOut,
+    ExecutionCancelled,
+    ExecutionDropped,
+)
+DECISIONS = (ExecutionRequested, ExecutionBuffered, ExecutionSkipped)
 
 
 class OneLine(RuleBasedStateMachine):
@@ -140,14 +156,17 @@ class OneLine(RuleBasedStateMachine):
 
         self.attempt(decider.command, CancelSchedule("", cause(self.now)))
 
-    @rule(key=st.sampled_from("abc"))
-    def trigger(self, key):
+    @rule(
+        key=st.sampled_from("abcdefgh"),
+        payload=st.sampled_from([None, {"a": 1}, {"a": 2}, {"b": {"c": 1}}, {"b": 1}]),
+    )
+    def trigger(self, key, payload):
         """As the engine does: a key whose execution exists is answered, not decided."""
         line = self.history.line
         id_ = decider.trigger_id("default", "job", line.schedule.incarnation, key)
         if not any(getattr(event, "execution_id", None) == id_ for event in self.history.events):
-            asked = decider.Trigger(key, None, False, cause(self.now))
-            self.attempt(decider.trigger, asked)
+            told = payload is not None
+            self.attempt(decider.trigger, decider.Trigger(key, payload, told, cause(self.now)))
 
     @precondition(lambda self: self.history.live)
     @rule(data=st.data())
@@ -176,10 +195,10 @@ class OneLine(RuleBasedStateMachine):
         self.history.do(decider.report, run.id, report, cause(self.now))
         self.history.do(decider.report, run.id, report, cause(self.now))
 
-    @precondition(lambda self: self.history.live)
+    @precondition(lambda self: self.history.live or self.history.parked)
     @rule(data=st.data())
     def cancel_execution(self, data):
-        run = data.draw(st.sampled_from(self.history.live))
+        run = data.draw(st.sampled_from([*self.history.live, *self.history.parked]))
         self.attempt(decider.cancel, run.id, "", cause(self.now))
 
     @precondition(lambda self: self.history.live)
@@ -188,6 +207,12 @@ class OneLine(RuleBasedStateMachine):
         run = data.draw(st.sampled_from(self.history.live))
         asked = ("", timedelta(seconds=grace), cause(self.now))
         self.attempt(decider.ask_to_stop, run.id, *asked)
+
+    @precondition(lambda self: self.history.live or self.history.parked)
+    @rule(data=st.data(), priority=st.sampled_from(list(Priority)))
+    def reprioritize(self, data, priority):
+        run = data.draw(st.sampled_from([*self.history.live, *self.history.parked]))
+        self.attempt(decider.reprioritize, run.id, priority, cause(self.now))
 
     @rule()
     def change_owner(self):
@@ -203,12 +228,24 @@ class OneLine(RuleBasedStateMachine):
         if line.waits_for_run:
             assert line.live
 
+    @invariant()
+    def nothing_with_a_free_way_is_left_behind(self):
+        line = self.history.line
+        if line.schedule.status.ended:
+            assert not line.parked
+        if line.schedule.status == "active":
+            for run in self.history.parked:
+                if not line.crowded(line.lane_of(run)):
+                    assert run.kind != "key"
+                    assert line.wake <= line.cooldown_until
+
     def teardown(self):
         if hasattr(self, "history"):
             events = self.history.events
             ids_are_decided_once(events)
             outcomes_are_accepted_once(events)
             limits_hold(events)
+            lanes_hold(events)
             instants_are_decided_once(events, self.history.line)
 
 
@@ -217,12 +254,20 @@ TestOneLine.settings = settings(max_examples=60, stateful_step_count=40, deadlin
 
 
 def ids_are_decided_once(events: list[Event]) -> None:
-    decisions = [
-        event.execution_id
-        for event in events
-        if isinstance(event, ExecutionRequested | ExecutionSkipped)
-    ]
+    """What is buffered is released, dropped or cancelled, once, and nothing else is released."""
+    decisions = [event.execution_id for event in events if isinstance(event, DECISIONS)]
     assert len(set(decisions)) == len(decisions)
+    waiting: set[str] = set()
+    for event in events:
+        match event:
+            case ExecutionBuffered():
+                waiting.add(event.execution_id)
+            case ExecutionReleased() | ExecutionDropped():
+                waiting.remove(event.execution_id)
+            case ExecutionCancelled():
+                waiting.discard(event.execution_id)
+            case AttemptStarted():
+                assert event.execution_id not in waiting
 
 
 def outcomes_are_accepted_once(events: list[Event]) -> None:
@@ -239,11 +284,101 @@ def outcomes_are_accepted_once(events: list[Event]) -> None:
 def limits_hold(events: list[Event]) -> None:
     line: Line | None = None
     for event in events:
-        if isinstance(event, ExecutionRequested):
+        if isinstance(event, ExecutionRequested | ExecutionReleased):
             assert line is not None
-            assert not line.blocked
             limit = line.definition.max_executions
-            assert event.kind == "key" or limit is None or line.fired < limit
+            after = evolve(line, event)
+            assert after is not None
+            assert after.fired == line.fired or limit is None or line.fired < limit
+        line = evolve(line, event)
+
+
+class Lanes:
+    """The unfinished and the buffered of each value of the key, by the events alone."""
+
+    def __init__(self) -> None:
+        self.waits: dict[str, ExecutionBuffered] = {}
+        self.runs: dict[str, ExecutionRequested | ExecutionBuffered] = {}
+        self.priorities: dict[str, str] = {}
+
+    def value(self, line: Line, event: ExecutionRequested | ExecutionBuffered) -> object:
+        """The value by which it counts; all values are the same without a key."""
+        told: Any = event.payload
+        if not event.overridden:
+            told = line.schedule.definitions[event.revision].payload
+        for name in (line.definition.concurrency_key or "").split(".") if self.keyed(line) else ():
+            if not isinstance(told, dict) or name not in told:
+                return "nothing"
+            told = told[name]
+        return json.dumps(told) if self.keyed(line) else None
+
+    @staticmethod
+    def keyed(line: Line) -> bool:
+        return line.definition.concurrency_key is not None
+
+    def has_room(self, line: Line, event: ExecutionRequested | ExecutionBuffered) -> bool:
+        value = self.value(line, event)
+        same = [each for each in self.runs.values() if self.value(line, each) == value]
+        told = line.definition
+        return told.overlap is Overlap.ALLOW or len(same) < (told.concurrency or 1)
+
+    def first_of(self, line: Line, lane: object, now: datetime) -> str:
+        """Who is released next: the most urgent of those that may, then the oldest."""
+        cools = line.cooldown_until is not None and now < line.cooldown_until
+        spent = line.definition.max_executions is not None and (
+            line.fired >= line.definition.max_executions
+        )
+        may = [
+            event
+            for event in self.waits.values()
+            if self.value(line, event) == lane and (event.kind == "key" or not (cools or spent))
+        ]
+
+        def order(event: ExecutionBuffered) -> tuple[datetime, int]:
+            rank = Priority(self.priorities[event.execution_id]).rank
+            return event.at + rank * timedelta(minutes=1), rank
+
+        return min(may, key=order).execution_id
+
+    def take(self, event: Event) -> None:
+        match event:
+            case ExecutionRequested():
+                self.runs[event.execution_id] = event
+            case ExecutionBuffered():
+                self.waits[event.execution_id] = event
+                self.priorities[event.execution_id] = event.priority
+            case ExecutionReprioritised():
+                self.priorities[event.execution_id] = event.priority
+            case ExecutionReleased():
+                self.runs[event.execution_id] = self.waits.pop(event.execution_id)
+            case _ if isinstance(event, ENDS):
+                self.runs.pop(event.execution_id, None)
+                self.waits.pop(event.execution_id, None)
+
+
+def lanes_hold(events: list[Event]) -> None:
+    """Nothing fires without room, what waits goes by urgency and age, buffers keep their bounds."""
+    lanes = Lanes()
+    line: Line | None = None
+    for event in events:
+        if line is not None:
+            match event:
+                case ExecutionRequested():
+                    assert lanes.has_room(line, event)
+                case ExecutionReleased():
+                    waited = lanes.waits[event.execution_id]
+                    assert lanes.has_room(line, waited)
+                    lane = lanes.value(line, waited)
+                    assert lanes.first_of(line, lane, event.at) == event.execution_id
+                    assert line.schedule.status == "active"
+                case ExecutionBuffered():
+                    assert not lanes.has_room(line, event)
+                    assert line.definition.overlap not in {"skip", "terminate_other", "allow"}
+                    if line.definition.overlap in {"buffer_one", "cancel_other"}:
+                        lane = lanes.value(line, event)
+                        others = [lanes.value(line, each) for each in lanes.waits.values()]
+                        assert lane not in others
+        lanes.take(event)
         line = evolve(line, event)
 
 
@@ -273,19 +408,25 @@ def instants_are_decided_once(events: list[Event], line: Line) -> None:
     ends: dict[int, datetime] = {}
     decided: dict[int, list[tuple[datetime, datetime, int | None]]] = {}
     revision = 0
+    then: Line | None = None
+
+    def decided_last() -> datetime:
+        found = decided.get(revision)
+        return max(last for _, last, _ in found) if found else reigns[revision].after
+
     for event in events:
         match event:
             case ScheduleCreated() | ScheduleUpdated():
                 ends.setdefault(revision, event.at)
                 revision = event.revision
                 reigns[revision] = Reign(event)
-            case ScheduleCompleted() if decided.get(revision):
-                ends[revision] = max(last for _, last, _ in decided[revision])
             case ScheduleCompleted():
-                ends[revision] = reigns[revision].after
+                ends.setdefault(revision, decided_last())
             case ScheduleCancelled():
-                ends[revision] = event.at
-            case ExecutionRequested() | ExecutionSkipped() if event.kind != "key":
+                ends.setdefault(revision, event.at)
+            case ExecutionRequested() | ExecutionBuffered() | ExecutionSkipped() if (
+                event.kind != "key"
+            ):
                 decided.setdefault(event.revision, []).append((event.due, event.due, 1))
             case OccurrencesDecided():
                 decided.setdefault(event.revision, []).append(
@@ -293,6 +434,10 @@ def instants_are_decided_once(events: list[Event], line: Line) -> None:
                 )
             case _:
                 pass
+        then = evolve(then, event)
+        assert then is not None
+        if then.spent:
+            ends.setdefault(revision, decided_last())
     ends.setdefault(revision, line.through)
     assert decided.keys() <= reigns.keys()
     for number, reign in reigns.items():

@@ -13,9 +13,13 @@ from horae_domain.definition import parse_definition
 from horae_domain.events import (
     NAMES,
     CancellationRequested,
+    ExecutionBuffered,
     ExecutionCancelled,
     ExecutionDelayed,
+    ExecutionDropped,
     ExecutionFailed,
+    ExecutionReleased,
+    ExecutionReprioritised,
     ExecutionSkipped,
     ExecutionTimedOut,
     OccurrencesDecided,
@@ -273,6 +277,69 @@ async def test_a_skip_is_an_execution_and_moves_the_schedule_on(desk: Desk):
     counts = await schedule(desk)
     assert (counts["statistics"]["skipped"], counts["statistics"]["fired"]) == (1, 0)
     assert counts["next_due"] == "2026-01-01T00:02:00Z"
+
+
+def buffered(number: int = 1, **changes) -> ExecutionBuffered:
+    told = {"kind": "interval", "due": at(60), "nominal": "n", "next_due": at(120)} | changes
+    return ExecutionBuffered(
+        at=at(60), schedule_id="a", execution_id=execution_id(number), revision=1,
+        blocked_by=execution_id(7), **told,
+    )  # fmt: skip
+
+
+async def test_a_buffered_run_waits_and_moves_the_schedule_on(desk: Desk):
+    await desk.tell(created(), buffered(priority="high", queue="slow", payload={"x": 1}))
+    answer = await run_of(desk)
+    assert (answer["status"], answer["run_number"]) == ("buffered", None)
+    assert answer["blocked_by"] == execution_id(7)
+    assert (answer["priority"], answer["queue"], answer["payload"]) == ("high", "slow", {"x": 1})
+    counts = await schedule(desk)
+    assert (counts["buffered"], counts["statistics"]["fired"]) == (1, 0)
+    assert counts["next_due"] == "2026-01-01T00:02:00Z"
+    assert (await desk.ask("execution.list", status="buffered"))["total"] == 1
+    assert (await desk.ask("schedule.history", id="a", status="buffered"))["total"] == 1
+
+
+async def test_a_released_run_has_fired(desk: Desk):
+    release = ExecutionReleased(
+        at=at(90), schedule_id="a", execution_id=execution_id(1), run_number=2, next_due=at(180)
+    )
+    await desk.tell(created(), buffered(), release)
+    answer = await run_of(desk)
+    assert (answer["status"], answer["run_number"]) == ("pending", 2)
+    counts = await schedule(desk)
+    assert (counts["buffered"], counts["statistics"]["fired"]) == (0, 1)
+    assert counts["last_execution_id"] == execution_id(1)
+    assert counts["last_due"] == "2026-01-01T00:01:00Z"
+    assert counts["next_due"] == "2026-01-01T00:03:00Z"
+
+
+async def test_a_trigger_that_is_buffered_and_released_leaves_the_calendar_alone(desk: Desk):
+    release = ExecutionReleased(at=at(90), schedule_id="a", execution_id=execution_id(1))
+    await desk.tell(created(), buffered(kind="key", next_due=None), release)
+    assert (await schedule(desk))["next_due"] == "2026-01-01T00:01:00Z"
+
+
+async def test_a_dropped_run_is_skipped(desk: Desk):
+    drop = ExecutionDropped(
+        at=at(90), schedule_id="a", execution_id=execution_id(1), reason="superseded"
+    )
+    await desk.tell(created(), buffered(), drop)
+    answer = await run_of(desk)
+    assert (answer["status"], answer["reason"]) == ("skipped", "superseded")
+    assert answer["finished_at"] == "2026-01-01T00:01:30Z"
+    assert answer["timeline"][-1]["detail"] == "superseded"
+    counts = await schedule(desk)
+    assert (counts["buffered"], counts["statistics"]["skipped"]) == (0, 1)
+
+
+async def test_a_run_is_shown_with_the_priority_under_which_it_waits(desk: Desk):
+    asked = ExecutionReprioritised(
+        at=at(90), schedule_id="a", execution_id=execution_id(1), priority="critical"
+    )
+    await desk.tell(created(), buffered(), asked)
+    answer = await run_of(desk)
+    assert (answer["status"], answer["priority"]) == ("buffered", "critical")
 
 
 async def test_a_run_by_hand_leaves_the_calendar_alone(desk: Desk):
