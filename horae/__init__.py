@@ -19,12 +19,15 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from horae.app import Horae, connect
     from horae.client import Client
+    from horae.services import command
     from horae.triggers import Retry, cron, every, manual, once
     from horae_application.context import Context
     from horae_application.result import Result, RetryAfter
+    from horae_application.services import Call, ServiceError
     from horae_domain.errors import HoraeError
 
 __all__ = [
+    "Call",
     "Client",
     "Context",
     "Horae",
@@ -32,6 +35,8 @@ __all__ = [
     "Result",
     "Retry",
     "RetryAfter",
+    "ServiceError",
+    "command",
     "connect",
     "cron",
     "every",
@@ -42,6 +47,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _MODULES = {
+    "Call": "horae_application.services",
     "Client": "horae.client",
     "Context": "horae_application.context",
     "Horae": "horae.app",
@@ -49,6 +55,8 @@ _MODULES = {
     "Result": "horae_application.result",
     "Retry": "horae.triggers",
     "RetryAfter": "horae_application.result",
+    "ServiceError": "horae_application.services",
+    "command": "horae.services",
     "connect": "horae.app",
     "cron": "horae.triggers",
     "every": "horae.triggers",

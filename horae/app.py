@@ -14,6 +14,7 @@ import structlog
 from horae.client import Client, Json, define
 from horae.ending import cancel
 from horae.runtime import ROLES, Runtime, bootstrap
+from horae.services import Service
 from horae.triggers import Trigger
 from horae_application.registry import Registry
 from horae_domain.definition import parse_definition
@@ -76,15 +77,35 @@ class Horae:
             action: Json = {"type": "function", "name": id}
             if isolation is not None:
                 action["isolation"] = isolation
-            definition = define(id, trigger, action, **policies)
-            parse_definition(definition)
-            if id in self.schedules:
-                raise ValueError(f"schedule {id!r} is declared twice")
+            self.declare(id, trigger, action, **policies)
             self.registry.add(id, function)
-            self.schedules[id] = definition
             return function
 
         return mark
+
+    def service(self, name: str) -> Service:
+        """A service of this application, whose commands `@service.command(name)` serves."""
+        return Service(name, self.registry.commands)
+
+    def declare(
+        self,
+        id: str,  # noqa: A002 - the wire's name
+        trigger: Trigger,
+        action: str | Mapping[str, Any],
+        **policies: Any,
+    ) -> None:
+        """Declare a schedule of any action, such as `command("trading", "Rebalance")`.
+
+        It is made, or brought up to date, at the start.
+
+        Raises:
+            InvalidField, InvalidTrigger: at once, where it is written.
+        """
+        definition = define(id, trigger, action, **policies)
+        parse_definition(definition)
+        if id in self.schedules:
+            raise ValueError(f"schedule {id!r} is declared twice")
+        self.schedules[id] = definition
 
     # --- engines ----------------------------------------------------------------------------------
 

@@ -8,7 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -23,7 +31,8 @@ from horae_application.gateway import Gateway, new_request
 from horae_application.messages import Command, Reply, ReportExecution, Request, refused
 from horae_application.ownership import Ownership
 from horae_application.ports import Clock, EventStore, Forwarder, WorkBus
-from horae_application.registry import Registry
+from horae_application.registry import Registry, listening
+from horae_application.services import OwnServices
 from horae_application.work import Work
 from horae_domain.errors import HoraeError, error_from_json
 from horae_domain.wire import validate
@@ -48,11 +57,17 @@ class Serving:
     """Which handlers somebody serves: this process's registry, and what others announce."""
 
     def __init__(
-        self, registry: Registry | None, announced: Any = None, *, processes: bool = False
+        self,
+        registry: Registry | None,
+        announced: Any = None,
+        *,
+        processes: bool = False,
+        find: Callable[[str, str], Awaitable[bool]] | None = None,
     ) -> None:
         self._registry = registry
         self._announced = announced
         self._processes = processes
+        self._find = find
 
     def serves(self, name: str) -> bool:
         """True if an executor has it."""
@@ -70,6 +85,17 @@ class Serving:
             self._announced is not None
             and any(each.processes for each in self._announced.executors())
         )
+
+    async def answers(self, tenant: str, name: str) -> bool:
+        """True if a service of this process or elsewhere answers a command."""
+        if name in self.commands(tenant):
+            return True
+        return self._find is not None and await self._find(tenant, name)
+
+    def commands(self, tenant: str) -> Iterable[str]:
+        """Those of this process, and those that others announce."""
+        here = set(self._registry.commands.names()) if self._registry is not None else set()
+        return here | set(self._announced.commands(tenant) if self._announced is not None else ())
 
 
 class LocalCaller:
@@ -252,6 +278,7 @@ async def _add_engine(
             allow_processes=runtime.settings.allow_processes,
             now=clock.now,
             client=runtime.client(),
+            services=bus.services if bus is not None else OwnServices(registry.commands),
         )
         runtime.executor.bind(loop)
     name = process_name()
@@ -271,11 +298,12 @@ async def _add_engine(
     )
     if runtime.executor is not None:
         runtime.executor.freed = runtime.engine.wake
-        registry.changed = runtime.engine.look_again
+        stack.enter_context(listening(registry, runtime.engine.look_again))
     serving = Serving(
         registry if "executor" in runtime.roles else None,
         announced,
         processes="executor" in runtime.roles and runtime.settings.allow_processes,
+        find=bus.find if bus is not None else None,
     )
     runtime.gateway = Gateway(runtime.engine, serving, forwarder)
     thread = threading.Thread(target=runtime.engine.run, name="horae-engine", daemon=True)

@@ -22,6 +22,7 @@ from horae.runtime import Runtime, Serving
 from horae_application.engine import Committed, Engine
 from horae_application.gateway import Gateway
 from horae_application.ownership import Ownership
+from horae_application.services import OwnServices
 from horae_application.tasks import Task
 from horae_domain.durations import parse_duration
 from horae_domain.instants import from_micros, to_micros
@@ -174,6 +175,7 @@ async def engine(
         allow_processes=allow_processes,
         now=clock.now,
         client=runtime.client(),
+        services=OwnServices(served.registry.commands),
     )
     runtime.executor.bind(asyncio.get_running_loop())
     runtime.engine = _StepEngine(

@@ -3,25 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_jsonable_python
 
 from horae.process_name import process_name
 from horae_application.messages import COMMANDS
-from horae_application.registry import Registry
-from horae_application.work import PROCESSES, Work
+from horae_application.registry import Functions, Registry, listening
+from horae_application.work import PROCESSES, SERVICE_COMMANDS, Work
 from horae_infrastructure.children import ChildProcesses
 from horae_infrastructure.nats.announce import Announced, Announcement, Announcer
 from horae_infrastructure.nats.client import NatsCaller
 from horae_infrastructure.nats.connection import Connection, close, connect
+from horae_infrastructure.nats.discovery import Found
 from horae_infrastructure.nats.executor import WorkPuller
 from horae_infrastructure.nats.forward import NatsForwarder, NatsReceiver, engine_address
 from horae_infrastructure.nats.relay import EventsRelay
 from horae_infrastructure.nats.service import NatsService
+from horae_infrastructure.nats.services import NatsServices
+from horae_infrastructure.nats.serving import NatsServing
 from horae_infrastructure.nats.streams import StreamSettings
+from horae_infrastructure.nats.subjects import command_subject
 from horae_infrastructure.nats.work import NatsWorkBus
 from horae_projections.messages import QUERIES
 from horae_workers.executor import Executor
@@ -44,6 +49,8 @@ class NatsWiring:
         self.forwarder = NatsForwarder(nc)
         self.work_bus = NatsWorkBus(nc, self._streams)
         self.announced = Announced(nc)
+        self.services = NatsServices(nc, self._streams)
+        self._found = Found(nc)
 
     @classmethod
     async def open(
@@ -56,6 +63,9 @@ class NatsWiring:
         stack.push_async_callback(close, nc)
         wiring = cls(nc, runtime, registry, app)
         runtime.connected = lambda: nc.is_connected
+        if "executor" in runtime.roles:
+            await wiring.services.start()
+            stack.push_async_callback(wiring.services.stop)
         if "engine" in runtime.roles:
             await wiring.announced.start()
             stack.push_async_callback(wiring.announced.stop)
@@ -68,6 +78,11 @@ class NatsWiring:
         self._address = engine_address(owner)
         return self._address
 
+    async def find(self, tenant: str, name: str) -> bool:
+        """True if a micro service says that it answers a command such as `trading.Rebalance`."""
+        service, _, command = name.rpartition(".")
+        return await self._found.serves(command_subject(tenant, service, command))
+
     async def serve(self, stack: AsyncExitStack) -> None:
         """Begin to answer, once all other parts are there."""
         runtime = self._runtime
@@ -76,6 +91,7 @@ class NatsWiring:
             await receiver.start()
             stack.push_async_callback(receiver.stop)
         if "executor" in runtime.roles:
+            await self._serve_commands(stack)
             await self._announce(stack)
             if runtime.store is None or not runtime.store.single_process:
                 await self._pull(stack)
@@ -110,10 +126,41 @@ class NatsWiring:
                 app=self._app,
                 handlers=list(self._registry.names()),
                 processes=settings.allow_processes,
+                commands=list(self._registry.commands.names()),
             ),
         )
         await announcer.start()
         stack.push_async_callback(announcer.stop)
+
+        def update() -> None:
+            announcer.update(
+                handlers=list(self._registry.names()),
+                commands=list(self._registry.commands.names()),
+            )
+
+        self._on_new(stack, self._registry, update)
+        self._on_new(stack, self._registry.commands, update)
+
+    def _on_new(
+        self, stack: AsyncExitStack, functions: Functions, listener: Callable[[], None]
+    ) -> None:
+        """Call on this loop when there is one more function, whoever adds it."""
+        loop = asyncio.get_running_loop()
+        stack.enter_context(listening(functions, partial(loop.call_soon_threadsafe, listener)))
+
+    async def _serve_commands(self, stack: AsyncExitStack) -> None:
+        """Answer the commands of this application's services."""
+        settings = self._runtime.settings
+        serving = NatsServing(
+            self._nc,
+            settings.tenant,
+            self._registry.commands,
+            slots=settings.concurrency,
+            settings=self._streams,
+        )
+        await serving.start()
+        stack.push_async_callback(serving.stop, settings.drain)
+        self._on_new(stack, self._registry.commands, serving.look)
 
     async def _pull(self, stack: AsyncExitStack) -> None:
         """Work of engines elsewhere for the handlers that this process serves."""
@@ -125,6 +172,7 @@ class NatsWiring:
             concurrency=settings.concurrency,
             children=ChildProcesses(),
             allow_processes=settings.allow_processes,
+            services=self.services,
         )
         executor.bind(asyncio.get_running_loop())
 
@@ -136,7 +184,11 @@ class NatsWiring:
             self._nc,
             caller,
             run,
-            handlers=[*self._registry.names(), *([PROCESSES] if settings.allow_processes else [])],
+            handlers=[
+                *self._registry.names(),
+                SERVICE_COMMANDS,
+                *([PROCESSES] if settings.allow_processes else []),
+            ],
             slots=settings.concurrency,
             room=executor,
             worker=self._name,
@@ -149,6 +201,12 @@ class NatsWiring:
             await asyncio.gather(puller.stop(settings.drain), executor.drain(settings.drain))
 
         stack.push_async_callback(stop)
+
+        def pull_new() -> None:
+            for name in self._registry.names():
+                puller.add(name)
+
+        self._on_new(stack, self._registry, pull_new)
 
 
 def schemas() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Run the Node program of `tests/interop` against an engine of this checkout.
+"""Run the Node programs of `tests/interop` against an engine of this checkout.
 
 python scripts/interop.py
 """
@@ -10,11 +10,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
+PROGRAMS = Path(__file__).resolve().parents[1] / "tests" / "interop"
 
 
 def main() -> int:
-    """Start an engine, let the program work, stop the engine; the program's exit code."""
+    """Start an engine, let the programs work, stop the engine; 0 if all went well."""
     with tempfile.TemporaryDirectory() as work:
         engine = subprocess.Popen(
             [sys.executable, "-m", "horae", "dev", "--ephemeral", "--json"],
@@ -25,10 +25,13 @@ def main() -> int:
         with engine:
             assert engine.stdout is not None  # noqa: S101 - it is a pipe
             url = json.loads(engine.stdout.readline())["nats_url"]
-            done = subprocess.run(["node", ROOT / "tests/interop/interop.js", url], check=False)
+            codes = [
+                subprocess.run(["node", PROGRAMS / name, url], check=False).returncode
+                for name in ("interop.js", "service.js")
+            ]
             engine.terminate()
         print("the engine ended with", engine.returncode)
-    return done.returncode or engine.returncode
+    return max(*codes, engine.returncode)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
 from typing import Any
 
 import msgspec
 import structlog
 
+from horae_application.result import Span, encodable
+from horae_application.services import Services, call_of, command_action
 from horae_application.work import Work
 
 MAX_LOGS = 200
@@ -36,10 +40,17 @@ class Context:
     """
 
     def __init__(
-        self, work: Work, *, now: Callable[[], datetime] | None = None, client: Any = None
+        self,
+        work: Work,
+        *,
+        now: Callable[[], datetime] | None = None,
+        client: Any = None,
+        services: Services | None = None,
     ) -> None:
         self.work = work
         self._now = now or _utc
+        self._services = services
+        self._sent: Counter[str] = Counter()
         self.schedule_id = work.schedule_id
         self.execution_id = work.execution_id
         self.tenant = work.tenant
@@ -64,6 +75,43 @@ class Context:
     def late_by(self) -> timedelta:
         """How long after the nominal instant the attempt began."""
         return self.started_at - self.due
+
+    async def send_command(
+        self,
+        service: str,
+        command: str,
+        data: Any = None,
+        *,
+        reply: bool = False,
+        timeout: Span = 5,  # noqa: ASYNC109 - the service's, and part of the action
+    ) -> Any:
+        """Send a command to a service, with this run as its cause.
+
+        What an attempt sends again after a failure has the same key as the first time, so that it
+        is kept, or known by the service, once.
+
+        Args:
+            service: where to, such as `trading`.
+            command: what is asked of it, such as `Rebalance`.
+            data: the body, what JSON can carry.
+            reply: wait for the answer and return it; else it is kept for the service and done.
+            timeout: how long to wait; seconds if a number.
+
+        Raises:
+            InvalidField: no such names can be.
+            ServiceError: the service refused it, or did not answer.
+            RuntimeError: this process sends no commands, as with `isolation="process"`.
+        """
+        if self._services is None:
+            raise RuntimeError("commands cannot be sent from here")
+        action = command_action(service, command, reply=reply, timeout=timeout)
+        payload = encodable(data)
+        content = msgspec.json.encode([action.service, action.command, reply, payload])
+        digest = blake2b(content, digest_size=8).hexdigest()
+        self._sent[digest] += 1
+        key = f"{self.execution_id}:{digest}:{self._sent[digest]}"
+        call = call_of(self.work, action, payload, key)
+        return await (self._services.request(call) if reply else self._services.send(call))
 
     def log(self, message: str, **facts: Any) -> None:
         """Log a line that is kept with the execution."""

@@ -21,6 +21,7 @@ from horae_application.work import PROCESSES, Work
 from horae_domain import decider
 from horae_domain.definition import (
     Action,
+    CommandAction,
     CronTrigger,
     Definition,
     FunctionAction,
@@ -256,6 +257,8 @@ def _destination(run: Execution, action: Action) -> Destination:
             return run.tenant, action.type, name
         case ProcessAction():
             return run.tenant, action.type, PROCESSES
+        case CommandAction(service=service, command=command):
+            return run.tenant, action.type, f"{service}.{command}"
         case _:
             assert_never(action)
 

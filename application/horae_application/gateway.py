@@ -6,47 +6,27 @@ It runs on the event loop; the engine decides in its own thread.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any
 from uuid import uuid4
 
 import msgspec
 
 from horae_application import messages
 from horae_application.engine import Engine
+from horae_application.known import Known, require, unserved
 from horae_application.messages import OK, Command, Reply, Request, read_command, refused
 from horae_application.ports import Forwarder
 from horae_application.tasks import Task, partition_of_command
 from horae_domain import schedule as schedules
-from horae_domain.definition import (
-    Definition,
-    FunctionAction,
-    ProcessAction,
-    parse_definition,
-)
-from horae_domain.errors import HoraeError, Unavailable, UnknownHandler
+from horae_domain.definition import parse_definition
+from horae_domain.errors import HoraeError, Unavailable
 from horae_domain.identity import partition_of
 
 PATIENCE = 10.0
 """Seconds that a command waits for a partition's owner before it is refused as unavailable."""
 PAUSE = 0.1
 """Seconds between looks while a partition has no owner."""
-
-
-class Known(Protocol):
-    """Which handlers somebody serves."""
-
-    def serves(self, name: str) -> bool:
-        """True if an executor here or elsewhere has announced it."""
-        ...
-
-    def names(self) -> Iterable[str]:
-        """All that are announced."""
-        ...
-
-    def processes(self) -> bool:
-        """True if an executor runs actions of type `process`."""
-        ...
 
 
 class Gateway:
@@ -63,7 +43,7 @@ class Gateway:
             command = read_command(request.name, request.body)
             if isinstance(command, messages.CreateMany):
                 return await self._create_many(request, command)
-            self._check_handler(command)
+            await require(self._known, request.tenant, command)
             return await self._bring(request, command)
         except HoraeError as error:
             return refused(error)
@@ -117,66 +97,19 @@ class Gateway:
         self._engine.submit(Task(request, command, setter(future)))
         return await future
 
-    def _check_handler(self, command: Command) -> None:
-        match command:
-            case messages.CreateSchedule() | messages.UpdateSchedule():
-                if not command.allow_unknown:
-                    self._require_handler(command.definition)
-            case messages.PatchSchedule(patch={"action": dict(action)}):
-                if not command.allow_unknown:
-                    self._require_patched(action)
-            case _:
-                pass
-
-    def _require_handler(self, definition: Definition) -> None:
-        action = definition.action
-        if isinstance(action, ProcessAction):
-            self._require_processes()
-        if isinstance(action, FunctionAction):
-            self._require_function(action.name)
-
-    def _require_patched(self, action: dict[str, Any]) -> None:
-        """What a patch names; what it leaves as it is was looked for when that was named."""
-        if action.get("type") == "process":
-            self._require_processes()
-        if isinstance(action.get("name"), str):
-            self._require_function(action["name"])
-
-    def _require_processes(self) -> None:
-        if not self._known.processes():
-            raise UnknownHandler(
-                "no executor runs processes; allow it there with HORAE_ALLOW_PROCESSES=true",
-                field="action.type",
-                value="process",
-            )
-
-    def _require_function(self, name: str) -> None:
-        if not self._known.serves(name):
-            known = sorted(self._known.names())
-            raise UnknownHandler(
-                f"nobody serves a handler {name!r}; there are: {', '.join(known) or 'none'}",
-                field="action.name",
-                value=name,
-                known=known,
-            )
-
     # --- many -------------------------------------------------------------------------------------
 
     async def _create_many(
         self, request: Request, command: messages.CreateMany, *, forward: bool = True
     ) -> Reply:
         """Each definition is answered by itself, in the order given."""
+        trusted = command.allow_unknown or not forward
+        read, results = await self._read_many(request.tenant, command, trusted=trusted)
         if command.dry_run:
-            return self._look_at(request, command)
-        results: list[Reply | None] = [None] * len(command.schedules)
+            return self._look_at(request.tenant, read, results)
         here: list[tuple[int, messages.CreateSchedule]] = []
         there: dict[str, list[int]] = {}
-        for index, content in enumerate(command.schedules):
-            try:
-                one = self._read_one(content, index, command.allow_unknown or not forward)
-            except HoraeError as error:
-                results[index] = refused(error)
-                continue
+        for index, one in read.items():
             address = self._address(request.tenant, one.definition.id) if forward else None
             if address is None:
                 here.append((index, one))
@@ -187,28 +120,48 @@ class Gateway:
         ]
         many = await asyncio.gather(self._many_here(request, here, forward=forward), *jobs)
         for part in many:
-            for index, reply in part:
-                results[index] = reply
-        return _bulk_reply([each for each in results if each is not None])
+            results |= dict(part)
+        return _bulk_reply([results[index] for index in sorted(results)])
 
-    def _read_one(self, content: Any, index: int, allow_unknown: bool) -> messages.CreateSchedule:
-        definition = parse_definition(content, prefix=f"schedules[{index}]")
-        if not allow_unknown:
-            self._require_handler(definition)
-        return messages.CreateSchedule.model_construct(definition=definition, allow_unknown=True)
-
-    def _look_at(self, request: Request, command: messages.CreateMany) -> Reply:
-        """What each creation would be refused for, as far as it can be judged by itself."""
-        cause = schedules.Cause(self._engine.now())
-        results: list[dict[str, Any]] = []
+    async def _read_many(
+        self, tenant: str, command: messages.CreateMany, *, trusted: bool
+    ) -> tuple[dict[int, messages.CreateSchedule], dict[int, Reply]]:
+        """The creations of a bulk by their places, and the refusals of those that are none."""
+        read: dict[int, messages.CreateSchedule] = {}
+        refusals: dict[int, Reply] = {}
         for index, content in enumerate(command.schedules):
             try:
-                one = self._read_one(content, index, command.allow_unknown)
-                asked = schedules.CreateSchedule(request.tenant, one.definition, cause)
-                schedules.decide(None, asked)
-                results.append({"ok": True, "id": one.definition.id})
+                definition = parse_definition(content, prefix=f"schedules[{index}]")
             except HoraeError as error:
-                results.append(refused(error).body)
+                refusals[index] = refused(error)
+                continue
+            read[index] = messages.CreateSchedule.model_construct(
+                definition=definition, allow_unknown=True
+            )
+        if not trusted:
+            definitions = {index: one.definition for index, one in read.items()}
+            for index, unknown in (await unserved(self._known, tenant, definitions)).items():
+                refusals[index] = refused(unknown)
+                del read[index]
+        return read, refusals
+
+    def _look_at(
+        self,
+        tenant: str,
+        read: Mapping[int, messages.CreateSchedule],
+        refusals: Mapping[int, Reply],
+    ) -> Reply:
+        """What each creation would be refused for, as far as it can be judged by itself."""
+        cause = schedules.Cause(self._engine.now())
+        said = {index: reply.body for index, reply in refusals.items()}
+        for index, one in read.items():
+            try:
+                schedules.decide(None, schedules.CreateSchedule(tenant, one.definition, cause))
+            except HoraeError as error:
+                said[index] = refused(error).body
+            else:
+                said[index] = {"ok": True, "id": one.definition.id}
+        results = [said[index] for index in sorted(said)]
         accepted = sum(each["ok"] for each in results)
         body = {
             "ok": accepted == len(results),

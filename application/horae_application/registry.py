@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, get_type_hints
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple, Protocol, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
-from horae_application.context import Context
-
 Function = Callable[..., Any]
+
+
+class Told(Protocol):
+    """What a function is told first: a run's context, or a service's call."""
+
+    @property
+    def payload(self) -> Any:
+        """A JSON value."""
+        ...
 
 
 class PayloadInvalid(Exception):
@@ -27,7 +35,7 @@ class Handler(NamedTuple):
     adapter: TypeAdapter[Any] | None
     """Validates the payload into the annotated type; None takes it as it is."""
 
-    def call_arguments(self, context: Context) -> tuple[Any, ...]:
+    def call_arguments(self, context: Told) -> tuple[Any, ...]:
         """The positional arguments of a call.
 
         Raises:
@@ -45,13 +53,13 @@ class Handler(NamedTuple):
             raise PayloadInvalid(str(error)) from error
 
 
-class Registry:
-    """Handlers of one application; names are explicit and unique."""
+class Functions:
+    """Functions of one application by explicit, unique names."""
 
     def __init__(self) -> None:
         self._handlers: dict[str, Handler] = {}
-        self.changed: Callable[[], None] = _nothing
-        """Called when there is one more."""
+        self.listeners: list[Callable[[], object]] = []
+        """Called when there is one more, in the thread that has added it."""
 
     def add(self, name: str, function: Function) -> None:
         """Serve `name` by a function of (context) or (context, payload).
@@ -63,19 +71,35 @@ class Registry:
         if name in self._handlers and self._handlers[name].function is not function:
             raise ValueError(f"a handler named {name!r} is registered already")
         self._handlers[name] = inspect_handler(name, function)
-        self.changed()
+        for listener in list(self.listeners):
+            listener()
 
     def get(self, name: str) -> Handler | None:
         """The handler of a name."""
         return self._handlers.get(name)
 
-    def names(self) -> Iterable[str]:
+    def names(self) -> Sequence[str]:
         """All names, sorted."""
         return sorted(self._handlers)
 
 
-def _nothing() -> None:
-    """Nobody serves it yet."""
+class Registry(Functions):
+    """What one application serves: handlers of its own, and commands of its services."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.commands = Functions()
+        """By service and command, such as `trading.Rebalance`."""
+
+
+@contextmanager
+def listening(functions: Functions, listener: Callable[[], object]) -> Iterator[None]:
+    """Hear of functions that are added meanwhile."""
+    functions.listeners.append(listener)
+    try:
+        yield
+    finally:
+        functions.listeners.remove(listener)
 
 
 def inspect_handler(name: str, function: Function) -> Handler:

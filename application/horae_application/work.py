@@ -9,6 +9,8 @@ import msgspec
 
 PROCESSES = "horae.process"
 """The name by which executors that run command lines announce and pull them."""
+SERVICE_COMMANDS = "horae.command"
+"""The name by which executors that send commands to services pull them."""
 
 
 class Work(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -47,5 +49,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 return name
             case "process":
                 return PROCESSES
+            case "command":
+                return SERVICE_COMMANDS
             case _:
                 return None

@@ -40,6 +40,8 @@ MAX_PAYLOAD = 1024 * 1024
 
 ID_PATTERN = r"^[A-Za-z0-9_.:-]{1,128}$"
 NAME_PATTERN = r"^[A-Za-z0-9_.:/-]{1,255}$"
+SERVICE_PATTERN = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$"
+COMMAND_PATTERN = r"^[A-Za-z0-9_-]{1,128}$"
 
 
 def _duration(value: Any) -> timedelta:
@@ -240,7 +242,24 @@ class ProcessAction(Model):
     limits: ProcessLimits = ProcessLimits()
 
 
-Action = Annotated[FunctionAction | QueueAction | ProcessAction, Field(discriminator="type")]
+class CommandAction(Model):
+    """A command to a service in any language over NATS (A2).
+
+    With `reply` the service's answer is the result, waited for as long as `timeout`; without, it is
+    done when JetStream has stored the command.
+    """
+
+    type: Literal["command"] = "command"
+    service: Annotated[str, Field(pattern=SERVICE_PATTERN, max_length=128)]
+    """Tokens with dots between them, such as `trading` or `agents.research`."""
+    command: Annotated[str, Field(pattern=COMMAND_PATTERN)]
+    reply: bool = True
+    timeout: Span = timedelta(seconds=5)
+
+
+Action = Annotated[
+    FunctionAction | QueueAction | ProcessAction | CommandAction, Field(discriminator="type")
+]
 
 
 class CatchUp(Model):

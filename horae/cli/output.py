@@ -109,6 +109,19 @@ def trigger_text(trigger: Mapping[str, Any]) -> str:
             return str(kind)
 
 
+def action_text(action: Mapping[str, Any]) -> str:
+    """An action in a few words."""
+    match action["type"]:
+        case "function":
+            return f"function {action['name']}"
+        case "queue":
+            return f"queue {action['queue']}"
+        case "command":
+            return f"command {action['service']}.{action['command']}"
+        case kind:
+            return f"{kind} {' '.join(action.get('command', []))}".strip()
+
+
 def fail(error: Exception, *, as_json: bool) -> NoReturn:
     """Say why on standard error, with code and field, and exit with 1."""
     from horae.cli.errors import as_refusal

@@ -7,7 +7,15 @@ from typing import Annotated, Any
 import typer
 
 from horae.cli.options import AsJson, Cursor, DefinitionFile, Limit, Nats, Note, Tenant
-from horae.cli.output import cell, print_facts, print_json, print_line, print_table, trigger_text
+from horae.cli.output import (
+    action_text,
+    cell,
+    print_facts,
+    print_json,
+    print_line,
+    print_table,
+    trigger_text,
+)
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Schedules: what fires when.")
 
@@ -97,8 +105,7 @@ def show(id_: Id, nats: Nats = None, tenant: Tenant = "default", as_json: AsJson
             "status": answer["status"],
             "note": answer["note"],
             "trigger": trigger_text(answer["trigger"]),
-            "action": f"{action['type']} {action.get('name') or action.get('queue') or ''}".strip(),
-            "command": " ".join(action.get("command", [])),
+            "action": action_text(action),
             "payload": answer["payload"],
             "tags": ", ".join(answer["tags"]),
             "revision": answer["revision"],

@@ -49,6 +49,7 @@ def _defaults(trigger: str, action: str) -> dict[str, Any]:
         "function": {"name": "f"},
         "queue": {"queue": "q"},
         "process": {"command": ["c"]},
+        "command": {"service": "s", "command": "c"},
     }
     definition = Definition.model_validate(
         {

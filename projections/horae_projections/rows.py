@@ -234,12 +234,14 @@ def _facets(packed: bytes, created_by: str | None) -> _Facets:
 
 
 def handler_of(action: dict[str, Any]) -> str:
-    """What an action names: a function, a queue, or a program."""
+    """What an action names: a function, a queue, a service's command, or a program."""
     match action["type"]:
         case "function":
             return str(action["name"])
         case "queue":
             return str(action["queue"])
+        case "command":
+            return f"{action['service']}.{action['command']}"
         case _:
             return str(action["command"][0])
 

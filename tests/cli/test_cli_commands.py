@@ -138,6 +138,21 @@ def test_patch_changes_what_is_set_or_in_a_file(horae, created, write, until):
     assert shown["payload"] == {"n": 1, "m": 2}
 
 
+@pytest.mark.parametrize(
+    ("action", "text"),
+    [
+        ({"type": "queue", "queue": "mail"}, "queue mail"),
+        ({"type": "command", "service": "a.b", "command": "Run"}, "command a.b.Run"),
+        ({"type": "process", "command": ["/bin/ls", "-l"]}, "process /bin/ls -l"),
+    ],
+)
+def test_show_tells_what_is_done(horae, write, until, action, text):
+    content = definition(action=action)
+    said = horae("schedule", "create", "-f", write(content), "--allow-unknown", "--json")
+    assert said.code == 0, said.err
+    assert f"action    {text}" in until(lambda: horae("schedule", "show", content["id"]).out)
+
+
 def test_pause_resume_and_cancel_change_the_status(horae, created, until):
     assert horae("schedule", "pause", created, "--note", "audit", "--json").document["ok"]
     until(lambda: "note      audit" in horae("schedule", "show", created).out)

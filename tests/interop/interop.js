@@ -7,37 +7,13 @@
 
 import { randomUUID } from "node:crypto";
 import { AckPolicy, jetstream, jetstreamManager } from "@nats-io/jetstream";
-import { connect, headers } from "@nats-io/transport-node";
+import { connect } from "@nats-io/transport-node";
+import { engine, PATIENCE_MS, Refused } from "./engine.js";
 
 const [url = "nats://127.0.0.1:4222", tenant = "default"] = process.argv.slice(2);
 const run = randomUUID().slice(0, 8);
 const queue = `interop-${run}`;
 const schedule = `interop-${run}`;
-const PATIENCE_MS = 30_000;
-
-class Refused extends Error {
-  constructor(subject, error) {
-    super(`${subject}: ${error.code}: ${error.message}`);
-    this.code = error.code;
-  }
-}
-
-// One request; a command carries a key, so that asking again is safe.
-async function ask(nc, kind, name, body) {
-  const subject = `horae.${tenant}.${kind}.${name}`;
-  const options = { timeout: 5_000 };
-  if (kind === "command") {
-    options.headers = headers();
-    options.headers.set("Horae-Idempotency-Key", randomUUID());
-    options.headers.set("Horae-Correlation-Id", `interop-${run}`);
-  }
-  const reply = await nc.request(subject, JSON.stringify(body), options);
-  const answer = reply.json();
-  if (answer.ok) return answer;
-  const code = reply.headers?.get("Nats-Service-Error-Code");
-  if (!code) throw new Error(`${subject}: a refusal without Nats-Service-Error-Code`);
-  throw new Refused(subject, answer.error);
-}
 
 async function consumer(nc) {
   const manager = await jetstreamManager(nc);
@@ -53,17 +29,18 @@ async function consumer(nc) {
 }
 
 async function main(nc) {
+  const { ask, succeeded } = engine(nc, tenant);
   const { pull, remove } = await consumer(nc);
 
   try {
-    await ask(nc, "command", "schedule.create", { id: schedule, trigger: { type: "moon" } });
+    await ask("command", "schedule.create", { id: schedule, trigger: { type: "moon" } });
     throw new Error("a trigger that does not exist was accepted");
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
     console.log(`refused, as it should be: ${error.message}`);
   }
 
-  const created = await ask(nc, "command", "schedule.create", {
+  const created = await ask("command", "schedule.create", {
     id: schedule,
     trigger: { type: "once", after: "0s" },
     action: { type: "queue", queue },
@@ -78,14 +55,14 @@ async function main(nc) {
   console.log(`pulled ${work.execution_id} from ${message.subject}, lease ${work.lease}`);
 
   const { execution_id, attempt } = work;
-  const started = await ask(nc, "command", "execution.start", {
+  const started = await ask("command", "execution.start", {
     execution_id,
     attempt,
     lease: work.lease,
     worker: "node",
   });
   const result = { echo: work.payload, node: process.version };
-  await ask(nc, "command", "execution.report", {
+  await ask("command", "execution.report", {
     execution_id,
     attempt,
     lease: started.lease ?? work.lease,
@@ -97,33 +74,12 @@ async function main(nc) {
   message.ack();
   console.log("reported and acknowledged");
 
-  const execution = await succeeded(nc, execution_id);
+  const execution = await succeeded(execution_id);
   if (JSON.stringify(execution.result) !== JSON.stringify(result)) {
     throw new Error(`the result is ${JSON.stringify(execution.result)}`);
   }
   await remove();
   console.log(`succeeded with ${JSON.stringify(execution.result)}`);
-}
-
-// The read model follows the history: ask until it says so.
-async function succeeded(nc, id) {
-  const deadline = Date.now() + PATIENCE_MS;
-  let last = "nothing";
-  while (Date.now() < deadline) {
-    try {
-      const answer = await ask(nc, "query", "execution.get", { id });
-      const execution = answer.execution ?? answer;
-      last = execution.status;
-      if (last === "succeeded") return execution;
-    } catch (error) {
-      if (!(error instanceof Refused) || !["execution_not_found", "unavailable"].includes(error.code)) {
-        throw error;
-      }
-      last = error.message;
-    }
-    await new Promise((resume) => setTimeout(resume, 100));
-  }
-  throw new Error(`the execution has not succeeded; the last answer was: ${last}`);
 }
 
 const nc = await connect({ servers: url, name: "interop" });

@@ -1,4 +1,4 @@
-"""The Node program of `tests/interop` against the service and the streams, with a small engine."""
+"""The Node programs of `tests/interop`: a worker with a small engine, a service with a whole one."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from pathlib import Path
 import pytest
 from nats_works import accepted
 
+from horae import Horae
 from horae_application.messages import Reply, Request
 from horae_application.work import Work
 from horae_domain.errors import ExecutionNotFound, InvalidTrigger
 from horae_infrastructure.nats import NatsService
 from horae_infrastructure.nats.work import NatsWorkBus
+from horae_infrastructure.settings import Settings
 
 PROGRAM = Path(__file__).parent.parent / "interop"
 
@@ -65,10 +67,34 @@ def offered(tenant: str, body: dict) -> Work:
     )
 
 
-@pytest.mark.skipif(
+async def in_node(program: str, nats_url: str, tenant: str) -> None:
+    """Run a program to its end, which has to be a good one."""
+    process = await asyncio.create_subprocess_exec(
+        "node",
+        str(PROGRAM / program),
+        nats_url,
+        tenant,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    said, complained = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 0, said + complained
+
+
+needs_node = pytest.mark.skipif(
     shutil.which("node") is None or not (PROGRAM / "node_modules").exists(),
     reason="needs Node and `npm ci` in tests/interop",
 )
+
+
+@needs_node
+async def test_service_in_another_language_answers_commands(nats_url, tenant, tmp_path):
+    told = Settings.read(store_url="memory://", nats_url=nats_url, tenant=tenant, data_dir=tmp_path)
+    async with Horae("engine").serve(told):
+        await in_node("service.js", nats_url, tenant)
+
+
+@needs_node
 async def test_program_in_another_language_does_the_work(nc, nats_url, tenant):
     bus = NatsWorkBus(nc)
     await bus.start()
@@ -83,16 +109,7 @@ async def test_program_in_another_language_does_the_work(nc, nats_url, tenant):
     )
     await service.start()
     await bus.ready()
-    process = await asyncio.create_subprocess_exec(
-        "node",
-        str(PROGRAM / "interop.js"),
-        nats_url,
-        tenant,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    said, complained = await asyncio.wait_for(process.communicate(), 60)
-    assert process.returncode == 0, said + complained
+    await in_node("interop.js", nats_url, tenant)
     assert engine.result["echo"] == {"greeting": "hello from JavaScript"}
     await bus.stop()
     await service.stop()

@@ -11,11 +11,16 @@ import pytest
 from nats_works import accepted, work
 
 from horae_application.messages import Reply, Request
+from horae_application.registry import Functions
+from horae_application.services import Call
 from horae_domain.errors import Unavailable
 from horae_infrastructure.embedded import Nats
 from horae_infrastructure.nats import NatsCaller, NatsService, close, connect
 from horae_infrastructure.nats.announce import Announced, Announcement, Announcer
+from horae_infrastructure.nats.discovery import Found
 from horae_infrastructure.nats.executor import WorkPuller
+from horae_infrastructure.nats.services import NatsServices
+from horae_infrastructure.nats.serving import NatsServing
 from horae_infrastructure.nats.work import NatsWorkBus
 
 REQUESTS = ["horae.desk.command.>", "horae.desk.query.>"]
@@ -48,8 +53,19 @@ class NatsWithUsers(Nats):
                 user("worker", REQUESTS + PULLING, ["_INBOX_worker.>"]),
                 user(
                     "engine",
-                    ["horae.>", "$JS.>"],
-                    ["horae.>", "$SRV.>", "_INBOX_engine.>"],
+                    ["horae.>", "commands.>", "$JS.>", "$SRV.INFO"],
+                    ["horae.>", "commands.>", "$SRV.>", "_INBOX_engine.>"],
+                    allow_responses=True,
+                ),
+                user(
+                    "service",
+                    ["horae._announce", *(each.replace("WORK", "COMMANDS") for each in PULLING)],
+                    [
+                        "horae.desk.commands.trading.>",
+                        "$SRV.>",
+                        "horae._announce.ask",
+                        "_INBOX_service.>",
+                    ],
                     allow_responses=True,
                 ),
             ]
@@ -110,6 +126,25 @@ async def test_caller_worker_and_engine_do_their_work_with_what_is_advised(serve
     for part in (executor, puller, announced, bus, service):
         await part.stop()
     for nc in (caller, worker, engine):
+        await close(nc)
+
+
+async def test_service_answers_and_takes_what_is_stored_with_what_is_advised(server):
+    engine, service = [await connected(server, name) for name in ("engine", "service")]
+    done: asyncio.Queue[Call] = asyncio.Queue()
+    commands = Functions()
+    commands.add("trading.Rebalance", done.put_nowait)
+    sender, serving = NatsServices(engine), NatsServing(service, "desk", commands)
+    await sender.start()
+    await sender.send(one := Call(tenant="desk", service="trading", command="Rebalance"))
+    await serving.start()
+    assert (await asyncio.wait_for(done.get(), 10)).reply is False
+    assert await Found(engine).serves("horae.desk.commands.trading.Rebalance")
+    await sender.request(one)
+    assert done.get_nowait().reply is True
+    await serving.stop()
+    await sender.stop()
+    for nc in (service, engine):
         await close(nc)
 
 

@@ -21,8 +21,10 @@ from horae_application.context import Context
 from horae_application.messages import Reply, refused
 from horae_application.registry import Handler, PayloadInvalid, Registry
 from horae_application.result import Finished, RetryAfter, outcome_of
+from horae_application.services import Services, perform
+from horae_application.threads import in_thread
 from horae_application.work import Work
-from horae_domain.definition import Action, FunctionAction, ProcessAction
+from horae_domain.definition import Action, CommandAction, FunctionAction, ProcessAction
 from horae_domain.errors import HoraeError
 
 CONCURRENCY = 16
@@ -61,6 +63,7 @@ class Executor:
         allow_processes: bool = False,
         now: Callable[[], datetime] | None = None,
         client: Any = None,
+        services: Services | None = None,
     ) -> None:
         self._registry = registry
         self._report = report
@@ -68,6 +71,7 @@ class Executor:
         self._allow_processes = allow_processes
         self._now = now or (lambda: datetime.now(UTC))
         self._client = client
+        self._services = services
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()
         self._held = 0
@@ -94,6 +98,8 @@ class Executor:
         """True if this process can do such work."""
         if isinstance(action, FunctionAction):
             return self._registry.get(action.name) is not None
+        if isinstance(action, CommandAction):
+            return self._services is not None
         return isinstance(action, ProcessAction) and self._allow_processes
 
     def free(self) -> int:
@@ -172,7 +178,7 @@ class Executor:
 
     async def run(self, work: Work) -> dict[str, Any]:
         """Run one attempt to its end; the body of its `execution.report`."""
-        context = Context(work, now=self._now, client=self._client)
+        context = Context(work, now=self._now, client=self._client, services=self._services)
         try:
             value = await self._call(work, context)
             outcome = value if isinstance(value, Finished) else outcome_of(value)
@@ -194,6 +200,10 @@ class Executor:
             if self._children is None:
                 raise RuntimeError("this executor does not run processes")
             return await self._children.process(work.action, context)
+        if work.action["type"] == "command":
+            if self._services is None:
+                raise RuntimeError("this executor does not send commands")
+            return await perform(self._services, work)
         name: str = work.action["name"]
         handler = self._registry.get(name)
         if handler is None:
@@ -289,41 +299,6 @@ def _cancelled() -> bool:
     """True if somebody asked for the end of the present task; else its handler raised that."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-def in_thread(call: Callable[[], Any]) -> tuple[threading.Thread, asyncio.Future[Any]]:
-    """Call in a daemon thread of its own, so that a call that never ends holds nobody up."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Any] = loop.create_future()
-
-    def settle(value: Any, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is None:
-            future.set_result(value)
-        else:
-            future.set_exception(error)
-
-    def body() -> None:
-        value, failure = None, None
-        try:
-            value = call()
-        except BaseException as error:  # noqa: BLE001 - it is handed to whoever waits
-            failure = RuntimeError(f"handler raised {error!r}") if _ends(error) else error
-        try:
-            loop.call_soon_threadsafe(settle, value, failure)
-        except RuntimeError:  # the loop has closed meanwhile, nobody waits
-            _log.warning("a handler outlived its loop")
-
-    thread = threading.Thread(target=body, daemon=True, name="horae-handler")
-    thread.start()
-    return thread, future
-
-
-def _ends(error: BaseException) -> bool:
-    """True for what would end the loop that it is handed to."""
-    ends = StopIteration | SystemExit | KeyboardInterrupt | GeneratorExit | asyncio.CancelledError
-    return isinstance(error, ends)
 
 
 def describe(error: BaseException) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 import nats.errors
@@ -38,6 +39,8 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
     queues: list[str] = []
     processes: bool = False
     """True if it runs actions of type `process`."""
+    commands: list[str] = []
+    """What services here answer, such as `trading.Rebalance`."""
     leaving: bool = False
 
 
@@ -75,6 +78,11 @@ class Announcer:
             await drain(self._subscription, 1)
             self._subscription = None
         await self._say(msgspec.structs.replace(self._said, leaving=True))
+
+    def update(self, **facts: Any) -> None:
+        """Something is served that was not, to be announced at once."""
+        self._said = msgspec.structs.replace(self._said, **facts)
+        self._now.set()
 
     async def _repeat(self) -> None:
         while True:
@@ -139,6 +147,10 @@ class Announced:
     def serves_queue(self, queue: str, tenant: str | None = None) -> bool:
         """True if somebody of ours pulls the queue; strangers do not announce themselves."""
         return any(queue in said.queues for said in self.executors(tenant))
+
+    def commands(self, tenant: str | None = None) -> list[str]:
+        """All commands of services that are announced, in order."""
+        return sorted(_all(said.commands for said in self.executors(tenant)))
 
     def handlers(self, tenant: str | None = None) -> list[str]:
         """All handlers that are announced, in order."""

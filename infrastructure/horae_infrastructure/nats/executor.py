@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import msgspec
-import nats.errors
-import nats.js.errors
 import structlog
 from nats.aio.msg import Msg
-from nats.js.api import AckPolicy, ConsumerConfig, Header
 
 from horae_application.work import Work
 from horae_domain.errors import Conflict, HoraeError, InvalidField, NotFound, StaleLease
 from horae_infrastructure.nats.client import NatsCaller
 from horae_infrastructure.nats.connection import Connection
-from horae_infrastructure.nats.streams import WORK, StreamSettings, ensure, work_stream
+from horae_infrastructure.nats.pull import Pull, kept
+from horae_infrastructure.nats.streams import StreamSettings, work_stream
 from horae_infrastructure.nats.subjects import durable, function_subject, queue_subject
 from horae_infrastructure.nats.tasks import Tasks, cancel
 
@@ -29,14 +25,9 @@ _decode = msgspec.json.Decoder(Work).decode
 
 Run = Callable[[Work], Awaitable[Mapping[str, Any]]]
 
-PULL_EXPIRES = 5.0
-"""Seconds that a pull stands at the server before it is renewed."""
-MAX_ACK_PENDING = 10_000
 REPORT_TIMEOUT = 10.0
 PAUSE = 1.0
 """Seconds before something that the engine could not take is offered again."""
-_ENDED = frozenset({"404", "408"})
-"""Statuses that end a pull in peace: no messages, expired."""
 
 
 class Room(Protocol):
@@ -99,10 +90,10 @@ class WorkPuller:
         self._freed = asyncio.Event()
         tenant = caller.tenant
         self._pulls = [
-            _Pull(self, durable("function", tenant, name), function_subject(tenant, name))
+            self._pull(durable("function", tenant, name), function_subject(tenant, name))
             for name in handlers
         ] + [
-            _Pull(self, durable("work", tenant, name), queue_subject(tenant, name))
+            self._pull(durable("work", tenant, name), queue_subject(tenant, name))
             for name in queues
         ]
         self._loops: list[asyncio.Task[None]] = []
@@ -112,10 +103,23 @@ class WorkPuller:
         """Attempts in progress."""
         return len(self._tasks)
 
+    def _pull(self, name: str, subject: str) -> Pull:
+        return Pull(self._nc, self, self._stream, name, subject, ack_wait=self._ack_wait)
+
     async def start(self) -> None:
         """Begin to pull; a server that is down is waited for in the background."""
         loop = asyncio.get_running_loop()
         self._loops = [loop.create_task(pull.forever()) for pull in self._pulls]
+
+    def add(self, handler: str) -> None:
+        """Pull the work of one more function, if it is one more."""
+        tenant = self._caller.tenant
+        name = durable("function", tenant, handler)
+        if any(pull.name == name for pull in self._pulls):
+            return
+        pull = self._pull(name, function_subject(tenant, handler))
+        self._pulls.append(pull)
+        self._loops.append(asyncio.get_running_loop().create_task(pull.forever()))
 
     async def stop(self, limit: float = 10.0) -> None:
         """Pull no more; what runs has `limit` seconds to end, the rest goes to another executor."""
@@ -136,22 +140,6 @@ class WorkPuller:
             self._freed.clear()
             await self._freed.wait()
         return max(1, self._free() // len(self._pulls))
-
-    async def ensure_consumer(self, name: str, subject: str) -> None:
-        """Make the consumer if it is missing; the stream only if it is, for that may be forbidden."""
-        js = self._nc.jetstream()
-        config = ConsumerConfig(
-            durable_name=name,
-            filter_subject=subject,
-            ack_policy=AckPolicy.EXPLICIT,
-            ack_wait=self._ack_wait,
-            max_ack_pending=MAX_ACK_PENDING,
-        )
-        try:
-            await js.add_consumer(WORK, config)
-        except nats.js.errors.NotFoundError:
-            await ensure(js, self._stream)
-            await js.add_consumer(WORK, config)
 
     async def accept(self, msg: Msg) -> None:
         """Begin with a message; one that came when all slots are taken goes to another executor."""
@@ -175,7 +163,7 @@ class WorkPuller:
             await msg.term()
             return
         try:
-            async with self._kept(msg):
+            async with kept(msg, self._ack_wait):
                 settled = await self._attempt(work)
         except asyncio.CancelledError:
             await msg.nak()
@@ -255,84 +243,6 @@ class WorkPuller:
                 await asyncio.sleep(PAUSE)
             else:
                 return True
-
-    @contextlib.asynccontextmanager
-    async def _kept(self, msg: Msg) -> AsyncIterator[None]:
-        """Tell JetStream again and again that the message is being worked on."""
-
-        async def keep() -> None:
-            while True:
-                await asyncio.sleep(self._ack_wait / 3)
-                with contextlib.suppress(nats.errors.Error, OSError):
-                    await msg.in_progress()
-
-        keeper = asyncio.get_running_loop().create_task(keep())
-        try:
-            yield
-        finally:
-            keeper.cancel()
-
-
-class _Pull:
-    """Pulls from one consumer."""
-
-    def __init__(self, puller: WorkPuller, name: str, subject: str) -> None:
-        self._puller = puller
-        self._name = name
-        self._subject = subject
-        self._nc = puller._nc  # noqa: SLF001 - one thing in two classes
-        self._wanted = 0
-        self._over = asyncio.Event()
-        self._status: str | None = None
-
-    async def forever(self) -> None:
-        """Pull until cancelled."""
-        inbox = self._nc.new_inbox()
-        subscription = await self._nc.subscribe(inbox, cb=self._receive)
-        self._nc.on_reconnect.append(self._over.set)
-        healthy = False
-        try:
-            while True:
-                try:
-                    if not healthy:
-                        await self._puller.ensure_consumer(self._name, self._subject)
-                    healthy = await self._pull(inbox, await self._puller.share())
-                except (nats.errors.Error, OSError) as error:
-                    _log.warning("pull_failed", consumer=self._name, error=str(error))
-                    healthy = False
-                    await asyncio.sleep(PAUSE)
-        finally:
-            self._nc.on_reconnect.remove(self._over.set)
-            with contextlib.suppress(nats.errors.Error, OSError):
-                await subscription.unsubscribe()
-
-    async def _pull(self, inbox: str, wanted: int) -> bool:
-        """One pull, until it is answered or over; False if the consumer should be looked after."""
-        self._over.clear()
-        self._wanted, self._status = wanted, None
-        request = {"batch": wanted, "expires": int(PULL_EXPIRES * 1e9)}
-        subject = f"$JS.API.CONSUMER.MSG.NEXT.{WORK}.{self._name}"
-        await self._nc.publish(subject, json.dumps(request).encode(), reply=inbox)
-        try:
-            await asyncio.wait_for(self._over.wait(), PULL_EXPIRES + 1)
-        except TimeoutError:
-            return False
-        if self._status is None or self._status in _ENDED:
-            return self._wanted <= 0 or self._status is not None
-        _log.info("pull_ended", consumer=self._name, status=self._status)
-        await asyncio.sleep(PAUSE / 10)
-        return False
-
-    async def _receive(self, msg: Msg) -> None:
-        status = (msg.headers or {}).get(Header.STATUS.value)
-        if status is not None:
-            self._status = status
-            self._over.set()
-            return
-        self._wanted -= 1
-        if self._wanted <= 0:
-            self._over.set()
-        await self._puller.accept(msg)
 
 
 def _failed(kind: str, message: str) -> dict[str, Any]:

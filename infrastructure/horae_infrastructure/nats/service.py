@@ -1,9 +1,7 @@
 """Commands and queries as a NATS micro service named `horae`.
 
-The micro framework of nats-py handles the requests of an endpoint one after the other and measures
-only the time until its handler returns. So the requests are served here, each as a task of its own,
-and only the protocol of discovery is spoken (ADR-32 of NATS): `nats micro ls|info|stats` sees one
-endpoint for each command and query.
+Requests are served here, each as a task of its own; `nats micro ls|info|stats` sees one endpoint for
+each command and query.
 """
 
 from __future__ import annotations
@@ -13,7 +11,6 @@ import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -33,6 +30,7 @@ from horae_domain.errors import (
 )
 from horae_domain.wire import MAX_BULK, MAX_REQUEST
 from horae_infrastructure.nats import subjects
+from horae_infrastructure.nats.discovery import QUEUE_GROUP, Discovery, Endpoint
 from horae_infrastructure.nats.tasks import Tasks, drain
 
 _log = structlog.get_logger("horae.nats.service")
@@ -41,45 +39,11 @@ _encode = msgspec.json.Encoder().encode
 Handler = Callable[[Request], Awaitable[Reply]]
 
 SERVICE = "horae"
-QUEUE_GROUP = "q"
 MAX_IN_FLIGHT = 1024
 _HEADER_LIMIT = 255
 _MESSAGE_LIMIT = 500
 _BULK = frozenset({"schedule.create_many"})
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-
-
-class _Endpoint:
-    """One command or query: what discovery says about it."""
-
-    def __init__(self, kind: str, name: str, schema: Mapping[str, Any] | None) -> None:
-        self.name = f"{kind}-{name.replace('.', '-')}"
-        self.subject = subjects.request_subject("*", kind, name)
-        self.metadata = {} if schema is None else {"schema": _encode(schema).decode()}
-        self.requests = 0
-        self.errors = 0
-        self.nanoseconds = 0
-        self.last_error = ""
-
-    def info(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "subject": self.subject,
-            "queue_group": QUEUE_GROUP,
-            "metadata": self.metadata,
-        }
-
-    def stats(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "subject": self.subject,
-            "queue_group": QUEUE_GROUP,
-            "num_requests": self.requests,
-            "num_errors": self.errors,
-            "last_error": self.last_error,
-            "processing_time": self.nanoseconds,
-            "average_processing_time": self.nanoseconds // max(self.requests, 1),
-        }
 
 
 class _Kind:
@@ -90,7 +54,14 @@ class _Kind:
     ) -> None:
         self.kind = kind
         self.handler = handler
-        self.endpoints = {name: _Endpoint(kind, name, schemas.get(name)) for name in sorted(names)}
+        self.endpoints = {
+            name: Endpoint(
+                f"{kind}-{name.replace('.', '-')}",
+                subjects.request_subject("*", kind, name),
+                schemas.get(name),
+            )
+            for name in sorted(names)
+        }
 
 
 class NatsService:
@@ -119,14 +90,18 @@ class NatsService:
         max_in_flight: int = MAX_IN_FLIGHT,
     ) -> None:
         self._nc = nc
-        self._version = version
         schemas = schemas or {}
         self._kinds = [
             _Kind("command", commands, command_names, schemas),
             _Kind("query", queries, query_names, schemas),
         ]
-        self._id = uuid.uuid4().hex
-        self._started = datetime.now(UTC)
+        self._discovery = Discovery(
+            nc,
+            SERVICE,
+            version=version,
+            description="Horae, an event-sourced scheduling engine",
+            endpoints=[each for kind in self._kinds for each in kind.endpoints.values()],
+        )
         self._tasks = Tasks(max_in_flight)
         self._subscriptions: list[Subscription] = []
 
@@ -140,22 +115,18 @@ class NatsService:
         for kind in self._kinds:
             if kind.endpoints:
                 subject = subjects.request_subject("*", kind.kind, ">")
-                await self._listen(subject, self._receiver(kind), QUEUE_GROUP)
-        for verb, say in (("PING", self._ping), ("INFO", self._info), ("STATS", self._stats)):
-            for suffix in ("", f".{SERVICE}", f".{SERVICE}.{self._id}"):
-                await self._listen(f"$SRV.{verb}{suffix}", self._teller(say))
-        await self._nc.flush()
+                receive = self._receiver(kind)
+                self._subscriptions.append(
+                    await self._nc.subscribe(subject, queue=QUEUE_GROUP, cb=receive)
+                )
+        await self._discovery.start()
 
     async def stop(self, limit: float = 5.0) -> None:
         """Take no more requests; those in progress have `limit` seconds to be answered."""
+        await self._discovery.stop(limit)
         await asyncio.gather(*(drain(each, limit) for each in self._subscriptions))
         self._subscriptions.clear()
         await self._tasks.finish(limit)
-
-    async def _listen(
-        self, subject: str, receive: Callable[[Msg], Awaitable[None]], queue: str = ""
-    ) -> None:
-        self._subscriptions.append(await self._nc.subscribe(subject, queue=queue, cb=receive))
 
     def _receiver(self, kind: _Kind) -> Callable[[Msg], Awaitable[None]]:
         tasks = self._tasks
@@ -187,11 +158,8 @@ class NatsService:
             reply = refused(Internal("an internal error; the engine's log has the reason"))
         await self._reply(msg, reply)
         if endpoint is not None:
-            endpoint.requests += 1
-            endpoint.nanoseconds += time.perf_counter_ns() - began
-            if not reply.ok:
-                endpoint.errors += 1
-                endpoint.last_error = str(reply.body.get("error", {}).get("message", ""))
+            refusal = None if reply.ok else str(reply.body.get("error", {}).get("message", ""))
+            endpoint.count(time.perf_counter_ns() - began, refusal)
 
     async def _reply(self, msg: Msg, reply: Reply) -> None:
         """Send a reply; one that cannot be sent is a refusal, or lost with the connection."""
@@ -218,35 +186,6 @@ class NatsService:
         except (TypeError, ValueError, RecursionError):
             _log.exception("reply_not_json")
             return None
-
-    def _teller(self, say: Callable[[], dict[str, Any]]) -> Callable[[Msg], Awaitable[None]]:
-        async def tell(msg: Msg) -> None:
-            if msg.reply:
-                await self._nc.publish(msg.reply, _encode(say()))
-
-        return tell
-
-    def _identity(self, kind: str) -> dict[str, Any]:
-        return {
-            "type": f"io.nats.micro.v1.{kind}_response",
-            "name": SERVICE,
-            "id": self._id,
-            "version": self._version,
-            "metadata": {},
-        }
-
-    def _ping(self) -> dict[str, Any]:
-        return self._identity("ping")
-
-    def _info(self) -> dict[str, Any]:
-        endpoints = [each.info() for kind in self._kinds for each in kind.endpoints.values()]
-        description = "Horae, an event-sourced scheduling engine"
-        return self._identity("info") | {"description": description, "endpoints": endpoints}
-
-    def _stats(self) -> dict[str, Any]:
-        endpoints = [each.stats() for kind in self._kinds for each in kind.endpoints.values()]
-        started = self._started.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        return self._identity("stats") | {"started": started, "endpoints": endpoints}
 
 
 def _request(tenant: str, name: str, msg: Msg) -> Request:
@@ -293,6 +232,6 @@ def _headers(reply: Reply) -> dict[str, str]:
     """What clients of NATS services look at."""
     message = str(reply.body.get("error", {}).get("message", "refused"))
     return {
-        subjects.ERROR: message[:_MESSAGE_LIMIT],
+        subjects.ERROR: subjects.header_text(message, _MESSAGE_LIMIT),
         subjects.ERROR_CODE: str(reply.status),
     }

@@ -9,6 +9,7 @@ from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfi
 
 WORK = "HORAE_WORK"
 EVENTS = "HORAE_EVENTS"
+COMMANDS = "HORAE_COMMANDS"
 EVENTS_SUBJECT = "horae.*.event.>"
 
 DUPLICATE_WINDOW = 600.0
@@ -27,6 +28,9 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     events_max_age: float = 7 * 86_400.0
     """Seconds that events stay in their stream; the history itself is in the event store."""
     events_max_bytes: int = 1024**3
+    commands_max_age: float = 7 * 86_400.0
+    """Seconds that a service has for commands that nobody waits for."""
+    commands_max_bytes: int = 1024**3
 
 
 def work_stream(settings: StreamSettings) -> StreamConfig:
@@ -59,6 +63,22 @@ def events_stream(settings: StreamSettings) -> StreamConfig:
         duplicate_window=min(DUPLICATE_WINDOW, settings.events_max_age),
         allow_atomic=True,
         allow_direct=True,
+    )
+
+
+def commands_stream(settings: StreamSettings) -> StreamConfig:
+    """`HORAE_COMMANDS`: commands to services that nobody waits for; the oldest go first."""
+    return StreamConfig(
+        name=COMMANDS,
+        description="Commands of Horae to services, fire-and-forget",
+        subjects=["horae.*.send.>"],
+        retention=RetentionPolicy.LIMITS,
+        discard=DiscardPolicy.OLD,
+        storage=StorageType.FILE,
+        max_age=settings.commands_max_age,
+        max_bytes=settings.commands_max_bytes,
+        num_replicas=settings.replicas,
+        duplicate_window=min(DUPLICATE_WINDOW, settings.commands_max_age),
     )
 
 

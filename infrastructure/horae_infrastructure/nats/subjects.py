@@ -6,6 +6,9 @@ horae.<tenant>.query.<name>
 horae.<tenant>.work.<queue>.<priority>        stream HORAE_WORK, pulled in any language
 horae.<tenant>.function.<handler>.<priority>  stream HORAE_WORK, pulled by Python executors
 horae.<tenant>.event.<aggregate>.<name>       stream HORAE_EVENTS, CloudEvents
+commands.<service>.<command>                  commands to services of the default tenant
+horae.<tenant>.commands.<service>.<command>   the same of other tenants
+horae.<tenant>.send.<service>.<command>       stream HORAE_COMMANDS: those that nobody waits for
 horae._engine.<owner>                         one engine to another
 horae._announce, horae._announce.ask          who serves which handlers
 ```
@@ -25,12 +28,23 @@ TRACEPARENT = "traceparent"
 POSITION = "Horae-Position"
 STORE = "Horae-Store"
 MESSAGE_ID = "Nats-Msg-Id"
+STATUS = "Status"
+EXECUTION_ID = "Horae-Execution-Id"
+SCHEDULE_ID = "Horae-Schedule-Id"
+ATTEMPT = "Horae-Attempt"
+LEASE = "Horae-Lease"
+DUE = "Horae-Due"
+SEQUENCE = "Horae-Sequence"
+CAUSATION_ID = "Horae-Causation-Id"
+RETRY_AFTER = "Retry-After"
 ERROR = "Nats-Service-Error"
 ERROR_CODE = "Nats-Service-Error-Code"
 
 ANNOUNCE = "horae._announce"
 ASK = "horae._announce.ask"
 
+DEFAULT_TENANT = "default"
+"""Whose commands travel on subjects without a tenant."""
 TENANT = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+\Z")
@@ -50,6 +64,11 @@ def token(name: str) -> str:
     )
 
 
+def header_text(text: str, limit: int) -> str:
+    """A text as the value of a header can be: one line, of so many characters."""
+    return " ".join(text.split())[:limit]
+
+
 def request_subject(tenant: str, kind: str, name: str) -> str:
     """Where a request goes; `kind` is `command` or `query`."""
     return f"horae.{tenant}.{kind}.{name}"
@@ -63,6 +82,20 @@ def queue_subject(tenant: str, queue: str, priority: str = "*") -> str:
 def function_subject(tenant: str, handler: str, priority: str = "*") -> str:
     """Where the work of a function travels, or the filter for all of it."""
     return f"horae.{tenant}.function.{token(handler)}.{priority}"
+
+
+def command_subject(tenant: str, service: str, command: str) -> str:
+    """Where a service listens for a command; `*` and `>` make it a filter."""
+    prefix = "" if tenant == DEFAULT_TENANT else f"horae.{tenant}."
+    return f"{prefix}commands.{service}.{command}"
+
+
+def send_subject(tenant: str, service: str, command: str) -> str:
+    """Where a command is stored that nobody waits for.
+
+    Not where services listen: JetStream answers every request on a subject that a stream captures.
+    """
+    return f"horae.{tenant}.send.{service}.{command}"
 
 
 def work_subject(work: Work) -> str:

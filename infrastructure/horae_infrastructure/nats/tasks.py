@@ -19,6 +19,7 @@ class Tasks:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._running: set[asyncio.Task[None]] = set()
+        self._ended = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._running)
@@ -32,8 +33,19 @@ class Tasks:
         """Run it; it handles its own errors."""
         task = asyncio.get_running_loop().create_task(work)
         self._running.add(task)
-        task.add_done_callback(self._running.discard)
+        task.add_done_callback(self._discard)
         return task
+
+    async def room(self) -> int:
+        """Wait until one more may be started; how many may."""
+        while self.full:
+            self._ended.clear()
+            await self._ended.wait()
+        return self.limit - len(self._running)
+
+    def _discard(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._ended.set()
 
     async def finish(self, limit: float) -> None:
         """Wait up to `limit` seconds for those that run, then cancel them."""

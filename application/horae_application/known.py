@@ -1,0 +1,151 @@
+"""Whether somebody does what a definition asks for: looked for before the definition is accepted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+from horae_application import messages
+from horae_application.messages import Command
+from horae_domain.definition import (
+    Action,
+    CommandAction,
+    Definition,
+    FunctionAction,
+    ProcessAction,
+)
+from horae_domain.errors import UnknownHandler
+
+
+class Known(Protocol):
+    """Which handlers somebody serves."""
+
+    def serves(self, name: str) -> bool:
+        """True if an executor here or elsewhere has announced it."""
+        ...
+
+    def names(self) -> Iterable[str]:
+        """All that are announced."""
+        ...
+
+    def processes(self) -> bool:
+        """True if an executor runs actions of type `process`."""
+        ...
+
+    async def answers(self, tenant: str, name: str) -> bool:
+        """True if a service answers a command such as `trading.Rebalance`."""
+        ...
+
+    def commands(self, tenant: str) -> Iterable[str]:
+        """All such commands that are known."""
+        ...
+
+
+async def require(known: Known, tenant: str, command: Command) -> None:
+    """Refuse a command that names what nobody serves, unless it says that it knows.
+
+    Raises:
+        UnknownHandler: `known` of its details lists what is served.
+    """
+    match command:
+        case (
+            messages.CreateSchedule(allow_unknown=False)
+            | messages.UpdateSchedule(allow_unknown=False)
+        ):
+            wanted = _wanted(command.definition.action)
+        case messages.PatchSchedule(allow_unknown=False, patch={"action": dict(action)}):
+            wanted = _wanted_by_patch(action)
+        case _:
+            return
+    error = await _unserved(known, tenant, wanted)
+    if error is not None:
+        raise error
+
+
+async def unserved(
+    known: Known, tenant: str, definitions: Mapping[int, Definition]
+) -> dict[int, UnknownHandler]:
+    """Those of many definitions that name what nobody serves, and why; looked for all at once."""
+    named = {index: _wanted(each.action) for index, each in definitions.items()}
+    distinct = list(dict.fromkeys(named.values()))
+    answers = await asyncio.gather(*(_unserved(known, tenant, wanted) for wanted in distinct))
+    errors = dict(zip(distinct, answers, strict=True))
+    return {
+        index: error for index, wanted in named.items() if (error := errors[wanted]) is not None
+    }
+
+
+Wanted = tuple[str, str] | None
+"""The type of an action and what it names; None if anybody may come to do it."""
+
+
+def _wanted(action: Action) -> Wanted:
+    match action:
+        case FunctionAction(name=name):
+            return action.type, name
+        case ProcessAction():
+            return action.type, ""
+        case CommandAction(service=service, command=command):
+            return action.type, f"{service}.{command}"
+        case _:
+            return None
+
+
+def _wanted_by_patch(action: dict[str, Any]) -> Wanted:
+    """What a patch names; what it leaves as it is was looked for when that was named."""
+    match action:
+        case {"type": "process"}:
+            return "process", ""
+        case {"name": str(name)}:
+            return "function", name
+        case {"service": str(service), "command": str(command)}:
+            return "command", f"{service}.{command}"
+        case _:
+            return None
+
+
+async def _unserved(known: Known, tenant: str, wanted: Wanted) -> UnknownHandler | None:
+    match wanted:
+        case ("process", _):
+            return _processes(known)
+        case ("function", name):
+            return _function(known, name)
+        case ("command", name):
+            return await _service(known, tenant, name)
+        case _:
+            return None
+
+
+def _processes(known: Known) -> UnknownHandler | None:
+    if known.processes():
+        return None
+    return UnknownHandler(
+        "no executor runs processes; allow it there with HORAE_ALLOW_PROCESSES=true",
+        field="action.type",
+        value="process",
+    )
+
+
+def _function(known: Known, name: str) -> UnknownHandler | None:
+    if known.serves(name):
+        return None
+    names = sorted(known.names())
+    return UnknownHandler(
+        f"nobody serves a handler {name!r}; there are: {', '.join(names) or 'none'}",
+        field="action.name",
+        value=name,
+        known=names,
+    )
+
+
+async def _service(known: Known, tenant: str, name: str) -> UnknownHandler | None:
+    if await known.answers(tenant, name):
+        return None
+    names = sorted(known.commands(tenant))
+    return UnknownHandler(
+        f"no service answers {name!r}; there are: {', '.join(names) or 'none'}",
+        field="action.command",
+        value=name,
+        known=names,
+    )

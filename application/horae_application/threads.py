@@ -1,0 +1,47 @@
+"""Blocking code beside an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+
+_log = structlog.get_logger(__name__)
+
+
+def in_thread(call: Callable[[], Any]) -> tuple[threading.Thread, asyncio.Future[Any]]:
+    """Call in a daemon thread of its own, so that a call that never ends holds nobody up."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[Any] = loop.create_future()
+
+    def settle(value: Any, error: BaseException | None) -> None:
+        if future.done():
+            return
+        if error is None:
+            future.set_result(value)
+        else:
+            future.set_exception(error)
+
+    def body() -> None:
+        value, failure = None, None
+        try:
+            value = call()
+        except BaseException as error:  # noqa: BLE001 - it is handed to whoever waits
+            failure = RuntimeError(f"handler raised {error!r}") if _ends(error) else error
+        try:
+            loop.call_soon_threadsafe(settle, value, failure)
+        except RuntimeError:  # the loop has closed meanwhile, nobody waits
+            _log.warning("a handler outlived its loop")
+
+    thread = threading.Thread(target=body, daemon=True, name="horae-handler")
+    thread.start()
+    return thread, future
+
+
+def _ends(error: BaseException) -> bool:
+    """True for what would end the loop that it is handed to."""
+    ends = StopIteration | SystemExit | KeyboardInterrupt | GeneratorExit | asyncio.CancelledError
+    return isinstance(error, ends)
