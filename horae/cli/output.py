@@ -129,8 +129,14 @@ def fail(error: Exception, *, as_json: bool) -> NoReturn:
     refusal = as_refusal(error)
     if as_json:
         print_json({"ok": False, "error": refusal.to_json()})
-    where = f" ({refusal.field})" if refusal.field else ""
-    value = f" [{refusal.value}]" if refusal.value is not None else ""
-    message = refusal.message.removeprefix(f"{refusal.field}: ")
-    sys.stderr.write(f"horae: {refusal.code}{where}: {message}{value}\n")
+    for problem in refusal.details.get("problems") or [refusal.to_json()]:
+        sys.stderr.write(f"horae: {_complaint(problem)}\n")
     sys.exit(1)
+
+
+def _complaint(error: dict[str, Any]) -> str:
+    """One refusal on a line: code, field, reason, value."""
+    field, value = error.get("field"), error.get("value")
+    where = f" ({field})" if field else ""
+    message = str(error["message"]).removeprefix(f"{field}: ")
+    return f"{error['code']}{where}: {message}{'' if value is None else f' [{value}]'}"

@@ -78,3 +78,14 @@ def test_what_somebody_else_made_is_refused(horae, tmp_path):
     assert refused.code == 1
     assert "--adopt" in refused.err
     assert horae("apply", "--adopt", "two.json").code == 0
+
+
+def test_every_problem_of_a_file_is_a_line(horae, tmp_path):
+    wrong = [definition("a", priority="odd"), definition("b", trigger={"type": "cron"})]
+    (tmp_path / "wrong.json").write_text(json.dumps(wrong))
+    refused = horae("apply", "wrong.json")
+    assert refused.code == 1
+    assert [line.split(")")[0] for line in refused.err.splitlines()] == [
+        "horae: invalid_field (schedules[0].priority",
+        "horae: invalid_trigger (schedules[1].trigger.expression",
+    ]
