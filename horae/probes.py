@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -45,20 +46,6 @@ def probes(runtime: Runtime) -> Mapping[str, Any]:
         issues = [{"severity": "error", "message": message}] if found else []
         return {"status": "up", "quarantined": named, "issues": issues}
 
-    def workers() -> dict[str, Any]:
-        executor = runtime.executor
-        if executor is None:
-            return {"status": "up", "running": 0}
-        free, orphans = executor.free(), executor.orphans
-        message = f"no free slots: {orphans} threads go on although their attempts have ended"
-        return {
-            "status": "up",
-            "running": executor.running,
-            "free": free,
-            "orphans": orphans,
-            "issues": [{"severity": "error", "message": message}] if orphans and free <= 0 else [],
-        }
-
     def views() -> dict[str, Any]:
         return runtime.projector.health() if runtime.projector is not None else {"status": "up"}
 
@@ -72,9 +59,31 @@ def probes(runtime: Runtime) -> Mapping[str, Any]:
         "engine": engine,
         "schedules": schedules,
         "views": views,
-        "workers": workers,
+        "workers": partial(_workers, runtime),
     }
     return found | ({"bus": bus} if runtime.settings.nats_url is not None else {})
+
+
+def _workers(runtime: Runtime) -> dict[str, Any]:
+    """The executor of this process, and those elsewhere that take no work."""
+    executor, elsewhere = runtime.executor, runtime.executors()
+    issues = [
+        {"severity": "warning", "message": f"{each.executor} takes no new work: {each.over}"}
+        for each in elsewhere
+        if each.over is not None
+    ]
+    facts: dict[str, Any] = {"status": "up", "running": 0, "elsewhere": len(elsewhere)}
+    if executor is None:
+        return facts | {"issues": issues}
+    free, orphans = executor.free(), executor.orphans
+    if executor.over is not None:
+        message = f"no new work is taken: {executor.over}"
+        issues.append({"severity": "warning", "message": message})
+    if orphans and free <= 0:
+        message = f"no free slots: {orphans} threads go on although their attempts have ended"
+        issues.append({"severity": "error", "message": message})
+    facts |= {"running": executor.running, "free": free, "orphans": orphans}
+    return facts | {"over": executor.over, "issues": issues}
 
 
 async def _quarantined(runtime: Runtime) -> dict[str, dict[str, Any]]:

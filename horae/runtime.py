@@ -26,6 +26,7 @@ from horae.client import Client
 from horae.ending import cancel
 from horae.probes import probes
 from horae.process_name import process_name
+from horae.restraint import watch
 from horae_application.engine import LINGER, Committed, Deliver, Engine, deliver_here
 from horae_application.gateway import Gateway, new_request
 from horae_application.messages import Command, Reply, ReportExecution, Request, refused
@@ -135,6 +136,8 @@ class Runtime:
         self.executor: Executor | None = None
         self.projector: Projector | None = None
         self.queries: Queries | None = None
+        self.executors: Callable[[], Sequence[Any]] = list
+        """What executors elsewhere have announced."""
         self.connected: Callable[[], bool] | None = None
         """Whether NATS is reached, in a process that needs it."""
 
@@ -281,6 +284,8 @@ async def _add_engine(
             services=bus.services if bus is not None else OwnServices(registry.commands),
         )
         runtime.executor.bind(loop)
+        changed = bus.restrained if bus is not None else None
+        await watch(stack, runtime.executor, runtime.settings, changed)
     name = process_name()
     address = bus.address(name) if bus is not None else ""
     work_bus: WorkBus | None = bus.work_bus if bus is not None else None

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic_core import to_jsonable_python
 
 from horae.process_name import process_name
+from horae.restraint import watch
 from horae_application.messages import COMMANDS
 from horae_application.registry import Functions, Registry, listening
 from horae_application.work import PROCESSES, SERVICE_COMMANDS, Work
@@ -51,6 +52,8 @@ class NatsWiring:
         self.announced = Announced(nc)
         self.services = NatsServices(nc, self._streams)
         self._found = Found(nc)
+        self._announcer: Announcer | None = None
+        self._over: str | None = None
 
     @classmethod
     async def open(
@@ -66,9 +69,11 @@ class NatsWiring:
         if "executor" in runtime.roles:
             await wiring.services.start()
             stack.push_async_callback(wiring.services.stop)
-        if "engine" in runtime.roles:
+        runtime.executors = wiring.others
+        if {"engine", "views"} & set(runtime.roles):
             await wiring.announced.start()
             stack.push_async_callback(wiring.announced.stop)
+        if "engine" in runtime.roles:
             await wiring.work_bus.start()
             stack.push_async_callback(wiring.work_bus.stop)
         return wiring
@@ -77,6 +82,16 @@ class NatsWiring:
         """Where this process's engine is reached by the others."""
         self._address = engine_address(owner)
         return self._address
+
+    def others(self) -> list[Announcement]:
+        """Executors in other processes."""
+        return [each for each in self.announced.executors() if each.executor != self._name]
+
+    def restrained(self, over: str | None) -> None:
+        """This process's executor is over a bound, or is so no longer."""
+        self._over = over
+        if self._announcer is not None:
+            self._announcer.update(over=over)
 
     async def find(self, tenant: str, name: str) -> bool:
         """True if a micro service says that it answers a command such as `trading.Rebalance`."""
@@ -118,7 +133,7 @@ class NatsWiring:
 
     async def _announce(self, stack: AsyncExitStack) -> None:
         settings = self._runtime.settings
-        announcer = Announcer(
+        self._announcer = announcer = Announcer(
             self._nc,
             Announcement(
                 executor=self._name,
@@ -127,6 +142,7 @@ class NatsWiring:
                 handlers=list(self._registry.names()),
                 processes=settings.allow_processes,
                 commands=list(self._registry.commands.names()),
+                over=self._over,
             ),
         )
         await announcer.start()
@@ -174,7 +190,9 @@ class NatsWiring:
             allow_processes=settings.allow_processes,
             services=self.services,
         )
-        executor.bind(asyncio.get_running_loop())
+        if executor is not self._runtime.executor:
+            executor.bind(asyncio.get_running_loop())
+            await watch(stack, executor, settings, self.restrained)
 
         async def run(work: Work) -> Mapping[str, Any]:
             outcome: Mapping[str, Any] = to_jsonable_python(await executor.run(work))

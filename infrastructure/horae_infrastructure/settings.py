@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, ValidationError
+from pydantic import ByteSize, Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from horae_domain.definition import translate
@@ -28,6 +28,9 @@ class Settings(BaseSettings):
         data_dir: where embedded servers and relative SQLite files have their data.
         log: `console` or `json`, and a level: `json:debug`.
         concurrency: handlers at once.
+        max_memory: resident bytes of the process, such as `2GiB`, over which its executor takes no
+            new work.
+        max_cpu: the same for its processor time: percent of one core, over ten seconds.
         allow_processes: run actions of type `process`.
         allow_unsafe_store: accept a store that can lose acknowledged commits.
         drain: seconds that running handlers have at a stop.
@@ -46,6 +49,8 @@ class Settings(BaseSettings):
         "console"
     )
     concurrency: Annotated[int, Field(ge=1, le=10_000)] = 16
+    max_memory: Annotated[ByteSize, Field(ge=16 * 1024**2, le=2**50)] | None = None
+    max_cpu: Annotated[float, Field(ge=1, le=100_000)] | None = None
     allow_processes: bool = False
     allow_unsafe_store: bool = False
     drain: Annotated[float, Field(ge=0, le=3600)] = 10.0

@@ -506,6 +506,9 @@ async def test_lifespan_runs_an_engine_beside_an_asgi_application(
         ("tenant", ""),
         ("log", "loud"),
         ("replicas", 2),
+        ("max_memory", "15MiB"),
+        ("max_memory", "much"),
+        ("max_cpu", 0),
     ],
 )
 def test_settings_out_of_bounds_are_refused_by_name(field: str, value: Any) -> None:

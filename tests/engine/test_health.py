@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from horae import Context, Horae, every, once, testing
+from horae import Context, Horae, every, manual, once, testing
 from horae_application.lines import Broken
 from horae_domain import firing
 from horae_domain.identity import schedule_stream
+from horae_infrastructure.settings import Settings
 
 
 @pytest.fixture(autouse=True)
@@ -97,3 +99,46 @@ async def test_clock_that_is_not_believed_is_degraded() -> None:
         health = await engine.health()
         assert health["status"] == "degraded"
         assert "clock" in health["issues"][0]["message"]
+
+
+async def test_executor_over_its_bound_takes_no_work_and_says_so_in_its_health(
+    tmp_path: Path,
+) -> None:
+    app, ran = Horae("test"), asyncio.Event()
+    app.handler("work")(ran.set)
+    async with app.embedded(data_dir=tmp_path, max_memory="16MiB") as client:
+        await client.create_schedule("s", manual(), "work")
+        await client.trigger_schedule("s")
+        health = await client.health()
+        (issue,) = health["issues"]
+        assert issue["component"] == "workers"
+        assert issue["message"].startswith("no new work is taken: memory: ")
+        assert health["components"]["workers"]["free"] == 0
+        assert health["status"] == "degraded"
+    assert not ran.is_set()
+
+
+async def test_executor_elsewhere_that_is_over_its_bound_is_named(
+    nats_url: str, tmp_path: Path
+) -> None:
+    told = Settings.read(
+        store_url="memory://", nats_url=nats_url, tenant="bounds", data_dir=tmp_path, events=False
+    )
+    bounded = told.model_copy(update={"max_memory": 16 * 1024**2})
+    app, ran = Horae("full"), asyncio.Event()
+    app.handler("work")(ran.set)
+    async with (
+        Horae("engine").serve(told, roles=("engine", "views")) as runtime,
+        app.serve(bounded, roles=("executor",)),
+    ):
+        client = runtime.client()
+        while not (issues := (await client.health())["issues"]):
+            await asyncio.sleep(0.02)
+        assert issues[0]["message"].startswith("full@")
+        assert "takes no new work: memory: " in issues[0]["message"]
+        await client.create_schedule("s", manual(), "work")
+        await client.trigger_schedule("s")
+        while (await client.list_executions(schedule_id="s"))["total"] == 0:
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(0.2)  # what would pull it has had its time
+    assert not ran.is_set()

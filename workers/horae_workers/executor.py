@@ -80,6 +80,7 @@ class Executor:
         self._orphans = 0
         self._waiting: set[asyncio.Task[None]] = set()
         self._accepting = True
+        self._over: str | None = None
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self.concurrency = concurrency
         self.done = 0
@@ -104,7 +105,7 @@ class Executor:
 
     def free(self) -> int:
         """How many more attempts it would start at once."""
-        if not self._accepting:
+        if not self._accepting or self._over is not None:
             return 0
         return self.concurrency - self._held - self._taken - self._pulled - self._orphans
 
@@ -254,6 +255,20 @@ class Executor:
             self._pulled -= 1
         self.freed()
         self.emptied()
+
+    # --- bounds -------------------------------------------------------------------------------------
+
+    @property
+    def over(self) -> str | None:
+        """Which bound the process is over, so that it takes no new work; None if there is room."""
+        return self._over
+
+    def restrain(self, over: str | None) -> None:
+        """Take no new work while a bound is named; what runs goes on."""
+        before, self._over = self._over, over
+        if before is not None and over is None:
+            self.freed()
+            self.emptied()
 
     # --- the end ----------------------------------------------------------------------------------
 

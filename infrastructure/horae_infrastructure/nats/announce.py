@@ -41,6 +41,8 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
     """True if it runs actions of type `process`."""
     commands: list[str] = []
     """What services here answer, such as `trading.Rebalance`."""
+    over: str | None = None
+    """Which bound it is over, so that it takes no new work."""
     leaving: bool = False
 
 
