@@ -175,6 +175,10 @@ class Client:
         """End an execution before its outcome."""
         return await self.command("execution.cancel", {"id": id, "reason": reason})
 
+    async def reprioritize_execution(self, id: str, priority: str) -> Json:  # noqa: A002
+        """Let an execution that waits do so under another priority."""
+        return await self.command("execution.reprioritize", {"id": id, "priority": priority})
+
     # --- the rest ---------------------------------------------------------------------------------
 
     async def list_timers(self, **filters: Any) -> Json:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple, assert_never
 from uuid import UUID
@@ -77,6 +77,7 @@ class Dispatch:
 
     def assign(self, draft: Draft) -> None:
         """Within the commit: hand ready executions to free slots of the local executor."""
+        self._dequeue(draft.reprioritised)
         for stream, line in draft.changed():
             self._enqueue(stream, line, draft.at)
         for stream in draft.seen:
@@ -109,10 +110,11 @@ class Dispatch:
         draft.works.append(work_of(line, line.live[id_]))
 
     def _enqueue(self, stream: UUID, line: Line, now: datetime) -> None:
+        busy = line.busy_lanes()
         for run in line.live.values():
             if run.id in self._queued or run.id in self._published or not run.ready(now):
                 continue
-            if not line.may_start(run):
+            if busy and line.lane_of(run) in busy:
                 continue
             action = line.definition_of(run).action
             entry = (run.urgency, to_micros(run.due), run.id, stream)
@@ -203,6 +205,7 @@ class Dispatch:
         """A commit was refused: what it would have started waits as before."""
         if self._executor is not None and draft.works:
             self._executor.hold(0)
+        self._dequeue(draft.reprioritised)
         for stream in {*draft.seen, *(each for each, _ in draft.changed())}:
             line = lines.get(stream)
             if line is not None:
@@ -229,9 +232,7 @@ class Dispatch:
     def drop_partitions(self, partitions: Iterable[int]) -> None:
         """These belong to another owner now."""
         gone = frozenset(partitions)
-        self._local = self._without(self._local, gone)
-        remote = {each: self._without(entries, gone) for each, entries in self._remote.items()}
-        self._remote = {each: entries for each, entries in remote.items() if entries}
+        self._remove(lambda entry: partition_of_stream(entry[3]) in gone)
         self._withdraw(
             [
                 id_
@@ -240,10 +241,20 @@ class Dispatch:
             ]
         )
 
-    def _without(self, entries: list[Entry], gone: frozenset[int]) -> list[Entry]:
+    def _dequeue(self, ids: Collection[str]) -> None:
+        """These are to be queued anew, by another urgency; what is on the bus stays there."""
+        if not self._queued.isdisjoint(ids):
+            self._remove(lambda entry: entry[2] in ids)
+
+    def _remove(self, gone: Callable[[Entry], bool]) -> None:
+        self._local = self._without(self._local, gone)
+        remote = {each: self._without(entries, gone) for each, entries in self._remote.items()}
+        self._remote = {each: entries for each, entries in remote.items() if entries}
+
+    def _without(self, entries: list[Entry], gone: Callable[[Entry], bool]) -> list[Entry]:
         kept = []
         for entry in entries:
-            if partition_of_stream(entry[3]) in gone:
+            if gone(entry):
                 self._queued.discard(entry[2])
             else:
                 kept.append(entry)

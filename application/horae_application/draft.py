@@ -16,6 +16,7 @@ from horae_domain.events import (
     Event,
     ExecutionCancelled,
     ExecutionEvent,
+    ExecutionReprioritised,
     ExecutionRequested,
 )
 from horae_domain.execution import Execution
@@ -40,6 +41,8 @@ class Draft:
         """Attempts handed to the local executor."""
         self.ended: list[tuple[str, str]] = []
         """(execution, lease) of local attempts that are fenced: timed out or cancelled."""
+        self.reprioritised: set[str] = set()
+        """Executions that wait under another priority than before."""
         self.seen: set[UUID] = set()
         """Lines that were due, changed or not."""
         self._runs: dict[UUID, set[str]] = {}
@@ -80,6 +83,8 @@ class Draft:
                 run = before.find(event.execution_id) if before else None
                 self.add(event, UUID(event.execution_id), run.version if run else 0)
                 self._runs.setdefault(stream, set()).add(event.execution_id)
+                if isinstance(event, ExecutionReprioritised):
+                    self.reprioritised.add(event.execution_id)
                 if run is not None and run.local and _fences(event):
                     self.ended.append((run.id, run.lease))
             else:

@@ -17,6 +17,7 @@ from horae_domain.definition import (
     Identifier,
     Instant,
     Model,
+    Priority,
     parse_definition,
 )
 from horae_domain.errors import HoraeError, InvalidField
@@ -211,6 +212,14 @@ class CancelExecution(Command):
     reason: Note = ""
 
 
+class ReprioritizeExecution(Command):
+    """`execution.reprioritize`: let an execution that waits do so under another priority."""
+
+    name = "execution.reprioritize"
+    id: ExecutionId
+    priority: Priority
+
+
 COMMANDS: dict[str, type[Command]] = {
     kind.name: kind
     for kind in (
@@ -225,6 +234,7 @@ COMMANDS: dict[str, type[Command]] = {
         StartExecution,
         ReportExecution,
         CancelExecution,
+        ReprioritizeExecution,
     )
 }
 

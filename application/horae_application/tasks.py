@@ -58,6 +58,7 @@ KEYED = {
     "schedule.cancel",
     "schedule.trigger",
     "execution.cancel",
+    "execution.reprioritize",
 }
 """Commands whose idempotency key is recorded; the others have a lease, which says the same.
 
@@ -100,7 +101,7 @@ def partition_of_command(tenant: str, command: Command) -> int:
             return partition_of(tenant, command.id)
         case messages.StartExecution() | messages.ReportExecution():
             return UUID(command.execution_id).bytes[0] % 64
-        case messages.CancelExecution():
+        case messages.CancelExecution() | messages.ReprioritizeExecution():
             return UUID(command.id).bytes[0] % 64
         case _:
             raise TypeError(f"{command.name} has no single partition")
@@ -128,7 +129,7 @@ def execution_of(command: Command) -> str | None:
     match command:
         case messages.StartExecution() | messages.ReportExecution():
             return command.execution_id
-        case messages.CancelExecution():
+        case messages.CancelExecution() | messages.ReprioritizeExecution():
             return command.id
         case _:
             return None
@@ -223,6 +224,8 @@ class Desk:
                 return self._report(task, command)
             case messages.CancelExecution():
                 return self._cancel(task, command)
+            case messages.ReprioritizeExecution():
+                return self._reprioritize(task, command)
             case _:
                 return self._schedule(task, to_domain(task, self._cause(task)))
 
@@ -356,6 +359,19 @@ class Desk:
         decider.cancel(decision, run.id, command.reason or "cancelled", self._cause(task))
         index = self._draft.accept(stream, decision)
         return Answer(task, OK, {"execution_id": run.id, "status": "cancelled"}, index)
+
+    def _reprioritize(self, task: Task, command: messages.ReprioritizeExecution) -> Answer:
+        stream, run, alive = self._find(task.request.tenant, command.id)
+        if not alive:
+            raise IllegalState(
+                f"execution {run.id} is {run.status}", field="id", state=str(run.status)
+            )
+        decision = self._draft.begin(stream)
+        decider.reprioritize(decision, run.id, command.priority, self._cause(task))
+        index = self._draft.accept(stream, decision)
+        run = decision.run(run.id)
+        facts = {"execution_id": run.id, "status": str(run.status), "priority": run.priority}
+        return Answer(task, OK, facts, index)
 
 
 _ANY = Definition.model_construct(retry=Retry())  # type: ignore[call-arg]

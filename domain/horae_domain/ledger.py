@@ -7,6 +7,7 @@ transaction, so that a new owner of a partition begins with lines instead of wit
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -195,11 +196,19 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
     def may_start(self, execution: Execution) -> bool:
         """True unless as many executions run as the schedule allows at once."""
+        return self.lane_of(execution) not in self.busy_lanes()
+
+    def busy_lanes(self) -> frozenset[Lane]:
+        """The lanes in which as many run as may at once."""
         limit = self.definition.limit
         if limit is None or len(self.live) <= limit:
-            return True
-        unfinished = self.unfinished(self.lane_of(execution))
-        return sum(run.status is executions.Status.RUNNING for run in unfinished) < limit
+            return frozenset()
+        running = Counter(
+            self.lane_of(run)
+            for run in self.live.values()
+            if run.status is executions.Status.RUNNING
+        )
+        return frozenset(lane for lane, count in running.items() if count >= limit)
 
 
 # --- fold ----------------------------------------------------------------------------------------

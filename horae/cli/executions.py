@@ -23,7 +23,8 @@ def list_(
     status: Annotated[
         str | None,
         typer.Option(
-            help="pending, delayed, running, succeeded, failed, timed_out, cancelled, skipped."
+            help="pending, delayed, buffered, running, succeeded, failed, timed_out, cancelled, "
+            "skipped."
         ),
     ] = None,
     limit: Annotated[int, typer.Option(help="How many at most.")] = 20,
@@ -81,7 +82,10 @@ def show(id_: Id, nats: Nats = None, tenant: Tenant = "default", as_json: AsJson
             "late by": _late(answer),
             "run": answer["run_number"],
         }
-        | {name: answer[name] for name in ("queue", "reason", "blocked_by", "next_retry_at")}
+        | {
+            name: answer[name]
+            for name in ("queue", "priority", "reason", "blocked_by", "next_retry_at")
+        }
         | {name: answer[name] for name in ("payload", "result", "metadata")}
     )
     if answer["attempts"]:
@@ -150,3 +154,23 @@ def cancel(
         print_json(answer)
         return
     print_line(f"execution {id_}: {answer.get('status', 'cancelled')}")
+
+
+@app.command()
+def reprioritize(
+    id_: Id,
+    priority: Annotated[
+        str, typer.Argument(metavar="PRIORITY", help="low, medium, high, critical.")
+    ],
+    nats: Nats = None,
+    tenant: Tenant = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Let an execution that waits do so under another priority."""
+    from horae.cli.session import command
+
+    answer = command(nats, tenant, "execution.reprioritize", {"id": id_, "priority": priority})
+    if as_json:
+        print_json(answer)
+        return
+    print_line(f"execution {id_}: {answer['status']}, priority {answer['priority']}")

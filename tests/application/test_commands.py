@@ -72,6 +72,7 @@ def test_every_command_is_read_and_decided_or_refused_with_a_code(desk: Stepped)
         "execution.start": {"execution_id": unknown},
         "execution.report": {"execution_id": unknown, "lease": "1.1", "outcome": "succeeded"},
         "execution.cancel": {"id": unknown},
+        "execution.reprioritize": {"id": unknown, "priority": "high"},
     }
     assert bodies.keys() == COMMANDS.keys() - {"schedule.create_many"}
     codes = {name: desk.ask(name, body) for name, body in bodies.items()}
@@ -82,6 +83,7 @@ def test_every_command_is_read_and_decided_or_refused_with_a_code(desk: Stepped)
         "execution.start",
         "execution.report",
         "execution.cancel",
+        "execution.reprioritize",
     }
     assert desk.names() == ["schedule.created"], "refusals leave no event"
 

@@ -221,6 +221,24 @@ def test_execution_that_waits_for_a_retry_is_cancelled(horae, until):
     assert "cancelled" in text
 
 
+def test_execution_that_waits_gets_another_priority(horae, write, until):
+    content = definition(id="queued", trigger={"type": "manual"}, overlap="buffer_all")
+    content |= {"action": {"type": "queue", "queue": "nobody-pulls"}}
+    assert horae("schedule", "create", "-f", write(content)).code == 0
+    horae("schedule", "trigger", "queued")
+    said = horae("schedule", "trigger", "queued", "--json").document
+    assert said["status"] == "buffered"
+    id_ = said["execution_id"]
+    text = horae("execution", "reprioritize", id_, "high").out
+    assert text == f"execution {id_}: buffered, priority high\n"
+    listed = ("execution", "list", "--schedule", "queued", "--status", "buffered", "--json")
+    until(lambda: [r["priority"] for r in horae(*listed).document["executions"]] == ["high"])
+    assert "priority     high" in horae("execution", "show", id_).out
+    assert horae("execution", "reprioritize", id_, "low", "--json").document["priority"] == "low"
+    assert horae("execution", "reprioritize", id_, "urgent").err.startswith("horae: invalid_field")
+    horae("schedule", "cancel", "queued")
+
+
 # --- the rest -------------------------------------------------------------------------------------
 
 

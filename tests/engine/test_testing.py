@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from horae import Context, Horae, Result, Retry, RetryAfter, cron, every, manual, once, testing
 from horae.testing import TestEngine
 from horae_domain.codec import decode
+from horae_domain.definition import Overlap
 from horae_domain.events import (
     Event,
+    ExecutionBuffered,
     ExecutionEvent,
     ExecutionRequested,
     ExecutionSkipped,
@@ -243,7 +245,7 @@ def expected(trigger: dict[str, Any], until: datetime) -> list[datetime]:
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     triggers=st.lists(TRIGGERS, min_size=1, max_size=3),
-    overlap=st.sampled_from(["skip", "allow"]),
+    overlap=st.sampled_from(list(Overlap)),
     mode=st.sampled_from(["all", "latest", "skip"]),
     outcome=st.sampled_from(["done", "fail", "again"]),
     steps=STEPS,
@@ -288,7 +290,7 @@ async def simulate(
         for event in log:
             if event.schedule_id != f"s{index}":
                 continue
-            if isinstance(event, ExecutionRequested | ExecutionSkipped):
+            if isinstance(event, ExecutionRequested | ExecutionBuffered | ExecutionSkipped):
                 decided[event.due] += 1
             elif isinstance(event, OccurrencesDecided):
                 inside = [each for each in instants if event.first <= each <= event.last]
