@@ -23,7 +23,7 @@ from horae_application.engine import Committed, Engine
 from horae_application.gateway import Gateway
 from horae_application.ownership import Ownership
 from horae_application.services import OwnServices
-from horae_application.tasks import Task
+from horae_application.task import Task
 from horae_domain.durations import parse_duration
 from horae_domain.instants import from_micros, to_micros
 from horae_infrastructure.children import ChildProcesses

@@ -13,7 +13,7 @@ from horae_application.engine import Engine
 from horae_application.messages import Reply, Request, read_command
 from horae_application.ownership import Ownership
 from horae_application.ports import EventStore, StoredEvent
-from horae_application.tasks import Task
+from horae_application.task import Task
 from horae_application.work import Work
 from horae_domain.codec import decode
 from horae_domain.definition import Action, FunctionAction, ProcessAction
@@ -60,6 +60,7 @@ class Recorder:
         self.processes = False
         self.started: list[Work] = []
         self.stopped: list[tuple[str, str]] = []
+        self.asked: list[tuple[str, str]] = []
         self.running: dict[tuple[str, str], Work] = {}
 
     def serves(self, action: Action) -> bool:
@@ -76,6 +77,9 @@ class Recorder:
     def start(self, works: Sequence[Work]) -> None:
         self.started += works
         self.running |= {(work.execution_id, work.lease): work for work in works}
+
+    def ask_to_stop(self, leases: Sequence[tuple[str, str]]) -> None:
+        self.asked += leases
 
     def stop(self, leases: Sequence[tuple[str, str]]) -> None:
         self.stopped += leases

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from horae_application.control import Control
 from horae_application.result import Span, encodable
 from horae_application.services import Services, call_of, command_action
 from horae_application.work import Work
@@ -20,6 +22,8 @@ MAX_LOGS = 200
 """Log lines kept with one attempt; further ones go to the log only."""
 MAX_LOG_BYTES = 256 * 1024
 """Bytes of JSON that they have together."""
+MAX_PROGRESS = 16 * 1024
+"""Bytes of JSON that the progress of a heartbeat has."""
 MAX_TEXT = 2000
 """Characters of a message or a fact that are kept."""
 
@@ -46,8 +50,10 @@ class Context:
         now: Callable[[], datetime] | None = None,
         client: Any = None,
         services: Services | None = None,
+        control: Control | None = None,
     ) -> None:
         self.work = work
+        self._control = control or Control()
         self._now = now or _utc
         self._services = services
         self._sent: Counter[str] = Counter()
@@ -75,6 +81,34 @@ class Context:
     def late_by(self) -> timedelta:
         """How long after the nominal instant the attempt began."""
         return self.started_at - self.due
+
+    @property
+    def cancelled(self) -> bool:
+        """True if the attempt should stop: from any thread, for code that nobody can interrupt."""
+        return self._control.asked
+
+    def raise_if_cancelled(self) -> None:
+        """End the attempt if it should stop.
+
+        Raises:
+            asyncio.CancelledError: it should; what is returned after all counts.
+        """
+        if self.cancelled:
+            raise asyncio.CancelledError("asked to stop")
+
+    def heartbeat(self, progress: Any = None) -> None:
+        """Say that the attempt is alive, and how far it is; from any thread, as often as you like.
+
+        It goes out at most once in a third of the schedule's heartbeat timeout (in a second where
+        there is none), with the latest progress.
+
+        Args:
+            progress: JSON, at most 16 KiB.
+
+        Raises:
+            TypeError: the progress cannot be JSON, or is too large.
+        """
+        self._control.beat(encodable(progress, MAX_PROGRESS, "the progress"))
 
     async def send_command(
         self,

@@ -139,6 +139,8 @@ class Dispatch:
     def committed(self, draft: Draft, lines: Lines) -> None:
         """Start what was handed over, stop what was fenced, publish what goes elsewhere."""
         if self._executor is not None:
+            if draft.asked:
+                self._executor.ask_to_stop(draft.asked)
             if draft.ended:
                 self._executor.stop(draft.ended)
             if draft.works:
@@ -278,7 +280,7 @@ def work_of(line: Line, run: Execution) -> Work:
     """One attempt of an execution for whoever does it: the one handed over, or the next."""
     definition = line.definition_of(run)
     running = run.status is Status.RUNNING
-    limit = definition.timeout.start_to_close
+    limit, silence = definition.timeout.start_to_close, definition.timeout.heartbeat
     return Work(
         execution_id=run.id,
         schedule_id=run.schedule_id,
@@ -294,6 +296,7 @@ def work_of(line: Line, run: Execution) -> Work:
         run_number=run.run_number,
         trigger=_trigger_of(definition, run),
         timeout=limit.total_seconds() if limit is not None else None,
+        heartbeat=silence.total_seconds() if silence is not None else None,
         next_due=line.next_due,
         correlation_id=run.correlation_id,
     )

@@ -13,11 +13,13 @@ from horae_domain.codec import encode, name_of
 from horae_domain.decision import Decision
 from horae_domain.events import (
     AttemptFailed,
+    CancellationRequested,
     Event,
     ExecutionCancelled,
     ExecutionEvent,
     ExecutionReprioritised,
     ExecutionRequested,
+    ExecutionRequeued,
 )
 from horae_domain.execution import Execution
 from horae_domain.execution import evolve as evolve_execution
@@ -43,6 +45,8 @@ class Draft:
         """(execution, lease) of local attempts that are fenced: timed out or cancelled."""
         self.reprioritised: set[str] = set()
         """Executions that wait under another priority than before."""
+        self.asked: list[tuple[str, str]] = []
+        """(execution, lease) of local attempts that are asked to stop."""
         self.seen: set[UUID] = set()
         """Lines that were due, changed or not."""
         self._runs: dict[UUID, set[str]] = {}
@@ -53,7 +57,7 @@ class Draft:
 
     def line(self, stream: UUID) -> Line | None:
         """The line as the decisions of this draft leave it."""
-        return self._changed.get(stream) or self._lines.get(stream)
+        return self._changed.get(stream) or self._lines.listened(stream)
 
     def adds_to(self, stream: UUID) -> bool:
         """True if this draft has events of that stream."""
@@ -81,15 +85,22 @@ class Draft:
         for event in decision.events:
             if isinstance(event, ExecutionEvent):
                 run = before.find(event.execution_id) if before else None
-                self.add(event, UUID(event.execution_id), run.version if run else 0)
+                self.add(event, UUID(event.execution_id), _version(event, run))
                 self._runs.setdefault(stream, set()).add(event.execution_id)
                 if isinstance(event, ExecutionReprioritised):
                     self.reprioritised.add(event.execution_id)
-                if run is not None and run.local and _fences(event):
-                    self.ended.append((run.id, run.lease))
+                if run is not None and run.local:
+                    self._tell(run, event)
             else:
                 self.add(event, stream, before.schedule.version if before else 0)
         return len(self.events) - 1 if decision.events else None
+
+    def _tell(self, run: Execution, event: ExecutionEvent) -> None:
+        """Note what an attempt in this process has to hear of."""
+        if isinstance(event, CancellationRequested):
+            self.asked.append((run.id, run.lease))
+        elif _fences(event):
+            self.ended.append((run.id, run.lease))
 
     def runs_of(self, stream: UUID) -> set[str]:
         """The executions of a line that this draft changes."""
@@ -160,8 +171,15 @@ class Draft:
         return self._versions
 
 
+def _version(event: ExecutionEvent, run: Execution | None) -> int:
+    """How many events the stream of an execution has before the draft."""
+    if run is not None:
+        return run.version
+    return event.version if isinstance(event, ExecutionRequeued) else 0
+
+
 def _fences(event: ExecutionEvent) -> bool:
     """True if an attempt ends although its worker has not reported."""
     return isinstance(event, ExecutionCancelled) or (
-        isinstance(event, AttemptFailed) and event.outcome != "failed"
+        isinstance(event, AttemptFailed) and event.outcome not in {"failed", "cancelled"}
     )

@@ -36,14 +36,12 @@ from horae_application.ports import (
     StoreUnavailable,
     WorkBus,
 )
+from horae_application.runs import execution_of
+from horae_application.task import Answer, Task, refusal
 from horae_application.tasks import (
-    Answer,
     Desk,
-    Task,
-    execution_of,
     key_stream,
     partition_of_command,
-    refusal,
     schedule_of,
 )
 from horae_application.wall import RECHECK, Wall
@@ -232,7 +230,7 @@ class Engine:
             self._bury(draft)
         for stream in due:
             self._settle(draft, stream)
-        desk = Desk(draft, loaded, self.lines.owner_of)
+        desk = Desk(draft, loaded, self.lines.owner_of, self.lines.pulse)
         for task in mine:
             about = self._stream_of(task)
             if about in self.lines.quarantined:
@@ -543,7 +541,7 @@ class Engine:
         Nobody waits for them, unless work waits for their slots, or something else is decided now.
         """
         wake = self.lines.next_wake()
-        alone = all(isinstance(task.command, messages.ReportExecution) for task in tasks)
+        alone = all(isinstance(task.command, _PATIENT) for task in tasks)
         if not tasks or not alone or self.dispatch.waiting or (wake is not None and wake <= now):
             self._held_since = None
             return 0.0
@@ -579,6 +577,10 @@ class Engine:
             return
         if task is not None:
             self._again.append(task)
+
+
+_PATIENT = (messages.ReportExecution, messages.HeartbeatExecution)
+"""Commands for whose answer nobody waits."""
 
 
 def _quarantined(schedule: Schedule, error: Exception, cause: Cause) -> ScheduleQuarantined:

@@ -17,7 +17,8 @@ from horae_application.engine import Engine
 from horae_application.known import Known, require, unserved
 from horae_application.messages import OK, Command, Reply, Request, read_command, refused
 from horae_application.ports import Forwarder
-from horae_application.tasks import Task, partition_of_command
+from horae_application.task import Task
+from horae_application.tasks import partition_of_command
 from horae_domain import schedule as schedules
 from horae_domain.definition import parse_definition
 from horae_domain.errors import HoraeError, Unavailable

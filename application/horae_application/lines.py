@@ -17,13 +17,14 @@ import msgspec
 import structlog
 
 from horae_application.ports import EventStore, LedgerRow, StoredEvent
+from horae_application.pulse import Pulse
 from horae_domain import execution as executions
 from horae_domain import schedule as schedules
 from horae_domain.codec import Undecodable, decode
 from horae_domain.events import NAMES, ScheduleQuarantined
 from horae_domain.execution import Execution
 from horae_domain.identity import partition_of_stream, schedule_stream
-from horae_domain.instants import to_micros
+from horae_domain.instants import from_micros, to_micros
 from horae_domain.ledger import Line, live_ids, pack, unpack
 from horae_domain.schedule import Schedule
 
@@ -78,7 +79,7 @@ def _broken(stream: UUID, rows: Sequence[StoredEvent], reason: str) -> Broken:
 def _shifted(run: Execution, by: timedelta) -> Execution:
     moved = {
         name: instant + by
-        for name in ("deadline", "resume_at", "stop_by")
+        for name in ("deadline", "silent_by", "resume_at", "start_by", "end_by", "stop_by")
         if (instant := getattr(run, name)) is not None
     }
     return msgspec.structs.replace(run, **moved)
@@ -104,6 +105,9 @@ class Lines:
         self._prefetch: list[UUID] = []
         self._horizon = 0
         self._kept = 0
+        self._now = from_micros(0)
+        self.pulse = Pulse()
+        """What was heard of the attempts in memory."""
         self.window = WINDOW
         self.partitions: frozenset[int] = frozenset()
         self._unread: frozenset[int] = frozenset()
@@ -117,6 +121,11 @@ class Lines:
     def get(self, stream: UUID) -> Line | None:
         """The line in memory, if it is there."""
         return self._lines.get(stream)
+
+    def listened(self, stream: UUID) -> Line | None:
+        """The same, by what was heard of its attempts."""
+        line = self._lines.get(stream)
+        return None if line is None else self.pulse.listened(line, self._now)
 
     def owner_of(self, execution_id: str) -> UUID | None:
         """The schedule's stream of an execution in memory that can still change."""
@@ -154,6 +163,7 @@ class Lines:
                 }
                 if schedule is not None:
                     self.put(stream, unpack(state, schedule, live))
+                    self.pulse.begin(live.values(), self._now)
                     self.quarantined.pop(stream, None)
                     self.unrecorded.pop(stream, None)
             except Exception as error:  # noqa: BLE001 - whatever is stored, the others go on
@@ -190,6 +200,7 @@ class Lines:
             former = before.live.keys() | before.parked.keys()
             for each in former - line.live.keys() - line.parked.keys():
                 self._runs.pop(each, None)
+                self.pulse.forget([each])
         for each in (*line.live, *line.parked):
             self._runs[each] = stream
         self._lines[stream] = line
@@ -202,6 +213,7 @@ class Lines:
             self._moved.discard(stream)
             for each in (*line.live, *line.parked) if line else ():
                 self._runs.pop(each, None)
+                self.pulse.forget([each])
 
     def drop_partitions(self, partitions: Iterable[int]) -> None:
         """Forget all of some partitions."""
@@ -258,6 +270,7 @@ class Lines:
 
         The store has them as they were until their line changes; a new owner goes by that.
         """
+        self.pulse.shift(by)
         for stream, line in self._lines.items():
             if line.live:
                 live = {id_: _shifted(run, by) for id_, run in line.live.items()}
@@ -295,6 +308,7 @@ class Lines:
 
     def refill(self, now: int) -> None:
         """Read what is due or alive in new partitions, and the next window when one runs out."""
+        self._now = from_micros(now)
         if self._unread:
             self._scan(self._unread, None, self._horizon)
             self._unread = frozenset()

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 from horae_domain.definition import (
     Definition,
@@ -19,6 +20,7 @@ from horae_domain.definition import (
     Model,
     Priority,
     parse_definition,
+    size_of,
 )
 from horae_domain.errors import HoraeError, InvalidField
 from horae_domain.wire import (
@@ -169,6 +171,16 @@ class ReportError(Model):
     """True if another attempt would fail in the same way: the policy is not asked."""
 
 
+MAX_PROGRESS = 16 * 1024
+"""Bytes of JSON that the progress told by a heartbeat may have."""
+
+
+def _progress(value: Any) -> Any:
+    if size_of(value) > MAX_PROGRESS:
+        raise PydanticCustomError("too_large", "at most 16 KiB of JSON")
+    return value
+
+
 class StartExecution(Command):
     """`execution.start`: take the lease of work that was pulled from a queue."""
 
@@ -186,7 +198,7 @@ class ReportExecution(Command):
     execution_id: ExecutionId
     attempt: int | None = None
     lease: Annotated[str, Field(max_length=64)]
-    outcome: Literal["succeeded", "failed", "again"]
+    outcome: Literal["succeeded", "failed", "again", "cancelled"]
     result: Json = None
     error: ReportError | None = None
     after: Duration | None = None
@@ -204,12 +216,35 @@ class ReportExecution(Command):
         return value
 
 
+class HeartbeatExecution(Command):
+    """`execution.heartbeat`: an attempt is alive, and asks whether it should stop; nothing is stored.
+
+    With `ask` it only asks: the heartbeat timeout goes on.
+    """
+
+    name = "execution.heartbeat"
+    execution_id: ExecutionId
+    lease: Annotated[str, Field(max_length=64)]
+    progress: Annotated[Any, AfterValidator(_progress)] = None
+    ask: bool = False
+
+
 class CancelExecution(Command):
-    """`execution.cancel`."""
+    """`execution.cancel`: at once, or with `graceful` once it has stopped or the grace is over."""
 
     name = "execution.cancel"
     id: ExecutionId
     reason: Note = ""
+    mode: Literal["now", "graceful"] = "now"
+    grace: Duration | None = None
+    """How long a running attempt may take to stop; 30 s unless told. Only if graceful."""
+
+
+class RetryExecution(Command):
+    """`execution.retry`: try again what has ended without success, or now what is delayed."""
+
+    name = "execution.retry"
+    id: ExecutionId
 
 
 class ReprioritizeExecution(Command):
@@ -233,8 +268,10 @@ COMMANDS: dict[str, type[Command]] = {
         TriggerSchedule,
         StartExecution,
         ReportExecution,
+        HeartbeatExecution,
         CancelExecution,
         ReprioritizeExecution,
+        RetryExecution,
     )
 }
 

@@ -279,6 +279,10 @@ class LocalExecutor(Protocol):
         """Begin attempts in the slots held; each ends in one report to the engine."""
         ...
 
+    def ask_to_stop(self, leases: Sequence[tuple[str, str]]) -> None:
+        """Ask attempts, given as (execution id, lease), to stop: their outcome still counts."""
+        ...
+
     def stop(self, leases: Sequence[tuple[str, str]]) -> None:
         """Cancel attempts, given as (execution id, lease): their outcome no longer counts."""
         ...

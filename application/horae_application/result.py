@@ -103,11 +103,11 @@ def outcome_of(value: Any) -> dict[str, Any]:
     return body | {key: each for key, each in extra.items() if each is not None}
 
 
-def encodable(value: Any) -> Any:
+def encodable(value: Any, limit: int = MAX_PAYLOAD, what: str = "the result") -> Any:
     """A value as JSON can carry it.
 
     Raises:
-        TypeError: JSON cannot carry it, or it has over 1 MiB.
+        TypeError: JSON cannot carry it, or it has over `limit` bytes.
     """
     if value is None or isinstance(value, bool | int | str) and len(str(value)) < 1000:  # noqa: PLR2004, RUF021
         return value
@@ -115,7 +115,7 @@ def encodable(value: Any) -> Any:
         plain = to_jsonable_python(value)
         size = len(msgspec.json.encode(plain))
     except (PydanticSerializationError, msgspec.MsgspecError, RecursionError, ValueError) as error:
-        raise TypeError(f"the result cannot be JSON: {error}") from error
-    if size > MAX_PAYLOAD:
-        raise TypeError(f"the result has {size} bytes of JSON, at most {MAX_PAYLOAD}")
+        raise TypeError(f"{what} cannot be JSON: {error}") from error
+    if size > limit:
+        raise TypeError(f"{what} has {size} bytes of JSON, at most {limit}")
     return plain

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID, uuid4
 
 import structlog
@@ -12,33 +12,29 @@ import structlog
 from horae_application import messages
 from horae_application.draft import Draft
 from horae_application.lines import fold_execution
-from horae_application.messages import OK, Command, Reply, Request, refused
+from horae_application.messages import OK, Command
 from horae_application.ports import StoredEvent
+from horae_application.pulse import Pulse
+from horae_application.runs import Runs, execution_of
+from horae_application.task import Answer, Task, refusal
 from horae_domain import decider
 from horae_domain import schedule as schedules
 from horae_domain.codec import decode
-from horae_domain.definition import Definition, Retry
 from horae_domain.edits import Edit, PatchSchedule
 from horae_domain.errors import (
-    ExecutionNotFound,
     HoraeError,
     IdempotencyConflict,
-    IllegalState,
     Internal,
-    StaleLease,
     Unavailable,
 )
 from horae_domain.events import (
     NAMES,
-    ReportRefused,
     RequestAnswered,
     ScheduleCreated,
 )
-from horae_domain.execution import Execution, Outcome, Report, Status
-from horae_domain.execution import report as judge_report
+from horae_domain.execution import Execution
 from horae_domain.identity import (
     partition_of,
-    partition_of_stream,
     request_hash,
     request_stream,
     schedule_stream,
@@ -59,31 +55,13 @@ KEYED = {
     "schedule.trigger",
     "execution.cancel",
     "execution.reprioritize",
+    "execution.retry",
 }
 """Commands whose idempotency key is recorded; the others have a lease, which says the same.
 
 A process that was stopped may act on a request long after its caller has sent it again elsewhere:
 without the record, an old `cancel` would end a schedule that was made anew since.
 """
-
-
-class Task(NamedTuple):
-    """A command on its way through the engine; `done` is called once, after the commit."""
-
-    request: Request
-    command: Command
-    done: Callable[[Reply], None]
-    tries: int = 0
-
-
-class Answer(NamedTuple):
-    """A reply that waits for its commit; `event` is the one of its draft that it rests on."""
-
-    task: Task
-    status: int
-    body: dict[str, Any]
-    event: int | None = None
-    position: int | None = None
 
 
 def partition_of_command(tenant: str, command: Command) -> int:
@@ -99,10 +77,8 @@ def partition_of_command(tenant: str, command: Command) -> int:
             | messages.TriggerSchedule()
         ):
             return partition_of(tenant, command.id)
-        case messages.StartExecution() | messages.ReportExecution():
-            return UUID(command.execution_id).bytes[0] % 64
-        case messages.CancelExecution() | messages.ReprioritizeExecution():
-            return UUID(command.id).bytes[0] % 64
+        case _ if (id_ := execution_of(command)) is not None:
+            return UUID(id_).bytes[0] % 64
         case _:
             raise TypeError(f"{command.name} has no single partition")
 
@@ -119,17 +95,6 @@ def schedule_of(command: Command) -> str | None:
             | messages.CancelSchedule()
             | messages.TriggerSchedule()
         ):
-            return command.id
-        case _:
-            return None
-
-
-def execution_of(command: Command) -> str | None:
-    """The id of the execution that a command is about."""
-    match command:
-        case messages.StartExecution() | messages.ReportExecution():
-            return command.execution_id
-        case messages.CancelExecution() | messages.ReprioritizeExecution():
             return command.id
         case _:
             return None
@@ -160,12 +125,6 @@ def same_request(task: Task, first: str) -> None:
         )  # fmt: skip
 
 
-def refusal(task: Task, error: HoraeError) -> Answer:
-    """The answer of a task that is refused."""
-    reply = refused(error)
-    return Answer(task, reply.status, reply.body)
-
-
 class Desk:
     """Decides tasks into a draft. Pure but for the events that it is given to look back at."""
 
@@ -174,10 +133,11 @@ class Desk:
         draft: Draft,
         loaded: Mapping[UUID, list[StoredEvent]],
         owner_of: Callable[[str], UUID | None],
+        pulse: Pulse,
     ) -> None:
         self._draft = draft
         self._loaded = loaded
-        self._owner_of = owner_of
+        self._runs = Runs(draft, loaded, owner_of, pulse)
         self._keyed: dict[UUID, Answer] = {}
 
     def decide(self, task: Task) -> Answer:
@@ -218,16 +178,10 @@ class Desk:
         match command:
             case messages.TriggerSchedule():
                 return self._trigger(task, command)
-            case messages.StartExecution():
-                return self._start(task, command)
-            case messages.ReportExecution():
-                return self._report(task, command)
-            case messages.CancelExecution():
-                return self._cancel(task, command)
-            case messages.ReprioritizeExecution():
-                return self._reprioritize(task, command)
             case _:
-                return self._schedule(task, to_domain(task, self._cause(task)))
+                cause = self._cause(task)
+                answer = self._runs.decide(task, cause)
+                return answer or self._schedule(task, to_domain(task, cause))
 
     def _cause(self, task: Task) -> Cause:
         request = task.request
@@ -279,103 +233,6 @@ class Desk:
             run = self._draft.run(stream, id_)
         return Answer(task, OK, triggered(id_, run, asked), index)
 
-    # --- executions -------------------------------------------------------------------------------
-
-    def _find(self, tenant: str, id_: str) -> tuple[UUID, Execution, bool]:
-        """The schedule's stream, the execution, and whether it is alive."""
-        rows = self._loaded.get(UUID(id_))
-        known = fold_execution(rows) if rows else None
-        stream = self._owner_of(id_)
-        if stream is None and known is not None:
-            stream = schedule_stream(known.tenant, known.schedule_id)
-        line = self._draft.line(stream) if stream is not None else None
-        if stream is not None and line is not None and line.schedule.tenant == tenant:
-            self._draft.partitions.add(partition_of_stream(stream))
-            if (run := line.find(id_)) is not None:
-                return stream, run, True
-            known = self._draft.run(stream, id_) or known
-            if known is not None:
-                return stream, known, False
-        raise ExecutionNotFound("no such execution", field="execution_id", value=id_)
-
-    def _start(self, task: Task, command: messages.StartExecution) -> Answer:
-        stream, run, alive = self._find(task.request.tenant, command.execution_id)
-        if not alive:
-            raise IllegalState(
-                f"execution {run.id} is {run.status}", field="execution_id", state=str(run.status)
-            )
-        decision = self._draft.begin(stream)
-        decider.take(decision, run.id, command.worker, command.lease, self._cause(task))
-        index = self._draft.accept(stream, decision)
-        taken = decision.require().live[run.id]
-        facts = {
-            "execution_id": run.id,
-            "attempt": taken.attempt,
-            "lease": taken.lease,
-            "deadline": format_instant(taken.deadline) if taken.deadline else None,
-        }
-        return Answer(task, OK, facts, index)
-
-    def _report(self, task: Task, command: messages.ReportExecution) -> Answer:
-        stream, run, alive = self._find(task.request.tenant, command.execution_id)
-        said = to_report(command)
-        cause = self._cause(task)
-        if alive:
-            decision = self._draft.begin(stream)
-            in_time = decider.report(decision, run.id, said, cause)
-            index = self._draft.accept(stream, decision)
-            if not in_time:
-                return self._report(task, command)
-            events = decision.events
-            line = decision.require()
-            found = line.find(run.id)
-            status = found.status if found else None
-        else:
-            # What has ended stays as it is: the report repeats the accepted one, or is stale.
-            events = judge_report(run, _ANY, said, cause)
-            index = None
-            for event in events:
-                index = self._draft.add(event, UUID(run.id), run.version)
-            status = run.status
-        if any(isinstance(event, ReportRefused) for event in events):
-            error = StaleLease("the lease is not the current one", field="lease", value=said.lease)
-            return refusal(task, error)._replace(event=index)
-        facts: dict[str, Any] = {"execution_id": run.id}
-        if status is not None:
-            facts["status"] = str(status)
-        rows = self._loaded.get(UUID(run.id))
-        position = rows[-1].position if rows and index is None else None
-        return Answer(task, OK, facts, index, position)
-
-    def _cancel(self, task: Task, command: messages.CancelExecution) -> Answer:
-        stream, run, alive = self._find(task.request.tenant, command.id)
-        if not alive:
-            if run.status is Status.CANCELLED:
-                return Answer(task, OK, {"execution_id": run.id, "status": "cancelled"})
-            raise IllegalState(
-                f"execution {run.id} is {run.status}", field="id", state=str(run.status)
-            )
-        decision = self._draft.begin(stream)
-        decider.cancel(decision, run.id, command.reason or "cancelled", self._cause(task))
-        index = self._draft.accept(stream, decision)
-        return Answer(task, OK, {"execution_id": run.id, "status": "cancelled"}, index)
-
-    def _reprioritize(self, task: Task, command: messages.ReprioritizeExecution) -> Answer:
-        stream, run, alive = self._find(task.request.tenant, command.id)
-        if not alive:
-            raise IllegalState(
-                f"execution {run.id} is {run.status}", field="id", state=str(run.status)
-            )
-        decision = self._draft.begin(stream)
-        decider.reprioritize(decision, run.id, command.priority, self._cause(task))
-        index = self._draft.accept(stream, decision)
-        run = decision.run(run.id)
-        facts = {"execution_id": run.id, "status": str(run.status), "priority": run.priority}
-        return Answer(task, OK, facts, index)
-
-
-_ANY = Definition.model_construct(retry=Retry())  # type: ignore[call-arg]
-
 
 def facts_of(line: Line, at: datetime) -> dict[str, Any]:
     """What a reply at an instant says of a schedule."""
@@ -423,25 +280,3 @@ def to_domain(task: Task, cause: Cause) -> schedules.ScheduleCommand | Edit:
             return schedules.CancelSchedule(command.note, cause)
         case _:
             raise Unavailable(f"{command.name} is not for the engine")
-
-
-def to_report(command: messages.ReportExecution) -> Report:
-    """The domain's report of a message."""
-    error = command.error
-    return Report(
-        lease=command.lease,
-        outcome=Outcome(command.outcome),
-        result=command.result,
-        error=error.model_dump(exclude_none=True, exclude={"retry_after", "final"})
-        if error
-        else None,
-        retry_after=error.retry_after if error else None,
-        final=error.final if error else False,
-        after=command.after,
-        limit=command.limit,
-        cooldown=command.cooldown,
-        started_at=command.started_at,
-        worker=command.worker,
-        logs=tuple(command.logs),
-        metadata=command.metadata,
-    )

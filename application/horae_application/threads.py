@@ -30,7 +30,10 @@ def in_thread(call: Callable[[], Any]) -> tuple[threading.Thread, asyncio.Future
         try:
             value = call()
         except BaseException as error:  # noqa: BLE001 - it is handed to whoever waits
-            failure = RuntimeError(f"handler raised {error!r}") if _ends(error) else error
+            failure = error
+            if _ends(error):
+                failure = RuntimeError(f"handler raised {error!r}")
+                failure.__cause__ = error
         try:
             loop.call_soon_threadsafe(settle, value, failure)
         except RuntimeError:  # the loop has closed meanwhile, nobody waits

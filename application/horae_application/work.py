@@ -36,6 +36,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`kind` and its facts."""
     timeout: float | None = None
     """Seconds from the start of the attempt to its report."""
+    heartbeat: float | None = None
+    """Seconds after which it is given up without a heartbeat of its handler."""
     next_due: datetime | None = None
     correlation_id: str | None = None
     traceparent: str | None = None

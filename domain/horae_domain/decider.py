@@ -20,7 +20,7 @@ from horae_domain.errors import (
     IllegalState,
     TooManyRequests,
 )
-from horae_domain.execution import Report
+from horae_domain.execution import Execution, Report
 from horae_domain.firing import close_pause, go_on, settle
 from horae_domain.identity import execution_id
 from horae_domain.occurrence_events import occurrence_id
@@ -31,6 +31,7 @@ from horae_domain.schedule import (
     PauseSchedule,
     ResumeSchedule,
     ScheduleCommand,
+    Status,
     UpdateSchedule,
 )
 
@@ -98,13 +99,17 @@ def trigger_id(tenant: str, schedule_id: str, incarnation: int, key: str) -> str
 
 
 def report(decision: Decision, id_: str, said: Report, cause: Cause) -> bool:
-    """Accept or refuse the outcome of an attempt; False if what was due before it has ended it."""
+    """Accept or refuse the outcome of an attempt; False if what was due before it has ended it.
+
+    What was running when its schedule was cancelled is neither tried nor asked again.
+    """
     settle(decision, cause)
     line = decision.require()
     run = line.find(id_)
     if run is None:
         return False
-    decision.add(*executions.report(run, line.definition_of(run), said, cause))
+    over = "schedule_cancelled" if line.schedule.status is Status.CANCELLED else None
+    decision.add(*executions.report(run, line.terms_of(run), said, cause, over=over))
     go_on(decision, cause)
     return True
 
@@ -160,7 +165,19 @@ def recover(decision: Decision, owner: str, cause: Cause) -> None:
     """A new owner takes the line over: attempts inside another process's memory are lost."""
     for run in list(decision.require().live.values()):
         if run.local and run.status is executions.Status.RUNNING and run.worker != owner:
-            definition = decision.require().definition_of(run)
+            definition = decision.require().terms_of(run)
             decision.add(*executions.lose(run, definition, cause))
     if decision.events:
         go_on(decision, cause)
+
+
+def requeue(decision: Decision, run: Execution, cause: Cause) -> None:
+    """Try an execution again by hand, whatever the overlap policy says and though it has ended.
+
+    Raises:
+        IllegalState: see `executions.requeue`.
+    """
+    settle(decision, cause)
+    run = decision.fate(run)
+    definition = decision.require().definition_of(run)
+    decision.add(*executions.requeue(run, definition, cause))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from horae_domain.errors import ExecutionNotFound, ScheduleNotFound
-from horae_domain.events import Event
+from horae_domain.events import Event, ExecutionEvent
 from horae_domain.execution import Execution
+from horae_domain.execution import evolve as evolve_execution
 from horae_domain.ledger import Line, evolve
 
 
@@ -30,6 +31,16 @@ class Decision:
         if self.line is None:
             raise ScheduleNotFound("no such schedule", field="id")
         return self.line
+
+    def fate(self, run: Execution) -> Execution:
+        """What becomes of an execution by this decision, though it may end in it."""
+        alive = self.require().find(run.id)
+        if alive is not None:
+            return alive
+        for event in self.events:
+            if isinstance(event, ExecutionEvent) and event.execution_id == run.id:
+                run = evolve_execution(run, event) or run
+        return run
 
     def run(self, id_: str) -> Execution:
         """An execution that can still change.

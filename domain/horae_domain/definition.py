@@ -291,12 +291,23 @@ class Retry(Model):
 
 
 class Timeout(Model):
-    """G8: start-to-close bounds one attempt; null leaves it unbounded."""
+    """G8: bounds of an execution's waits; null leaves one unbounded.
+
+    `start_to_close` is of one attempt, `heartbeat` of its silence; `schedule_to_start` is from when
+    it is ready until its first attempt starts, `overall` until its end, retries included.
+    """
 
     start_to_close: Span | None = timedelta(minutes=5)
-    schedule_to_start: Nothing = None
-    overall: Nothing = None
-    heartbeat: Nothing = None
+    schedule_to_start: Span | None = None
+    overall: Span | None = None
+    heartbeat: Span | None = None
+
+    @field_validator("heartbeat")
+    @classmethod
+    def _not_too_often(cls, value: timedelta | None) -> timedelta | None:
+        if value is not None and value < timedelta(seconds=1):
+            raise PydanticCustomError("duration", "a heartbeat is at least 1s")
+        return value
 
 
 class Definition(Model):

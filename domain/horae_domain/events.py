@@ -151,7 +151,10 @@ class ExecutionEvent(Event, frozen=True, kw_only=True):
 
 
 class ExecutionRequested(ExecutionEvent, frozen=True, kw_only=True):
-    """An occurrence fired. With a worker, attempt 1 was handed over in the same commit."""
+    """An occurrence fired. With a worker, attempt 1 was handed over in the same commit.
+
+    It ends if it has not started by `start_by`, or not ended by `end_by`.
+    """
 
     kind: str
     due: datetime
@@ -165,6 +168,9 @@ class ExecutionRequested(ExecutionEvent, frozen=True, kw_only=True):
     worker: str | None = None
     deadline: datetime | None = None
     next_due: datetime | None = None
+    heartbeat: float | None = None
+    start_by: datetime | None = None
+    end_by: datetime | None = None
 
 
 class ExecutionSkipped(ExecutionEvent, frozen=True, kw_only=True):
@@ -201,6 +207,8 @@ class ExecutionReleased(ExecutionEvent, frozen=True, kw_only=True):
 
     run_number: int | None = None
     next_due: datetime | None = None
+    start_by: datetime | None = None
+    end_by: datetime | None = None
 
 
 class ExecutionDropped(ExecutionEvent, frozen=True, kw_only=True):
@@ -216,13 +224,17 @@ class ExecutionReprioritised(ExecutionEvent, frozen=True, kw_only=True):
 
 
 class AttemptStarted(ExecutionEvent, frozen=True, kw_only=True):
-    """Somebody took the work, under the lease `attempt.delivery`."""
+    """Somebody took the work, under the lease `attempt.delivery`.
+
+    It ends by the deadline, or when no heartbeat comes for `heartbeat` seconds.
+    """
 
     attempt: int
     delivery: int = 1
     worker: str
     local: bool = False
     deadline: datetime | None = None
+    heartbeat: float | None = None
 
 
 class AttemptFailed(ExecutionEvent, frozen=True, kw_only=True):
@@ -264,17 +276,50 @@ class ExecutionSucceeded(ExecutionEvent, frozen=True, kw_only=True):
 
 
 class ExecutionFailed(ExecutionEvent, frozen=True, kw_only=True):
-    """Out of attempts, or failed in a way that is not retried."""
+    """Failed where no retry was wanted, or in a way that is not retried."""
 
     attempt: int
     error: dict[str, Any]
 
 
 class ExecutionTimedOut(ExecutionEvent, frozen=True, kw_only=True):
-    """Out of attempts, and the last one timed out."""
+    """Not started or not ended in time; or its attempt timed out where no retry was wanted."""
 
     attempt: int
     error: dict[str, Any]
+
+
+class ExecutionDeadLettered(ExecutionEvent, frozen=True, kw_only=True):
+    """Out of retries: it is among the dead letters until somebody requeues it."""
+
+    attempt: int
+    error: dict[str, Any]
+
+
+class ExecutionRequeued(ExecutionEvent, frozen=True, kw_only=True):
+    """It is tried again by hand: attempts are counted on, failures from `failures`.
+
+    It says all that its owner has to know, since what had ended is in nobody's memory: `version`
+    is how many events its stream had before, `closed` the leases with what their holders were told.
+    """
+
+    attempt: int
+    kind: str
+    due: datetime
+    nominal: str
+    revision: int
+    requested_at: datetime
+    version: int
+    run_number: int | None = None
+    payload: Any = None
+    overridden: bool = False
+    priority: str = "medium"
+    queue: str = "default"
+    failures: int = 0
+    polls: int = 0
+    closed: dict[str, Any] = {}
+    start_by: datetime | None = None
+    end_by: datetime | None = None
 
 
 class ExecutionCancelled(ExecutionEvent, frozen=True, kw_only=True):
@@ -334,6 +379,8 @@ NAMES: dict[type[Event], str] = {
     ExecutionSucceeded: "execution.succeeded.v1",
     ExecutionFailed: "execution.failed.v1",
     ExecutionTimedOut: "execution.timed_out.v1",
+    ExecutionDeadLettered: "execution.dead_lettered.v1",
+    ExecutionRequeued: "execution.requeued.v1",
     ExecutionCancelled: "execution.cancelled.v1",
     CancellationRequested: "execution.cancellation_requested.v1",
     ReportRefused: "execution.report_refused.v1",

@@ -21,12 +21,14 @@ from horae_domain.events import (
     Event,
     ExecutionBuffered,
     ExecutionCancelled,
+    ExecutionDeadLettered,
     ExecutionDelayed,
     ExecutionDropped,
     ExecutionFailed,
     ExecutionReleased,
     ExecutionReprioritised,
     ExecutionRequested,
+    ExecutionRequeued,
     ExecutionSkipped,
     ExecutionSucceeded,
     ExecutionTimedOut,
@@ -35,6 +37,7 @@ from horae_domain.events import (
 from horae_domain.identity import fraction
 from horae_domain.instants import to_micros
 from horae_domain.schedule import Cause
+from horae_domain.timeouts import LATE_CLOSE, LATE_END, LATE_START, SILENT, attempt_bounds, bounds
 
 POLL_DELAY = timedelta(seconds=60)
 """When a handler that says 'again' does not say when (A6)."""
@@ -43,6 +46,12 @@ STOP_GRACE = timedelta(seconds=30)
 """How long an attempt that is asked to stop may still report, unless told."""
 PRIORITY_STEP = 60_000_000
 """How much longer a less urgent execution waits than one a priority above it, in microseconds."""
+
+STOPPED = "its handler stopped"
+"""Why an execution was cancelled that nobody had asked to stop."""
+
+KEPT_LEASES = 8
+"""Of how many closed leases an execution knows what their holders were told, the latest ones."""
 
 # --- commands ------------------------------------------------------------------------------------
 
@@ -93,6 +102,7 @@ class Status(StrEnum):
     TIMED_OUT = "timed_out"
     CANCELLED = "cancelled"
     SKIPPED = "skipped"
+    DEAD = "dead"
 
     @property
     def alive(self) -> bool:
@@ -132,14 +142,21 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     local: bool = False
     started_at: datetime | None = None
     deadline: datetime | None = None
+    heartbeat: float | None = None
+    """Seconds that the attempt may be silent."""
+    silent_by: datetime | None = None
+    """When it was silent for too long; what its owner hears puts it off, and is no event."""
     resume_at: datetime | None = None
+    """When it is ready again; since when, if it is."""
+    start_by: datetime | None = None
+    end_by: datetime | None = None
     stop_by: datetime | None = None
     """Until when an attempt that was asked to stop may still report."""
     stop_reason: str | None = None
     failures: int = 0
     polls: int = 0
-    reported: bool = False
-    """True if the current lease was closed by its holder's report."""
+    closed: dict[str, str] = {}
+    """Leases that their holders' reports have closed, with the status that these were told."""
     correlation_id: str | None = None
     reason: str | None = None
     """Why it did not fire."""
@@ -175,9 +192,20 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def wake(self) -> datetime | None:
         """When it next needs its owner, if nobody says anything before."""
+        return self.wake_after(None)
+
+    def wake_after(self, now: datetime | None) -> datetime | None:
+        """The same; if it is ready by now, leaving out that it waits for a worker."""
+        if self.status is not Status.DELAYED or (now is not None and self.ready(now)):
+            return self.bound
+        return _first(self.resume_at, self.end_by)
+
+    @property
+    def bound(self) -> datetime | None:
+        """When the first of its timeouts is over."""
         if self.status is Status.RUNNING:
-            return _first(self.deadline, self.stop_by)
-        return self.resume_at if self.status is Status.DELAYED else None
+            return _first(self.deadline, self.silent_by, self.stop_by, self.end_by)
+        return _first(self.start_by, self.end_by) if self.status.alive else None
 
 
 def _first(*moments: datetime | None) -> datetime | None:
@@ -196,7 +224,7 @@ def start(
             attempt=execution.attempt + 1,
             worker=worker,
             local=local,
-            deadline=deadline(definition, cause.at),
+            **attempt_bounds(definition, cause.at, local=local),
             **_about(execution, cause),
         )
     ]
@@ -239,15 +267,25 @@ def take(
             attempt=execution.attempt,
             delivery=execution.delivery + 1,
             worker=worker,
-            deadline=deadline(definition, cause.at),
+            **attempt_bounds(definition, cause.at, local=False),
             **_about(execution, cause),
         )
     ]
 
 
-def report(execution: Execution, definition: Definition, said: Report, cause: Cause) -> list[Event]:
-    """The events of a report: none if it repeats the accepted one; a stale one is only recorded."""
-    if execution.reported and said.lease == execution.lease:
+def report(
+    execution: Execution,
+    definition: Definition,
+    said: Report,
+    cause: Cause,
+    *,
+    over: str | None = None,
+) -> list[Event]:
+    """The events of a report: none if it repeats one that was accepted; a stale one is only recorded.
+
+    With `over`, the reason, it is not asked again.
+    """
+    if said.lease in execution.closed:
         return []
     if execution.status is not Status.RUNNING or said.lease != execution.lease:
         return [
@@ -265,11 +303,12 @@ def report(execution: Execution, definition: Definition, said: Report, cause: Ca
             error = said.error or {"type": "Error", "message": ""}
             return fail(execution, definition, "failed", error, cause, said=said, final=said.final)
         case Outcome.AGAIN:
+            over = execution.stop_reason if execution.stopping else over
+            if over is not None:
+                return _cancelled(execution, over, said, cause)
             return _again(execution, definition, said, cause)
         case Outcome.CANCELLED:
-            error = said.error or {"type": "Cancelled", "message": ""}
-            closed = _attempt_failed(execution, "cancelled", error, None, cause, said)
-            return [closed, _stopped(execution, cause)]
+            return _cancelled(execution, execution.stop_reason or STOPPED, said, cause)
         case _:
             assert_never(said.outcome)
 
@@ -287,20 +326,28 @@ def _succeeded(execution: Execution, said: Report, cause: Cause) -> Event:
     )
 
 
+def _cancelled(execution: Execution, reason: str, said: Report, cause: Cause) -> list[Event]:
+    """The attempt ends without a result, and the execution with it."""
+    error = said.error or {"type": "Cancelled", "message": reason}
+    closed = _attempt_failed(execution, "cancelled", error, None, cause, said)
+    return [closed, ExecutionCancelled(reason=reason, **_about(execution, cause))]
+
+
 def _again(execution: Execution, definition: Definition, said: Report, cause: Cause) -> list[Event]:
     if said.limit is not None and execution.polls >= said.limit:
         error = {"type": "PollLimit", "message": f"not yet after {execution.polls} polls"}
         return fail(execution, definition, "failed", error, cause, said=said, final=True)
-    delayed = ExecutionDelayed(
-        attempt=execution.attempt,
-        until=cause.at + (POLL_DELAY if said.after is None else said.after),
-        started_at=said.started_at,
-        result=said.result,
-        logs=list(said.logs),
-        metadata=said.metadata or {},
-        **_about(execution, cause),
-    )
-    return [delayed, _stopped(execution, cause)] if execution.stopping else [delayed]
+    return [
+        ExecutionDelayed(
+            attempt=execution.attempt,
+            until=cause.at + (POLL_DELAY if said.after is None else said.after),
+            started_at=said.started_at,
+            result=said.result,
+            logs=list(said.logs),
+            metadata=said.metadata or {},
+            **_about(execution, cause),
+        )
+    ]
 
 
 def fail(
@@ -315,7 +362,8 @@ def fail(
 ) -> list[Event]:
     """End an attempt as `failed`, `timed_out` or `lost`, and the execution if it was the last.
 
-    It is the last if it was asked to stop: then the execution is cancelled.
+    It is the last if it was asked to stop: then the execution is cancelled. Where retries were
+    wanted and are used up, it is a dead letter.
     """
     again = None
     if not final and not execution.stopping:
@@ -325,7 +373,11 @@ def fail(
         return [failed]
     if execution.stopping:
         return [failed, _stopped(execution, cause)]
-    end = ExecutionTimedOut if outcome == "timed_out" else ExecutionFailed
+    end: type[ExecutionFailed | ExecutionTimedOut | ExecutionDeadLettered] = ExecutionFailed
+    if not final and definition.retry.max_attempts > 1 and _retryable(definition.retry, error):
+        end = ExecutionDeadLettered
+    elif outcome == "timed_out":
+        end = ExecutionTimedOut
     short = {key: value for key, value in error.items() if key != "stack"}
     return [failed, end(attempt=execution.attempt, error=short, **_about(execution, cause))]
 
@@ -351,19 +403,33 @@ def _attempt_failed(
 
 
 def _stopped(execution: Execution, cause: Cause) -> Event:
-    reason = execution.stop_reason or "its handler stopped"
-    return ExecutionCancelled(reason=reason, **_about(execution, cause))
+    return ExecutionCancelled(reason=execution.stop_reason or STOPPED, **_about(execution, cause))
 
 
 def expire(execution: Execution, definition: Definition, cause: Cause) -> list[Event]:
-    """End an attempt whose deadline has passed (G8), or the time that it had to stop."""
-    first = execution.wake
-    if execution.status is not Status.RUNNING or first is None or first > cause.at:
+    """What follows from the first of its timeouts (G8), if that is over."""
+    first = execution.bound
+    if first is None or first > cause.at:
         return []
+    if execution.status is not Status.RUNNING:
+        late = LATE_END if first == execution.end_by else LATE_START
+        return [
+            ExecutionTimedOut(attempt=execution.attempt, error=late, **_about(execution, cause))
+        ]
+    if first == execution.end_by:
+        return fail(execution, definition, "timed_out", LATE_END, cause, final=True)
     if first == execution.stop_by:
         return [_stopped(execution, cause)]
-    error = {"type": "Timeout", "message": "no outcome within start_to_close"}
+    error = LATE_CLOSE if first == execution.deadline else SILENT
     return fail(execution, definition, "timed_out", error, cause)
+
+
+def heard(execution: Execution, at: datetime) -> Execution:
+    """The execution after a heartbeat; its attempt may be silent for as long again."""
+    if execution.heartbeat is None:
+        return execution
+    silent_by = _silent_by(at, execution.heartbeat)
+    return msgspec.structs.replace(execution, silent_by=silent_by)
 
 
 def lose(execution: Execution, definition: Definition, cause: Cause) -> list[Event]:
@@ -390,10 +456,21 @@ def drop(execution: Execution, reason: str, cause: Cause) -> list[Event]:
 
 
 def release(
-    execution: Execution, run_number: int | None, next_due: datetime | None, cause: Cause
+    execution: Execution,
+    definition: Definition,
+    run_number: int | None,
+    next_due: datetime | None,
+    cause: Cause,
 ) -> list[Event]:
     """Let what is buffered fire."""
-    return [ExecutionReleased(run_number=run_number, next_due=next_due, **_about(execution, cause))]
+    return [
+        ExecutionReleased(
+            run_number=run_number,
+            next_due=next_due,
+            **bounds(definition, cause.at),
+            **_about(execution, cause),
+        )
+    ]
 
 
 def reprioritize(execution: Execution, priority: Priority, cause: Cause) -> list[Event]:
@@ -440,19 +517,52 @@ def _require_alive(execution: Execution, field: str = "id") -> None:
         )
 
 
+def requeue(execution: Execution, definition: Definition, cause: Cause) -> list[Event]:
+    """Try again, by hand, what has ended without success, or now what waits for a retry or a poll.
+
+    Attempts are counted on; failures anew, unless it had not ended.
+
+    Raises:
+        IllegalState: it runs, or has succeeded or never fired.
+    """
+    if execution.status is Status.PENDING:
+        return []
+    if execution.status not in _TRIED_AGAIN:
+        raise IllegalState(
+            f"execution {execution.id} is {execution.status}",
+            field="id",
+            state=str(execution.status),
+        )
+    delayed = execution.status is Status.DELAYED
+    bounded = bounds(definition, cause.at)
+    if delayed:
+        bounded = {"end_by": execution.end_by}
+    told = {name: getattr(execution, name) for name in _REQUEUED}
+    return [
+        ExecutionRequeued(
+            failures=execution.failures if delayed else 0,
+            polls=execution.polls if delayed else 0,
+            **told,
+            **bounded,
+            **_about(execution, cause),
+        )
+    ]
+
+
+_TRIED_AGAIN = {Status.FAILED, Status.TIMED_OUT, Status.CANCELLED, Status.DEAD, Status.DELAYED}
+_REQUEUED = (
+    "attempt", "kind", "due", "nominal", "revision", "requested_at", "version", "run_number",
+    "payload", "overridden", "priority", "queue", "closed",
+)  # fmt: skip
+"""What of an execution its requeueing hands on as it is."""
+
+
 def handed_over(
     requested: ExecutionRequested, definition: Definition, worker: str
 ) -> ExecutionRequested:
     """The same decision with attempt 1 given to a worker of this process at once."""
-    return msgspec.structs.replace(
-        requested, worker=worker, deadline=deadline(definition, requested.at)
-    )
-
-
-def deadline(definition: Definition, at: datetime) -> datetime | None:
-    """When an attempt that starts now has to be closed."""
-    limit = definition.timeout.start_to_close
-    return at + limit if limit is not None else None
+    bounded = attempt_bounds(definition, requested.at, local=True)
+    return msgspec.structs.replace(requested, worker=worker, start_by=None, **bounded)
 
 
 def retry_at(
@@ -468,7 +578,7 @@ def retry_at(
     A lost attempt is repeated at once, because nothing is known against it; it counts, so that a
     handler which kills its process comes to an end.
     """
-    if execution.failures + 1 >= retry.max_attempts or error.get("type") in retry.non_retryable:
+    if execution.failures + 1 >= retry.max_attempts or not _retryable(retry, error):
         return None
     if outcome == "lost":
         return at
@@ -478,6 +588,10 @@ def retry_at(
     seconds = min(seconds, retry.max_delay.total_seconds())
     spread = 2 * fraction(execution.id, str(execution.attempt)) - 1
     return at + timedelta(seconds=seconds * (1 + retry.jitter * spread))
+
+
+def _retryable(retry: Retry, error: dict[str, Any]) -> bool:
+    return error.get("type") not in retry.non_retryable
 
 
 def _about(execution: Execution, cause: Cause) -> dict[str, Any]:
@@ -503,6 +617,8 @@ def evolve(execution: Execution | None, event: Event) -> Execution | None:
         return _buffered(event)
     if isinstance(event, ExecutionSkipped):
         return _skipped(event)
+    if isinstance(event, ExecutionRequeued):
+        return _requeued(event)
     if execution is None:
         return None
     return msgspec.structs.replace(
@@ -511,8 +627,6 @@ def evolve(execution: Execution | None, event: Event) -> Execution | None:
 
 
 def _changes(execution: Execution, event: Event) -> dict[str, Any]:
-    rest: dict[str, Any] = {"deadline": None, "resume_at": None, "worker": None, "local": False}
-    rest |= {"stop_by": None, "stop_reason": None}
     match event:
         case AttemptStarted():
             return {
@@ -523,41 +637,83 @@ def _changes(execution: Execution, event: Event) -> dict[str, Any]:
                 "local": event.local,
                 "started_at": event.at,
                 "deadline": event.deadline,
+                "heartbeat": event.heartbeat,
+                "silent_by": _silent_by(event.at, event.heartbeat),
                 "resume_at": None,
-                "reported": False,
+                "start_by": None,
             }
         case AttemptFailed():
-            rest["reported"] = event.outcome in {"failed", "cancelled"}
-            changes = rest | {"failures": execution.failures + 1, "resume_at": event.retry_at}
-            return changes | {"status": Status.DELAYED} if event.retry_at else changes
+            return _attempt_over(execution, event)
         case ExecutionDelayed():
-            polls = execution.polls + 1
-            rest |= {"polls": polls, "resume_at": event.until, "reported": True}
-            return rest | {"status": Status.DELAYED}
+            waits = {"status": Status.DELAYED, "resume_at": event.until}
+            closed = _closed(execution, Status.DELAYED)
+            return _NO_ATTEMPT | waits | {"closed": closed, "polls": execution.polls + 1}
         case ExecutionSucceeded():
-            return rest | {"status": Status.SUCCEEDED, "reported": True}
-        case ExecutionFailed():
-            return rest | {"status": Status.FAILED}
-        case ExecutionTimedOut():
-            return rest | {"status": Status.TIMED_OUT}
+            closed = _closed(execution, Status.SUCCEEDED)
+            return _OVER | {"status": Status.SUCCEEDED, "closed": closed}
         case CancellationRequested():
             return {"stop_by": event.deadline, "stop_reason": event.reason}
-        case ExecutionCancelled():
-            return rest | {"status": Status.CANCELLED}
         case _:
+            if type(event) in _ENDS:
+                return _ended(execution, _ENDS[type(event)])
             return _changes_of_waiting(event)
 
 
 def _changes_of_waiting(event: Event) -> dict[str, Any]:
     match event:
         case ExecutionReleased():
-            return {"status": Status.PENDING, "run_number": event.run_number}
+            bounded = {"start_by": event.start_by, "end_by": event.end_by}
+            return {"status": Status.PENDING, "run_number": event.run_number, **bounded}
         case ExecutionDropped():
             return {"status": Status.SKIPPED}
         case ExecutionReprioritised():
             return {"priority": event.priority}
         case _:
             return {}
+
+
+_NO_ATTEMPT: dict[str, Any] = {
+    "deadline": None, "heartbeat": None, "silent_by": None, "worker": None, "local": False,
+    "stop_by": None, "stop_reason": None, "resume_at": None,
+}  # fmt: skip
+_OVER: dict[str, Any] = _NO_ATTEMPT | {"start_by": None, "end_by": None}
+_ENDS: dict[type[Event], Status] = {
+    ExecutionFailed: Status.FAILED,
+    ExecutionTimedOut: Status.TIMED_OUT,
+    ExecutionDeadLettered: Status.DEAD,
+    ExecutionCancelled: Status.CANCELLED,
+}
+
+
+def _attempt_over(execution: Execution, event: AttemptFailed) -> dict[str, Any]:
+    changes = _NO_ATTEMPT | {"failures": execution.failures + 1, "resume_at": event.retry_at}
+    if event.retry_at is not None:
+        changes["status"] = Status.DELAYED
+    if event.outcome in _REPORTED:
+        changes["closed"] = _closed(execution, Status.DELAYED)
+    return changes
+
+
+_REPORTED = {"failed", "cancelled"}
+"""Ends of an attempt that its holder has told; of the others it knows nothing."""
+
+
+def _ended(execution: Execution, status: Status) -> dict[str, Any]:
+    """Ended without success; whoever has just reported was told so."""
+    changes = _OVER | {"status": status}
+    if execution.status is Status.RUNNING and execution.lease in execution.closed:
+        changes["closed"] = _closed(execution, status)
+    return changes
+
+
+def _closed(execution: Execution, told: Status) -> dict[str, str]:
+    """The closed leases with the present one, whose holder was told where the execution stands."""
+    kept = {**execution.closed, execution.lease: str(told)}
+    return dict(list(kept.items())[-KEPT_LEASES:])
+
+
+def _silent_by(at: datetime, heartbeat: float | None) -> datetime | None:
+    return None if heartbeat is None else at + timedelta(seconds=heartbeat)
 
 
 def _requested(event: ExecutionRequested) -> Execution:
@@ -583,6 +739,10 @@ def _requested(event: ExecutionRequested) -> Execution:
         local=handed,
         started_at=event.at if handed else None,
         deadline=event.deadline,
+        heartbeat=event.heartbeat,
+        silent_by=_silent_by(event.at, event.heartbeat),
+        start_by=event.start_by,
+        end_by=event.end_by,
         correlation_id=event.correlation_id,
         version=1,
     )
@@ -605,6 +765,24 @@ def _buffered(event: ExecutionBuffered) -> Execution:
         overridden=event.overridden,
         correlation_id=event.correlation_id,
         version=1,
+    )
+
+
+def _requeued(event: ExecutionRequeued) -> Execution:
+    """From the event alone, so that it is the same for whoever has not known the execution."""
+    told = {name: getattr(event, name) for name in _REQUEUED}
+    return Execution(
+        id=event.execution_id,
+        tenant=event.tenant,
+        schedule_id=event.schedule_id,
+        status=Status.PENDING,
+        resume_at=event.at,
+        failures=event.failures,
+        polls=event.polls,
+        start_by=event.start_by,
+        end_by=event.end_by,
+        correlation_id=event.correlation_id,
+        **told | {"version": event.version + 1},
     )
 
 

@@ -36,9 +36,8 @@ def settle(decision: Decision, cause: Cause) -> None:
     """
     if decision.require().waits_for_run:
         close_overlap(decision, cause)
-    for run in list(decision.require().live.values()):
-        definition = decision.require().definition_of(run)
-        decision.add(*executions.expire(run, definition, cause))
+    for id_ in list(decision.require().live):
+        _expire(decision, id_, cause)
     overlap.release(decision, cause)
     if decision.require().fires_by(cause.at):
         _decide_due(decision, cause)
@@ -51,6 +50,15 @@ def go_on(decision: Decision, cause: Cause) -> None:
     overlap.release(decision, cause)
     if decision.require().active:
         complete(decision, cause)
+
+
+def _expire(decision: Decision, id_: str, cause: Cause) -> None:
+    """Record each timeout of an execution that is over, the first one first."""
+    while (run := decision.require().live.get(id_)) is not None:
+        events = executions.expire(run, decision.require().terms_of(run), cause)
+        if not events:
+            return
+        decision.add(*events)
 
 
 def _decide_due(decision: Decision, cause: Cause) -> None:

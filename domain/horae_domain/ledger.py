@@ -16,7 +16,7 @@ import msgspec
 
 from horae_domain import execution as executions
 from horae_domain import schedule as schedules
-from horae_domain.definition import Definition, OnceTrigger, Overlap
+from horae_domain.definition import Definition, OnceTrigger, Overlap, Retry
 from horae_domain.events import (
     Event,
     ExecutionBuffered,
@@ -37,6 +37,8 @@ from horae_domain.execution import Execution
 from horae_domain.lanes import Lane, lane_of
 from horae_domain.occurrences import first_bound
 from horae_domain.schedule import Schedule, Status
+
+_NO_RETRIES = Retry(max_attempts=1)
 
 SINGLE_SKIPS = 10
 """Skips behind unfinished runs that are recorded one by one; further ones as a range."""
@@ -73,6 +75,13 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     def definition_of(self, execution: Execution) -> Definition:
         """The definition that an execution runs by."""
         return self.schedule.definitions.get(execution.revision, self.definition)
+
+    def terms_of(self, execution: Execution) -> Definition:
+        """The same, without further retries once the schedule was cancelled."""
+        definition = self.definition_of(execution)
+        if self.schedule.status is not Status.CANCELLED:
+            return definition
+        return definition.model_copy(update={"retry": _NO_RETRIES})
 
     def find(self, id_: str) -> Execution | None:
         """An execution that can still change."""
@@ -169,9 +178,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     def wake_unless_ready(self, now: datetime | None) -> datetime | None:
         """The same, leaving out runs that wait for nothing but a worker."""
         moments = [
-            moment
-            for run in self.live.values()
-            if (moment := run.wake) is not None and not (now is not None and run.ready(now))
+            moment for run in self.live.values() if (moment := run.wake_after(now)) is not None
         ]
         if self.active:
             if self.next_due is not None and not self.waits_for_run:
@@ -301,9 +308,16 @@ def _execution_changes(line: Line, event: ExecutionEvent, run: Execution) -> dic
             if event.cooldown_until is not None:
                 changes["cooldown_until"] = event.cooldown_until
         case _ if not run.status.alive:
-            failed = run.status in {executions.Status.FAILED, executions.Status.TIMED_OUT}
+            failed = run.status in _UNSUCCESSFUL
             changes = {"failures": line.failures + failed, "skips": 0}
     return changes
+
+
+_UNSUCCESSFUL = {
+    executions.Status.FAILED,
+    executions.Status.TIMED_OUT,
+    executions.Status.DEAD,
+}
 
 
 def _fired(line: Line, at: datetime) -> dict[str, Any]:

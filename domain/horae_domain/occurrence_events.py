@@ -18,6 +18,7 @@ from horae_domain.ledger import CROWDED, Line
 from horae_domain.occurrences import next_occurrence
 from horae_domain.recurrence import Occurrence
 from horae_domain.schedule import Cause, about
+from horae_domain.timeouts import bounds
 
 
 def occurrence_id(line: Line, kind: str, occurrence: Occurrence) -> str:
@@ -64,6 +65,7 @@ def requested(
         priority=str(line.definition.priority),
         queue=line.definition.queue,
         next_due=next_due(line, occurrence.due, fired=1) if scheduled else None,
+        **bounds(line.definition, cause.at),
         **payload,
         **occurrence_fields(line, kind, occurrence, cause),
     )

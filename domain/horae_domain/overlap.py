@@ -74,7 +74,8 @@ def release(decision: Decision, cause: Cause) -> None:
             continue
         last = counted and line.fired + 1 == line.definition.max_executions
         number = line.fired + 1 if counted else None
-        decision.add(*executions.release(run, number, None if last else line.next_due, cause))
+        due = None if last else line.next_due
+        decision.add(*executions.release(run, line.definition_of(run), number, due, cause))
 
 
 def _with_free_way(line: Line) -> list[Execution]:

@@ -116,6 +116,7 @@ def schedule(id_: str, tenant: str, row: ScheduleRow, now: datetime) -> dict[str
             "cancelled": counts.cancelled,
             "skipped": counts.skipped,
             "missed": counts.missed,
+            "dead": counts.dead,
         },
     }
 

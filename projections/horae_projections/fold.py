@@ -17,6 +17,7 @@ from horae_domain.events import (
     Event,
     ExecutionBuffered,
     ExecutionCancelled,
+    ExecutionDeadLettered,
     ExecutionDelayed,
     ExecutionDropped,
     ExecutionEvent,
@@ -24,6 +25,7 @@ from horae_domain.events import (
     ExecutionReleased,
     ExecutionReprioritised,
     ExecutionRequested,
+    ExecutionRequeued,
     ExecutionSkipped,
     ExecutionSucceeded,
     ExecutionTimedOut,
@@ -56,7 +58,7 @@ from horae_projections.rows import (
 from horae_projections.sheet import BORN, Sheet
 
 _NOW = {"running", "buffered"}
-_ENDED = {"succeeded", "failed", "timed_out", "cancelled", "skipped"}
+_ENDED = {"succeeded", "failed", "timed_out", "cancelled", "skipped", "dead"}
 
 
 def project(sheet: Sheet, number: int, event: Event) -> None:
@@ -221,8 +223,11 @@ def _requested(event: ExecutionRequested | ExecutionBuffered | ExecutionSkipped)
         return row
     row.status = "pending"
     row.run_number = event.run_number
+    row.end_by = event.end_by
     if event.worker is not None:
         _start(row, 1, 1, event.worker, event.at, event.deadline)
+    else:
+        _bound(row, event.start_by)
     return row
 
 
@@ -250,7 +255,7 @@ def _last(schedule: ScheduleRow, due: datetime, execution_id: str) -> None:
 def _count(schedule: ScheduleRow, before: str | None, after: str) -> None:
     """Keep the schedule's counters of what runs and of how runs ended."""
     counts = _counts(schedule)
-    if before in _NOW:
+    if before in _NOW or before in _ENDED:  # what has ended is tried again
         setattr(counts, before, getattr(counts, before) - 1)
     if after in _NOW or after in _ENDED:
         setattr(counts, after, getattr(counts, after) + 1)
@@ -276,7 +281,13 @@ def _start(
         row.attempts.pop()
     row.attempts.append(Attempt(number=number, worker=worker, started_at=at, delivery=delivery))
     del row.attempts[:-KEPT]
-    row.timer, row.timer_due = ("timeout", deadline) if deadline else (None, None)
+    _bound(row, deadline)
+
+
+def _bound(row: ExecutionRow, deadline: datetime | None) -> None:
+    """The next of its timeouts."""
+    due = min((each for each in (deadline, row.end_by) if each is not None), default=None)
+    row.timer, row.timer_due = (None, None) if due is None else ("timeout", due)
 
 
 def _change_execution(row: ExecutionRow, event: ExecutionEvent) -> None:
@@ -300,6 +311,10 @@ def _change_execution(row: ExecutionRow, event: ExecutionEvent) -> None:
             row.stop_by = event.deadline
             if row.timer_due is None or event.deadline < row.timer_due:
                 row.timer, row.timer_due = "stop", event.deadline
+        case ExecutionRequeued():
+            row.status, row.ended_at, row.reason = "pending", None, None
+            row.end_by = event.end_by
+            _bound(row, event.start_by)
         case _:
             _end_execution(row, event)
 
@@ -311,6 +326,8 @@ def _end_execution(row: ExecutionRow, event: ExecutionEvent) -> None:
             _end(row, "failed", event.at, event.error.get("message"))
         case ExecutionTimedOut():
             _end(row, "timed_out", event.at, event.error.get("message"))
+        case ExecutionDeadLettered():
+            _end(row, "dead", event.at, event.error.get("message"))
         case ExecutionCancelled():
             if row.attempts and row.attempts[-1].finished_at is None:
                 _close(row, event.at, "cancelled", None)
@@ -323,6 +340,8 @@ def _change_waiting(row: ExecutionRow, event: ExecutionEvent) -> None:
     match event:
         case ExecutionReleased():
             row.status, row.run_number = "pending", event.run_number
+            row.end_by = event.end_by
+            _bound(row, event.start_by)
         case ExecutionDropped():
             _end(row, "skipped", event.at, event.reason)
         case ExecutionReprioritised():

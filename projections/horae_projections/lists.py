@@ -13,7 +13,13 @@ from horae_domain.errors import InvalidField
 from horae_domain.instants import to_micros
 from horae_domain.positions import parse_position
 from horae_projections import answers
-from horae_projections.messages import ListExecutions, ListSchedules, ListTimers, ScheduleHistory
+from horae_projections.messages import (
+    ListDeadLetters,
+    ListExecutions,
+    ListSchedules,
+    ListTimers,
+    ScheduleHistory,
+)
 from horae_projections.ports import Listing, Mark, Page, Range, ViewStore
 from horae_projections.rows import (
     DECISIONS,
@@ -164,6 +170,28 @@ def _of_executions(
     suffix = "" if schedule_id is None else f":{schedule_id}"
     cells = [f"{status}{suffix}" for status in statuses]
     return Listing(table, tenant, "due", [cells], limit, base="due", descending=True)
+
+
+async def dead_letters(views: ViewStore, tenant: str, query: ListDeadLetters) -> Answer:
+    """The answer to `dead_letter.list`."""
+    cell = "dead" if query.schedule_id is None else f"dead:{query.schedule_id}"
+    sets = [] if query.error_type is None else [f"error:{query.error_type}"]
+    page = await views.page(
+        Listing(
+            EXECUTIONS,
+            tenant,
+            "ended",
+            [[cell]],
+            query.limit,
+            base="ended",
+            within=_range("ended", query.since, None),
+            all_of=sets,
+            descending=True,
+            after=_mark("dead_letters", query.cursor),
+        )
+    )
+    found = [answers.execution(id_, unpack(EXECUTIONS, row), whole=False) for id_, row in page.rows]
+    return _answer(page, "dead_letters", found, _cursor("dead_letters", page.end))
 
 
 async def history(views: ViewStore, tenant: str, query: ScheduleHistory) -> Answer:

@@ -22,6 +22,7 @@ ExecutionStatus = Literal[
     "timed_out",
     "cancelled",
     "skipped",
+    "dead",
 ]
 HistoryStatus = ExecutionStatus | Literal["missed", "updated", "paused", "resumed"]
 TimerKind = Literal["schedule", "retry", "poll", "timeout", "stop"]
@@ -141,6 +142,15 @@ class ListExecutions(Page):
     to: Instant | None = None
 
 
+class ListDeadLetters(Page):
+    """`dead_letter.list`: executions out of retries, the latest first (G9); `since` is inclusive."""
+
+    name = "dead_letter.list"
+    schedule_id: Identifier | None = None
+    error_type: Annotated[str, Field(max_length=255)] | None = None
+    since: Instant | None = None
+
+
 class ListTimers(Page):
     """`timer.list`: what waits for a time, soonest first (Q12)."""
 
@@ -165,6 +175,7 @@ QUERIES: dict[str, type[Query]] = {
         ScheduleHistory,
         GetExecution,
         ListExecutions,
+        ListDeadLetters,
         ListTimers,
         Health,
     )

@@ -18,6 +18,7 @@ from horae_projections.messages import (
     GetExecution,
     GetSchedule,
     Health,
+    ListDeadLetters,
     ListExecutions,
     ListSchedules,
     ListTimers,
@@ -97,15 +98,22 @@ class Queries:
                 return await lists.schedules(self._views, tenant, query, self._now())
             case ScheduleDigests():
                 return await digests(self._views, tenant, query, self._now())
-            case ListExecutions():
-                return await lists.executions(self._views, tenant, query)
             case ScheduleHistory():
                 await self._row(tenant, query.id)
                 return await lists.history(self._views, tenant, query)
-            case ListTimers():
-                return await lists.timers(self._views, tenant, query)
             case Health():
                 return await assess(self._probes)
+            case _:
+                return await self._list(tenant, query)
+
+    async def _list(self, tenant: str, query: Query) -> Answer:
+        match query:
+            case ListExecutions():
+                return await lists.executions(self._views, tenant, query)
+            case ListDeadLetters():
+                return await lists.dead_letters(self._views, tenant, query)
+            case ListTimers():
+                return await lists.timers(self._views, tenant, query)
             case _:
                 raise InvalidField(f"no such query: {query.name}", field="name")
 

@@ -28,7 +28,7 @@ TYPES = ("cron", "interval", "once", "manual")
 SCHEDULE_STATUSES = ("active", "pending", "paused", "completed", "cancelled", "failed")
 EXECUTION_STATUSES = (
     "pending", "delayed", "buffered", "running", "succeeded", "failed", "timed_out", "cancelled",
-    "skipped",
+    "skipped", "dead",
 )  # fmt: skip
 PRIORITIES = tuple(str(each) for each in sorted(Priority, key=lambda priority: priority.rank))
 TIMERS = ("retry", "poll", "timeout", "stop")
@@ -50,6 +50,7 @@ class Counts(msgspec.Struct, array_like=True, gc=False):
     missed: int = 0
     running: int = 0
     buffered: int = 0
+    dead: int = 0
 
 
 class ScheduleRow(msgspec.Struct, array_like=True, kw_only=True, gc=False):
@@ -119,6 +120,14 @@ class ExecutionRow(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     timeline: list[tuple[datetime, str, str | None]] = []
     stop_by: datetime | None = None
     """Until when an attempt that was asked to stop may still report."""
+    end_by: datetime | None = None
+    """When it has timed out as a whole."""
+
+    @property
+    def error_type(self) -> str:
+        """Of its last attempt; empty if none was begun, or it has no error."""
+        error = self.attempts[-1].error if self.attempts else None
+        return str((error or {}).get("type", ""))
 
 
 class DecisionRow(msgspec.Struct, array_like=True, kw_only=True, gc=False):
@@ -258,4 +267,9 @@ def _execution_entries(row: ExecutionRow) -> frozenset[Entry]:
         until = to_micros(row.timer_due)
         entries.append(Entry(f"wait:{row.timer}", until))
         entries.append(Entry(f"wait:{row.timer}:{row.schedule_id}", until))
+    if row.status == "dead" and row.ended_at is not None:
+        ended = to_micros(row.ended_at)
+        entries.append(Entry("ended:dead", ended))
+        entries.append(Entry(f"ended:dead:{row.schedule_id}", ended))
+        entries.append(Entry(f"error:{row.error_type}"))
     return frozenset(entries)

@@ -15,7 +15,7 @@ from horae_application.engine import Engine
 from horae_application.gateway import Gateway, new_request
 from horae_application.messages import Reply, ReportExecution, Request, read_command
 from horae_application.ownership import Ownership
-from horae_application.tasks import Task
+from horae_application.task import Task
 from horae_domain.errors import HoraeError, Unavailable
 from horae_domain.identity import partition_of
 from horae_infrastructure.store.memory import MemoryStore

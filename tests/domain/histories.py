@@ -185,6 +185,20 @@ class History:
         asked = Priority(priority)
         return self.do(decider.reprioritize, run.id, asked, cause(seconds))
 
+    def requeue(self, seconds: float, run: Execution) -> list[Event]:
+        return self.do(decider.requeue, self.told(run), cause(seconds))
+
+    def told(self, run: Execution) -> Execution:
+        """The execution as its stream tells it, though it has ended."""
+        return self.told_of(run.id)
+
+    def told_of(self, id_: str) -> Execution:
+        found: Execution | None = None
+        for event in streams(self.events)[id_]:
+            found = evolve_execution(found, event)
+        assert found is not None
+        return found
+
     def recover(self, seconds: float, owner: str) -> list[Event]:
         return self.do(decider.recover, owner, cause(seconds))
 

@@ -209,9 +209,9 @@ REFUSED = {
     "pause on failures": ({"pause_on_failures": 3}, FIELD, "pause_on_failures"),
     "confirmation": ({"wait_for": {"event": "E"}}, FIELD, "wait_for"),
     "cancelling event": ({"cancel_on": {"event": "E"}}, FIELD, "cancel_on"),
-    "heartbeat": ({"timeout": {"heartbeat": "5s"}}, FIELD, "timeout.heartbeat"),
-    "overall timeout": ({"timeout": {"overall": "5s"}}, FIELD, "timeout.overall"),
-    "waiting time": ({"timeout": {"schedule_to_start": 5}}, FIELD, "timeout.schedule_to_start"),
+    "frequent heartbeat": ({"timeout": {"heartbeat": 0.999}}, FIELD, "timeout.heartbeat"),
+    "no overall time": ({"timeout": {"overall": "0s"}}, FIELD, "timeout.overall"),
+    "no waiting time": ({"timeout": {"schedule_to_start": 0}}, FIELD, "timeout.schedule_to_start"),
 }
 
 

@@ -17,6 +17,7 @@ from horae_domain.events import (
     AttemptFailed,
     AttemptStarted,
     ExecutionCancelled,
+    ExecutionDeadLettered,
     ExecutionDelayed,
     ExecutionFailed,
     ExecutionRequested,
@@ -350,7 +351,7 @@ def test_failure_is_retried_after_its_delay():
     assert not run.ready(at(79.999999))
     assert run.ready(at(80))
     assert history.start(80) == [like(AttemptStarted, attempt=2, deadline=at(380))]
-    assert (history.run.resume_at, history.run.reported, history.run.lease) == (None, False, "2.1")
+    assert (history.run.resume_at, history.run.lease) == (None, "2.1")
     assert history.report(81, said(lease="2.1")) == [like(ExecutionSucceeded, attempt=2)]
 
 
@@ -361,7 +362,7 @@ def test_last_attempt_ends_the_execution_and_keeps_no_stack_twice():
     history.start(80)
     assert history.report(*failed(90, "2.1")) == [
         like(AttemptFailed, attempt=2, retry_at=None, error=BOOM),
-        ExecutionFailed(
+        ExecutionDeadLettered(
             at=at(90), attempt=2, error={"type": "Boom", "message": "no"}, **about(run)
         ),
     ]
@@ -579,7 +580,7 @@ def test_attempts_that_kill_their_process_come_to_an_end():
     history.do(decider.start, history.run.id, "engine-2", cause(71))
     assert history.recover(80, "engine-3") == [
         like(AttemptFailed, outcome="lost", retry_at=None),
-        like(ExecutionFailed, attempt=2),
+        like(ExecutionDeadLettered, attempt=2),
     ]
 
 
@@ -672,6 +673,7 @@ def test_four_states_are_alive():
         (ExecutionSucceeded, Status.SUCCEEDED),
         (ExecutionFailed, Status.FAILED),
         (ExecutionTimedOut, Status.TIMED_OUT),
+        (ExecutionDeadLettered, Status.DEAD),
     ],
 )
 def test_ends_leave_nothing_to_wait_for(event, status):
@@ -728,7 +730,7 @@ def test_execution_runs_by_the_revision_that_decided_it():
     assert history.run.deadline == at(72)
     assert history.settle(72) == [like(AttemptFailed, retry_at=at(82))]
     assert history.take(82) == [like(AttemptStarted, deadline=at(92))]
-    assert history.report(83, said("failed", "2.1"))[-1] == like(ExecutionFailed)
+    assert history.report(83, said("failed", "2.1"))[-1] == like(ExecutionDeadLettered)
 
 
 def test_execution_of_a_forgotten_revision_runs_by_the_present_one():

@@ -24,11 +24,13 @@ from horae_domain.events import (
     Event,
     ExecutionBuffered,
     ExecutionCancelled,
+    ExecutionDeadLettered,
     ExecutionDropped,
     ExecutionFailed,
     ExecutionReleased,
     ExecutionReprioritised,
     ExecutionRequested,
+    ExecutionRequeued,
     ExecutionSkipped,
     ExecutionSucceeded,
     ExecutionTimedOut,
@@ -73,7 +75,14 @@ policies: dict[str, st.SearchStrategy[Any]] = {
     "retry": st.fixed_dictionaries(
         {"max_attempts": st.integers(1, 3), "delay": durations, "jitter": st.sampled_from([0, 1])}
     ),
-    "timeout": st.fixed_dictionaries({"start_to_close": st.none() | durations}),
+    "timeout": st.fixed_dictionaries(
+        {"start_to_close": st.none() | durations},
+        optional={
+            "schedule_to_start": durations,
+            "overall": durations,
+            "heartbeat": st.sampled_from(["1s", "13s"]),
+        },
+    ),
     "cooldown": st.none() | durations,
     "concurrency": st.none() | st.integers(1, 3),
     "concurrency_key": st.sampled_from([None, None, "a", "b.c"]),
@@ -91,6 +100,7 @@ ENDS = (
     ExecutionFailed,
     ExecutionTimedOut,
     ExecutionCancelled,
+    ExecutionDeadLettered,
     ExecutionDropped,
 )
 DECISIONS = (ExecutionRequested, ExecutionBuffered, ExecutionSkipped)
@@ -193,7 +203,23 @@ class OneLine(RuleBasedStateMachine):
         run = data.draw(st.sampled_from(self.history.live))
         report = said(outcome, lease or run.lease, limit=limit, cooldown=cooldown)
         self.history.do(decider.report, run.id, report, cause(self.now))
-        self.history.do(decider.report, run.id, report, cause(self.now))
+        accepted = report.lease in self.history.told_of(run.id).closed
+        again = self.history.do(decider.report, run.id, report, cause(self.now))
+        assert not (accepted and again)
+
+    @precondition(lambda self: any(isinstance(each, ENDS) for each in self.history.events))
+    @rule(data=st.data())
+    def requeue(self, data):
+        ids = [each.execution_id for each in self.history.events if isinstance(each, ENDS)]
+        id_ = data.draw(st.sampled_from(ids))
+        run = self.history.told_of(id_)
+        self.attempt(decider.requeue, run, cause(self.now))
+
+    @precondition(lambda self: self.history.live)
+    @rule(data=st.data())
+    def retry_now(self, data):
+        run = data.draw(st.sampled_from(self.history.live))
+        self.attempt(decider.requeue, run, cause(self.now))
 
     @precondition(lambda self: self.history.live or self.history.parked)
     @rule(data=st.data())
@@ -274,6 +300,8 @@ def outcomes_are_accepted_once(events: list[Event]) -> None:
     ended: set[str] = set()
     for event in events:
         id_ = getattr(event, "execution_id", None)
+        if isinstance(event, ExecutionRequeued):
+            ended.discard(event.execution_id)
         if id_ in ended:
             assert isinstance(event, ReportRefused)
         if isinstance(event, ENDS):
@@ -478,6 +506,7 @@ by_type: dict[str, st.SearchStrategy[Any]] = {
     "int": st.integers(0, 2**53),
     "bool": st.booleans(),
     "Any": json_values,
+    "float": st.floats(0, 1e9),
     "dict[str, Any]": st.dictionaries(names, json_values, max_size=3),
     "list[Any]": st.lists(json_values, max_size=3),
 }

@@ -13,7 +13,6 @@ from horae_domain.events import (
     AttemptFailed,
     CancellationRequested,
     ExecutionCancelled,
-    ExecutionDelayed,
     ExecutionRequested,
     ExecutionSucceeded,
     ReportRefused,
@@ -107,7 +106,7 @@ def test_attempt_that_says_it_stopped_ends_the_execution_as_cancelled():
             AttemptFailed,
             outcome="cancelled",
             retry_at=None,
-            error={"type": "Cancelled", "message": ""},
+            error={"type": "Cancelled", "message": "enough"},
             logs=["swept"],
             metadata={"k": 1},
             started_at=at(61),
@@ -133,8 +132,8 @@ def test_failure_of_what_was_asked_to_stop_is_not_retried():
 
 
 def test_poll_of_what_was_asked_to_stop_is_not_asked_again():
-    assert stopping().report(80, said("again", result=1)) == [
-        like(ExecutionDelayed, result=1),
+    assert stopping().report(80, said("again")) == [
+        like(AttemptFailed, outcome="cancelled"),
         like(ExecutionCancelled, reason="enough"),
     ]
 

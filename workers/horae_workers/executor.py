@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import structlog
 
 from horae_application.context import Context
+from horae_application.control import Control, Stopped
 from horae_application.messages import Reply, refused
 from horae_application.registry import Handler, PayloadInvalid, Registry
 from horae_application.result import Finished, RetryAfter, outcome_of
@@ -82,6 +83,7 @@ class Executor:
         self._accepting = True
         self._over: str | None = None
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._controls: dict[tuple[str, str], Control] = {}
         self.concurrency = concurrency
         self.done = 0
         self.freed: Callable[[], None] = _nothing
@@ -127,6 +129,11 @@ class Executor:
         assert self._loop is not None  # noqa: S101 - bound before the engine starts
         self._loop.call_soon_threadsafe(self._begin, list(works))
 
+    def ask_to_stop(self, leases: Sequence[tuple[str, str]]) -> None:
+        """Ask attempts to stop; what they answer still counts."""
+        assert self._loop is not None  # noqa: S101
+        self._loop.call_soon_threadsafe(self._ask, list(leases))
+
     def stop(self, leases: Sequence[tuple[str, str]]) -> None:
         """Cancel attempts whose outcome no longer counts."""
         assert self._loop is not None  # noqa: S101
@@ -140,6 +147,11 @@ class Executor:
             task = asyncio.get_running_loop().create_task(self._attempt(work))
             self._tasks[key] = task
 
+    def _ask(self, leases: Sequence[tuple[str, str]]) -> None:
+        for key in leases:
+            if key in self._controls:
+                self._controls[key].stop()
+
     def _cancel(self, leases: Sequence[tuple[str, str]]) -> None:
         """End attempts, each after its first step: one that never began would keep its slot."""
         loop = asyncio.get_running_loop()
@@ -147,6 +159,8 @@ class Executor:
             task = self._tasks.get(key)
             if task is not None:
                 loop.call_soon(task.cancel)
+            if key in self._controls:
+                self._controls[key].fence()
 
     async def _attempt(self, work: Work) -> None:
         try:
@@ -179,16 +193,20 @@ class Executor:
 
     async def run(self, work: Work) -> dict[str, Any]:
         """Run one attempt to its end; the body of its `execution.report`."""
-        context = Context(work, now=self._now, client=self._client, services=self._services)
+        control = Control()
+        context = Context(
+            work,
+            now=self._now,
+            client=self._client,
+            services=self._services,
+            control=control,
+        )
+        key = (work.execution_id, work.lease)
+        self._controls[key] = control
         try:
-            value = await self._call(work, context)
-            outcome = value if isinstance(value, Finished) else outcome_of(value)
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) and _cancelled():
-                raise
-            outcome = {"outcome": "failed", "error": describe(error)}
+            outcome = await self._outcome(work, context, control)
+        finally:
+            self._controls.pop(key, None)
         return outcome | {
             "execution_id": work.execution_id,
             "lease": work.lease,
@@ -196,7 +214,27 @@ class Executor:
             "logs": outcome.get("logs") or context.logs,
         }
 
-    async def _call(self, work: Work, context: Context) -> Any:
+    async def _outcome(self, work: Work, context: Context, control: Control) -> dict[str, Any]:
+        """What the handler has answered, or what it raised."""
+        asking = Interruption()
+        try:
+            try:
+                value = await self._call(work, context, control, asking)
+            finally:
+                asking.over()
+            return value if isinstance(value, Finished) else outcome_of(value)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and _cancelled():
+                raise
+            if control.asked and _stopped(error):
+                return {"outcome": "cancelled", "error": stop_of(error)}
+            return {"outcome": "failed", "error": describe(error)}
+
+    async def _call(
+        self, work: Work, context: Context, control: Control, asking: Interruption
+    ) -> Any:
         if work.action["type"] == "process":
             if self._children is None:
                 raise RuntimeError("this executor does not run processes")
@@ -204,6 +242,7 @@ class Executor:
         if work.action["type"] == "command":
             if self._services is None:
                 raise RuntimeError("this executor does not send commands")
+            control.by(asking.ask)
             return await perform(self._services, work)
         name: str = work.action["name"]
         handler = self._registry.get(name)
@@ -216,9 +255,10 @@ class Executor:
             return await self._children.function(handler, context)
         arguments = handler.call_arguments(context)
         if handler.asynchronous and isolation == "inline":
+            control.by(asking.ask)
             return await handler.function(*arguments)
         if handler.asynchronous:
-            return await self._thread(lambda: asyncio.run(handler.function(*arguments)))
+            return await self._thread(lambda: asyncio.run(_loop_of(handler, arguments, control)))
         return await self._thread(lambda: handler.function(*arguments))
 
     async def _thread(self, call: Callable[[], Any]) -> Any:
@@ -308,6 +348,47 @@ class Executor:
 
 def _nothing() -> None:
     """Nobody waits for a slot."""
+
+
+class Interruption:
+    """Cancels the present task so that its handler may go on, and takes the cancellation back."""
+
+    def __init__(self) -> None:
+        self._task = asyncio.current_task()
+        self._loop = asyncio.get_running_loop()
+        self._asked = False
+        self._over = False
+
+    def ask(self) -> None:
+        """Cancel the handler; on the loop."""
+        if self._task is not None and not self._over:
+            self._asked = True
+            self._task.cancel("asked to stop")
+
+    def over(self) -> None:
+        """The handler has ended."""
+        self._over = True
+        if self._asked and self._task is not None:
+            self._task.uncancel()
+
+
+async def _loop_of(handler: Handler, arguments: tuple[Any, ...], control: Control) -> Any:
+    """An asynchronous handler on a loop of its own, in another thread."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None  # noqa: S101 - a coroutine is run by a task
+    control.by(lambda: loop.call_soon_threadsafe(task.cancel))
+    return await handler.function(*arguments)
+
+
+def _stopped(error: BaseException) -> bool:
+    """True if a handler ended as one that was asked to stop."""
+    ended = asyncio.CancelledError | Stopped
+    return isinstance(error, ended) or isinstance(error.__cause__, ended)
+
+
+def stop_of(error: BaseException) -> dict[str, Any]:
+    """Why there is no result, as the log keeps it."""
+    return {"type": "Cancelled", "message": _message(error)[:4000] or "asked to stop"}
 
 
 def _cancelled() -> bool:

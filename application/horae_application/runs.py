@@ -1,0 +1,223 @@
+"""What the engine is asked to do with one execution, decided on the ledger's lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from uuid import UUID
+
+from horae_application import messages
+from horae_application.draft import Draft
+from horae_application.lines import fold_execution
+from horae_application.messages import OK, Command
+from horae_application.ports import StoredEvent
+from horae_application.pulse import Pulse
+from horae_application.task import Answer, Task, refusal
+from horae_domain import decider
+from horae_domain.definition import Definition, Retry
+from horae_domain.errors import ExecutionNotFound, IllegalState, StaleLease
+from horae_domain.events import ReportRefused
+from horae_domain.execution import STOP_GRACE, Execution, Outcome, Report, Status
+from horae_domain.execution import report as judge_report
+from horae_domain.identity import partition_of_stream, schedule_stream
+from horae_domain.instants import format_instant
+from horae_domain.schedule import Cause
+
+
+def execution_of(command: Command) -> str | None:
+    """The id of the execution that a command is about."""
+    match command:
+        case messages.StartExecution() | messages.ReportExecution() | messages.HeartbeatExecution():
+            return command.execution_id
+        case (
+            messages.CancelExecution()
+            | messages.RetryExecution()
+            | messages.ReprioritizeExecution()
+        ):
+            return command.id
+        case _:
+            return None
+
+
+class Runs:
+    """Decides commands on executions into a draft, given the events of those that have ended."""
+
+    def __init__(
+        self,
+        draft: Draft,
+        loaded: Mapping[UUID, list[StoredEvent]],
+        owner_of: Callable[[str], UUID | None],
+        pulse: Pulse,
+    ) -> None:
+        self._draft = draft
+        self._loaded = loaded
+        self._owner_of = owner_of
+        self._pulse = pulse
+
+    def decide(self, task: Task, cause: Cause) -> Answer | None:
+        """Decide a command on an execution; None if it is none.
+
+        Raises:
+            HoraeError: it is refused.
+        """
+        command = task.command
+        match command:
+            case messages.StartExecution():
+                return self._start(task, command, cause)
+            case messages.ReportExecution():
+                return self._report(task, command, cause)
+            case messages.HeartbeatExecution():
+                return self._heartbeat(task, command)
+            case messages.CancelExecution():
+                return self._cancel(task, command, cause)
+            case messages.RetryExecution():
+                return self._retry(task, command, cause)
+            case messages.ReprioritizeExecution():
+                return self._reprioritize(task, command, cause)
+            case _:
+                return None
+
+    def _find(self, tenant: str, id_: str) -> tuple[UUID, Execution, bool]:
+        """The schedule's stream, the execution, and whether it is alive."""
+        rows = self._loaded.get(UUID(id_))
+        known = fold_execution(rows) if rows else None
+        stream = self._owner_of(id_)
+        if stream is None and known is not None:
+            stream = schedule_stream(known.tenant, known.schedule_id)
+        line = self._draft.line(stream) if stream is not None else None
+        if stream is not None and line is not None and line.schedule.tenant == tenant:
+            self._draft.partitions.add(partition_of_stream(stream))
+            if (run := line.find(id_)) is not None:
+                return stream, run, True
+            known = self._draft.run(stream, id_) or known
+            if known is not None:
+                return stream, known, False
+        raise ExecutionNotFound("no such execution", field="execution_id", value=id_)
+
+    def _start(self, task: Task, command: messages.StartExecution, cause: Cause) -> Answer:
+        stream, run, alive = self._find(task.request.tenant, command.execution_id)
+        if not alive:
+            raise IllegalState(
+                f"execution {run.id} is {run.status}", field="execution_id", state=str(run.status)
+            )
+        decision = self._draft.begin(stream)
+        decider.take(decision, run.id, command.worker, command.lease, cause)
+        index = self._draft.accept(stream, decision)
+        taken = decision.require().live[run.id]
+        facts = {
+            "execution_id": run.id,
+            "attempt": taken.attempt,
+            "lease": taken.lease,
+            "deadline": format_instant(taken.deadline) if taken.deadline else None,
+            "heartbeat": taken.heartbeat,
+        }
+        return Answer(task, OK, facts, index)
+
+    def _report(self, task: Task, command: messages.ReportExecution, cause: Cause) -> Answer:
+        """The status told is the first answer's: where the report has left the execution."""
+        stream, run, alive = self._find(task.request.tenant, command.execution_id)
+        said = to_report(command)
+        if alive:
+            decision = self._draft.begin(stream)
+            in_time = decider.report(decision, run.id, said, cause)
+            index = self._draft.accept(stream, decision)
+            if not in_time:
+                return self._report(task, command, cause)
+            events, run = decision.events, decision.fate(run)
+        else:
+            # What has ended stays as it is: the report repeats the accepted one, or is stale.
+            events = judge_report(run, _ANY, said, cause)
+            index = None
+            for event in events:
+                index = self._draft.add(event, UUID(run.id), run.version)
+        if any(isinstance(event, ReportRefused) for event in events):
+            error = StaleLease("the lease is not the current one", field="lease", value=said.lease)
+            return refusal(task, error)._replace(event=index)
+        facts = {"execution_id": run.id, "status": run.closed.get(said.lease, str(run.status))}
+        rows = self._loaded.get(UUID(run.id))
+        position = rows[-1].position if rows and index is None else None
+        return Answer(task, OK, facts, index, position)
+
+    def _heartbeat(self, task: Task, command: messages.HeartbeatExecution) -> Answer:
+        _, run, _ = self._find(task.request.tenant, command.execution_id)
+        if run.status is not Status.RUNNING or run.lease != command.lease:
+            raise StaleLease("the lease is not the current one", field="lease", value=command.lease)
+        run = self._pulse.note(run, self._draft.at, command.progress, ask=command.ask)
+        first = run.bound
+        facts = {
+            "execution_id": run.id,
+            "cancel": run.stopping,
+            "deadline": None if first is None else format_instant(first),
+        }
+        return Answer(task, OK, facts)
+
+    def _cancel(self, task: Task, command: messages.CancelExecution, cause: Cause) -> Answer:
+        stream, run, alive = self._find(task.request.tenant, command.id)
+        if not alive:
+            if run.status is Status.CANCELLED:
+                return Answer(task, OK, {"execution_id": run.id, "status": "cancelled"})
+            raise IllegalState(
+                f"execution {run.id} is {run.status}", field="id", state=str(run.status)
+            )
+        decision = self._draft.begin(stream)
+        reason = command.reason or "cancelled"
+        if command.mode == "graceful":
+            grace = STOP_GRACE if command.grace is None else command.grace
+            decider.ask_to_stop(decision, run.id, reason, grace, cause)
+        else:
+            decider.cancel(decision, run.id, reason, cause)
+        index = self._draft.accept(stream, decision)
+        run = decision.fate(run)
+        facts: dict[str, Any] = {"execution_id": run.id, "status": str(run.status)}
+        if run.stop_by is not None:
+            facts |= {"stopping": True, "until": format_instant(run.stop_by)}
+        return Answer(task, OK, facts, index)
+
+    def _retry(self, task: Task, command: messages.RetryExecution, cause: Cause) -> Answer:
+        stream, run, _ = self._find(task.request.tenant, command.id)
+        decision = self._draft.begin(stream)
+        decider.requeue(decision, run, cause)
+        index = self._draft.accept(stream, decision)
+        run = decision.fate(run)
+        facts = {"execution_id": run.id, "status": str(run.status), "attempt": run.attempt + 1}
+        return Answer(task, OK, facts, index)
+
+    def _reprioritize(
+        self, task: Task, command: messages.ReprioritizeExecution, cause: Cause
+    ) -> Answer:
+        stream, run, alive = self._find(task.request.tenant, command.id)
+        if not alive:
+            raise IllegalState(
+                f"execution {run.id} is {run.status}", field="id", state=str(run.status)
+            )
+        decision = self._draft.begin(stream)
+        decider.reprioritize(decision, run.id, command.priority, cause)
+        index = self._draft.accept(stream, decision)
+        run = decision.run(run.id)
+        facts = {"execution_id": run.id, "status": str(run.status), "priority": run.priority}
+        return Answer(task, OK, facts, index)
+
+
+_ANY = Definition.model_construct(retry=Retry())  # type: ignore[call-arg]
+
+
+def to_report(command: messages.ReportExecution) -> Report:
+    """The domain's report of a message."""
+    error = command.error
+    return Report(
+        lease=command.lease,
+        outcome=Outcome(command.outcome),
+        result=command.result,
+        error=error.model_dump(exclude_none=True, exclude={"retry_after", "final"})
+        if error
+        else None,
+        retry_after=error.retry_after if error else None,
+        final=error.final if error else False,
+        after=command.after,
+        limit=command.limit,
+        cooldown=command.cooldown,
+        started_at=command.started_at,
+        worker=command.worker,
+        logs=tuple(command.logs),
+        metadata=command.metadata,
+    )

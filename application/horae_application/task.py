@@ -1,0 +1,34 @@
+"""A command on its way through the engine, and its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from horae_application.messages import Command, Reply, Request, refused
+from horae_domain.errors import HoraeError
+
+
+class Task(NamedTuple):
+    """A command on its way through the engine; `done` is called once, after the commit."""
+
+    request: Request
+    command: Command
+    done: Callable[[Reply], None]
+    tries: int = 0
+
+
+class Answer(NamedTuple):
+    """A reply that waits for its commit; `event` is the one of its draft that it rests on."""
+
+    task: Task
+    status: int
+    body: dict[str, Any]
+    event: int | None = None
+    position: int | None = None
+
+
+def refusal(task: Task, error: HoraeError) -> Answer:
+    """The answer of a task that is refused."""
+    reply = refused(error)
+    return Answer(task, reply.status, reply.body)
