@@ -65,8 +65,9 @@ mutants: venv ## Change the domain's code in small ways, and see whether a test 
 	$(BIN)/python tests/mutation/run.py
 
 .PHONY: docs
-docs: venv ## Write the reference of the command line anew.
+docs: venv ## Write the references of the command line and of the settings anew.
 	$(BIN)/python scripts/cli_reference.py
+	$(BIN)/python scripts/settings_reference.py
 
 .PHONY: lock
 lock: venv ## Resolve the dependencies anew into requirements.lock.

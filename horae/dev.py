@@ -19,16 +19,12 @@ import structlog
 from horae import interpreter
 from horae.ending import cancel
 from horae_domain.errors import InvalidField
-from horae_infrastructure.settings import Settings, hide
+from horae_infrastructure.settings import EMBEDDED_POSTGRES, SHORT_STORES, Settings
 
 if TYPE_CHECKING:
+    from horae.runtime import Runtime
     from horae_infrastructure.embedded import EmbeddedServer
 
-POSTGRES = {"postgres", "postgresql", "postgresql+embedded", "postgres+embedded"}
-"""Names of a store that stand for an embedded PostgreSQL."""
-SHORT = {"sqlite": "sqlite:///horae.db", "memory": "memory://"}
-STORES = ("sqlite", "postgresql", "postgres", "memory")
-VIEWS = ("redis", "rediss", "unix", "memory")
 LOOK = 0.5
 """Seconds between looks at the embedded servers."""
 MARGIN = 10.0
@@ -69,7 +65,7 @@ async def embedded(settings: Settings, *, ephemeral: bool) -> AsyncIterator[Sett
         needed["nats_url"] = Nats(data("nats"))
     if settings.redis_url is None:
         needed["redis_url"] = Valkey(data("valkey"))
-    if settings.store_url in POSTGRES:
+    if settings.store_url in EMBEDDED_POSTGRES:
         needed["store_url"] = Postgres(data("postgres"))
     try:
         await asyncio.gather(*(asyncio.to_thread(each.start) for each in needed.values()))
@@ -83,23 +79,10 @@ async def embedded(settings: Settings, *, ephemeral: bool) -> AsyncIterator[Sett
         await asyncio.gather(*(asyncio.to_thread(each.stop) for each in needed.values()))
 
 
-def checked(settings: Settings) -> Settings:
-    """Settings with a store's URL that means the same in every directory.
-
-    Raises:
-        InvalidField: a URL is of a kind that is not known.
-    """
-    url = SHORT.get(settings.store_url, settings.store_url)
+def located(settings: Settings) -> Settings:
+    """Settings with a store's URL that means the same in every directory."""
+    url = SHORT_STORES.get(settings.store_url, settings.store_url)
     scheme, _, rest = url.partition("://")
-    if url not in POSTGRES and (scheme not in STORES or "://" not in url):
-        raise InvalidField(
-            "a store is sqlite://, postgresql:// or memory://", field="store_url", value=hide(url)
-        )
-    views = settings.redis_url
-    if views is not None and views.partition("://")[0] not in VIEWS:
-        raise InvalidField(
-            "views are redis://, unix:// or memory://", field="redis_url", value=hide(views)
-        )
     if scheme == "sqlite":
         url = f"sqlite:///{settings.data_dir.absolute() / (rest.removeprefix('/') or 'horae.db')}"
     return settings.model_copy(update={"store_url": url})
@@ -122,37 +105,81 @@ async def _keep_alive(servers: list[EmbeddedServer]) -> None:
 # --- the loop of a process -----------------------------------------------------------------------
 
 
-class Stop:
+class Signals:
     """The first SIGINT or SIGTERM asks for an orderly end within a limit, the second ends at once.
+
+    SIGHUP reads the settings again; in a terminal, which has then closed, it is an end, too.
 
     Args:
         limit: seconds that the orderly end may take.
     """
 
     def __init__(self, limit: float) -> None:
-        self._limit = limit
+        self.limit = limit
+        self.reload: Callable[[], None] = _nothing
+        """Called at SIGHUP."""
         self._asked = asyncio.Event()
         self._ready = False
         self._main = asyncio.current_task()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._heard, number)
+        if sys.stderr.isatty():
+            loop.add_signal_handler(signal.SIGHUP, self._heard, signal.SIGHUP)
+        else:
+            loop.add_signal_handler(signal.SIGHUP, self._hung_up)
 
     async def wait(self) -> None:
         """From now on signals end this wait; before, they cancelled the start."""
         self._ready = True
         await self._asked.wait()
 
+    def _hung_up(self) -> None:
+        self.reload()
+
     def _heard(self, number: int) -> None:
         if self._asked.is_set():
             _end(128 + number)
         self._asked.set()
-        _log.info("stopping", within_seconds=self._limit)
-        timer = threading.Timer(self._limit, _end, [1])
+        _log.info("stopping", within_seconds=self.limit)
+        timer = threading.Timer(self.limit, _end, [1])
         timer.daemon = True
         timer.start()
         if not self._ready and self._main is not None:
             self._main.cancel()
+
+
+def _nothing() -> None:
+    """It is too early for new settings: those of the start have just been read."""
+
+
+class Reload:
+    """Reads settings again, and has a running process take those that may change.
+
+    Args:
+        runtime: whose settings they are.
+        configure: takes what the log is to be.
+    """
+
+    def __init__(self, runtime: Runtime, configure: Callable[[str], None]) -> None:
+        self._runtime = runtime
+        self._configure = configure
+
+    def __call__(self) -> None:
+        """Take what the sources say now; nothing of it if one value is out of bounds."""
+        before = self._runtime.settings
+        try:
+            again = before.again()
+        except InvalidField as error:
+            _log.error("settings not changed", setting=error.field, reason=error.message)
+            return
+        changed = before.changed(again)
+        if "log" in changed:
+            self._configure(again.log)
+        self._runtime.change(changed)
+        _log.warning(
+            "settings read again", changed=changed, need_restart=before.needing_restart(again)
+        )
 
 
 def _end(code: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -14,13 +15,16 @@ from horae_infrastructure.usage import ProcessUsage
 from horae_workers.bounds import EVERY, Bounds
 from horae_workers.executor import Executor
 
+if TYPE_CHECKING:
+    from horae.runtime import Runtime
+
 _log = structlog.get_logger("horae.executor")
 
 
 async def watch(
     stack: AsyncExitStack,
     executor: Executor,
-    settings: Settings,
+    runtime: Runtime,
     changed: Callable[[str | None], None] | None = None,
 ) -> None:
     """Look at once, and then every second until the stack unwinds.
@@ -28,12 +32,11 @@ async def watch(
     Args:
         stack: of the process.
         executor: what is restrained.
-        settings: with its bounds; without any, nothing is watched.
+        runtime: whose settings have the bounds, which may change.
         changed: told which bound it is over, whenever that is another one.
     """
+    settings = runtime.settings
     bounds = Bounds(ProcessUsage(), max_memory=settings.max_memory, max_cpu=settings.max_cpu)
-    if not bounds.any:
-        return
 
     def look() -> None:
         before, over = executor.over, bounds.look()
@@ -46,7 +49,13 @@ async def watch(
     async def keep() -> None:
         while True:
             await asyncio.sleep(EVERY)
-            look()
+            if bounds.any:
+                look()
+
+    def change(told: Settings) -> None:
+        bounds.set(max_memory=told.max_memory, max_cpu=told.max_cpu)
+        look()
 
     look()
+    runtime.on_change.append(change)
     stack.push_async_callback(cancel, asyncio.create_task(keep()))

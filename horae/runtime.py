@@ -140,6 +140,14 @@ class Runtime:
         """What executors elsewhere have announced."""
         self.connected: Callable[[], bool] | None = None
         """Whether NATS is reached, in a process that needs it."""
+        self.on_change: list[Callable[[Settings], None]] = []
+        """Called on the loop when settings have changed."""
+
+    def change(self, settings: Mapping[str, Any]) -> None:
+        """Take new values of live settings."""
+        self.settings = self.settings.model_copy(update=dict(settings))
+        for listener in self.on_change:
+            listener(self.settings)
 
     def client(self, tenant: str | None = None, *, actor: str | None = None) -> Client:
         """The calls of this engine, in process."""
@@ -285,7 +293,9 @@ async def _add_engine(
         )
         runtime.executor.bind(loop)
         changed = bus.restrained if bus is not None else None
-        await watch(stack, runtime.executor, runtime.settings, changed)
+        await watch(stack, runtime.executor, runtime, changed)
+        resize = runtime.executor.resize
+        runtime.on_change.append(lambda settings: resize(settings.concurrency))
     name = process_name()
     address = bus.address(name) if bus is not None else ""
     work_bus: WorkBus | None = bus.work_bus if bus is not None else None
@@ -301,6 +311,9 @@ async def _add_engine(
         linger=LINGER,
         listener=_listener(runtime),
     )
+    engine = runtime.engine
+    engine.max_waiting = runtime.settings.max_waiting
+    runtime.on_change.append(lambda told: setattr(engine, "max_waiting", told.max_waiting))
     if runtime.executor is not None:
         runtime.executor.freed = runtime.engine.wake
         stack.enter_context(listening(registry, runtime.engine.look_again))

@@ -29,6 +29,7 @@ from horae_infrastructure.nats.serving import NatsServing
 from horae_infrastructure.nats.streams import StreamSettings
 from horae_infrastructure.nats.subjects import command_subject
 from horae_infrastructure.nats.work import NatsWorkBus
+from horae_infrastructure.settings import Settings
 from horae_projections.messages import QUERIES
 from horae_workers.executor import Executor
 
@@ -192,7 +193,7 @@ class NatsWiring:
         )
         if executor is not self._runtime.executor:
             executor.bind(asyncio.get_running_loop())
-            await watch(stack, executor, settings, self.restrained)
+            await watch(stack, executor, self._runtime, self.restrained)
 
         async def run(work: Work) -> Mapping[str, Any]:
             outcome: Mapping[str, Any] = to_jsonable_python(await executor.run(work))
@@ -213,6 +214,12 @@ class NatsWiring:
             settings=self._streams,
         )
         executor.emptied = puller.look
+
+        def resize(told: Settings) -> None:
+            puller.resize(told.concurrency)
+            executor.resize(told.concurrency)
+
+        self._runtime.on_change.append(resize)
         await puller.start()
 
         async def stop() -> None:

@@ -59,7 +59,7 @@ MAX_TASKS = 512
 MAX_DUE = 1_000
 """Lines that are due decided in one commit."""
 INBOX = 20_000
-"""Commands waiting; more are refused as unavailable, so that memory stays bounded."""
+"""Commands waiting, unless told; more are refused as unavailable, so that memory stays bounded."""
 TRIES = 5
 """How often a command is decided again after a commit that was refused for another's sake."""
 PREFETCH = 200
@@ -138,12 +138,13 @@ class Engine:
         self._closed = threading.Event()
         self.store_error: str | None = None
         self.committed = 0
+        self.max_waiting = INBOX
 
     # --- from outside -----------------------------------------------------------------------------
 
     def submit(self, task: Task) -> None:
         """Ask for a decision; from any thread."""
-        if self._inbox.qsize() >= INBOX or self._stopping.is_set():
+        if self._inbox.qsize() >= self.max_waiting or self._stopping.is_set():
             error = Unavailable("the engine takes no more commands at the moment")
             self._deliver([(task.done, refused(error))])
             return

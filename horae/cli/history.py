@@ -25,14 +25,21 @@ Side = Callable[[StoredEvent], int]
 """Where an event lies: below zero before a bound, zero at it, above zero after it."""
 
 
-def replay(store: str | None, data: Path | None, first: str | None, last: str | None) -> None:
+def replay(
+    store: str | None,
+    data: Path | None,
+    first: str | None,
+    last: str | None,
+    *,
+    config: Path | None = None,
+) -> None:
     """Print the events from `first` to `last`, both inclusive, each a position or an instant.
 
     Raises:
         InvalidField: a bound is neither, or a position of another store.
         StoreError: the store cannot be read.
     """
-    settings = Settings.read(store_url=store, data_dir=data)
+    settings = Settings.read(config=config, store_url=store, data_dir=data)
     url = settings.store_url
     if store is None:
         running = running_here(settings.data_dir)

@@ -8,7 +8,8 @@ from typing import Annotated, NoReturn
 import typer
 
 from horae.cli import declarative, executions, imports, running, schedules
-from horae.cli.options import AsJson, Cursor, DataDir, Limit, Nats, Store, Tenant
+from horae.cli.defaults import defaults
+from horae.cli.options import AsJson, Config, Cursor, DataDir, Limit, Nats, Store, Tenant
 from horae.cli.output import fail, print_facts, print_json, print_line, print_table
 
 app = typer.Typer(
@@ -34,7 +35,7 @@ def run() -> NoReturn:
     """Run the command of `sys.argv`, and exit with its code."""
     as_json = "--json" in sys.argv
     try:
-        app()
+        app(default_map=defaults(app))
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
@@ -106,19 +107,23 @@ def _facts(state: dict[str, object]) -> str:
 
 
 @app.command()
-def config(as_json: AsJson = False) -> None:
-    """Show every setting with its value and source; secrets are hidden."""
+def config(config: Config = None, as_json: AsJson = False) -> None:
+    """Show every setting with its value and who said it; secrets are hidden."""
     from horae_infrastructure.settings import Settings
 
-    shown = Settings.read().shown()
+    settings = Settings.read(config=config)
+    shown = settings.shown()
     if as_json:
-        print_json({"ok": True, "settings": shown})
+        print_json({"ok": True, "settings": shown, "unknown": dict(settings.unknown)})
         return
     print_table(
         ("SETTING", "VALUE", "SOURCE", "DEFAULT"),
         [(row["variable"], row["value"], row["source"], row["default"]) for row in shown.values()],
         whole=("SETTING", "VALUE"),
     )
+    for name, near in settings.unknown.items():
+        hint = f"; did you mean {near}?" if near else ""
+        sys.stderr.write(f"horae: {name} is no setting{hint}\n")
 
 
 @app.command()
@@ -129,13 +134,14 @@ def replay(
     to: Annotated[str | None, typer.Option(metavar="POSITION|INSTANT", help="Inclusive.")] = None,
     store: Store = None,
     data: DataDir = None,
+    config: Config = None,
     as_json: AsJson = False,
 ) -> None:
     """Print the history of a store, one JSON event a line (with --json, too)."""
     del as_json
     from horae.cli.history import replay as replay_history
 
-    replay_history(store, data, from_, to)
+    replay_history(store, data, from_, to, config=config)
 
 
 @app.command()

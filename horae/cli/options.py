@@ -41,3 +41,12 @@ Store = Annotated[
         help="sqlite:///FILE, postgresql://…, memory://.",
     ),
 ]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        envvar="HORAE_CONFIG",
+        metavar="FILE",
+        help="Settings in TOML; the environment and options win.",
+    ),
+]

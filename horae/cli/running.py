@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from horae.cli.options import AsJson, DataDir, Store
+from horae.cli.options import AsJson, Config, DataDir, Store
 from horae.cli.output import print_json, print_line
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def dev(
         bool, typer.Option("--ephemeral", help="Keep nothing; the store is in memory.")
     ] = False,
     allow_processes: AllowProcesses = None,
+    config: Config = None,
     as_json: AsJson = False,
 ) -> None:
     """Run everything here: all roles, with NATS and Valkey embedded.
@@ -50,17 +51,18 @@ def dev(
     """
     from horae.cli.loading import load_app
     from horae.cli.presence import Presence
-    from horae.dev import checked, run, working_directory
+    from horae.dev import located, run, working_directory
 
     settings = _settings(
         quiet=not as_json,
+        config=config,
         data_dir=data,
         store_url=store or ("memory://" if ephemeral else None),
         allow_processes=allow_processes,
     )
     served = load_app(app)
     with working_directory(settings.data_dir, ephemeral=ephemeral) as directory:
-        settings = checked(settings.model_copy(update={"data_dir": directory}))
+        settings = located(settings.model_copy(update={"data_dir": directory}))
         presence = Presence(directory)
         try:
             run(lambda: _dev(served, settings, presence, ephemeral=ephemeral, as_json=as_json))
@@ -71,26 +73,28 @@ def dev(
 async def _dev(
     app: Horae, settings: Settings, presence: Any, *, ephemeral: bool, as_json: bool
 ) -> None:
+    from horae.cli.logs import configure
     from horae.cli.watch import Watcher
-    from horae.dev import MARGIN, Stop, embedded
+    from horae.dev import MARGIN, Reload, Signals, embedded
 
     began = time.monotonic()
-    stop = Stop(settings.drain + MARGIN)
+    signals = Signals(settings.drain + MARGIN)
     try:
         async with (
             embedded(settings, ephemeral=ephemeral) as complete,
             app.serve(complete) as runtime,
         ):
+            signals.reload = Reload(runtime, configure)
             facts = ready_facts(runtime)
             presence.announce(facts)
             if as_json:
                 print_json(facts)
-                await stop.wait()
+                await signals.wait()
                 return
             _welcome(app, facts, settings.data_dir, time.monotonic() - began, ephemeral)
             assert runtime.store is not None  # noqa: S101 - all roles run here
             with Watcher(runtime.store, write_run):
-                await stop.wait()
+                await signals.wait()
     except asyncio.CancelledError:
         print_line("stopped while starting")
 
@@ -109,19 +113,21 @@ def serve(
         str | None, typer.Option("--redis", envvar="HORAE_REDIS_URL", metavar="URL")
     ] = None,
     allow_processes: AllowProcesses = None,
+    config: Config = None,
     as_json: AsJson = False,
 ) -> None:
     """Run chosen roles against given servers. Ctrl-C stops in order, twice at once."""
     from horae.cli.loading import load_app
-    from horae.dev import POSTGRES, checked, run
+    from horae.dev import located, run
     from horae.runtime import ROLES
     from horae_domain.errors import InvalidField
+    from horae_infrastructure.settings import EMBEDDED_POSTGRES
 
     chosen = tuple(dict.fromkeys(part.strip() for part in roles.split(",")))
     if unknown := set(chosen) - set(ROLES):
         raise typer.BadParameter(f"no such roles: {', '.join(sorted(unknown))}; there are {ROLES}")
     settings = _settings(
-        data_dir=data, store_url=store, nats_url=nats, redis_url=redis,
+        config=config, data_dir=data, store_url=store, nats_url=nats, redis_url=redis,
         allow_processes=allow_processes,
     )  # fmt: skip
     if settings.nats_url is None:
@@ -129,8 +135,8 @@ def serve(
             "a NATS server is needed: --nats or HORAE_NATS_URL; `horae dev` embeds one",
             field="nats_url",
         )
-    settings = checked(settings)
-    if settings.store_url in POSTGRES:
+    settings = located(settings)
+    if settings.store_url in EMBEDDED_POSTGRES:
         raise InvalidField("`horae dev` alone embeds PostgreSQL", field="store_url")
     served = load_app(app)
     run(lambda: _serve(served, settings, chosen, as_json=as_json))
@@ -139,31 +145,37 @@ def serve(
 async def _serve(app: Horae, settings: Settings, roles: tuple[str, ...], *, as_json: bool) -> None:
     import structlog
 
-    from horae.dev import MARGIN, Stop
+    from horae.cli.logs import configure
+    from horae.dev import MARGIN, Reload, Signals
     from horae_infrastructure.settings import hide
 
-    stop = Stop(settings.drain + MARGIN)
+    signals = Signals(settings.drain + MARGIN)
     try:
         async with app.serve(settings, roles=roles) as runtime:
+            signals.reload = Reload(runtime, configure)
             facts = {name: hide(value) for name, value in ready_facts(runtime).items()}
             if as_json:
                 print_json(facts)
             else:
                 structlog.get_logger("horae").info("ready", **facts)
-            await stop.wait()
+            await signals.wait()
     except asyncio.CancelledError:
         print_line("stopped while starting")
 
 
 def _settings(*, quiet: bool = False, **given: Any) -> Settings:
     """Settings, and the log as they say; a quiet one has warnings only, unless they say."""
+    import structlog
+
     from horae.cli.logs import configure
     from horae_infrastructure.settings import Settings
 
     settings = Settings.read(**given)
-    configure(
-        "console:warning" if quiet and "log" not in settings.model_fields_set else settings.log
-    )
+    configure("console:warning" if quiet and not settings.told("log") else settings.log)
+    for name, near in settings.unknown.items():
+        structlog.get_logger("horae").warning(
+            "unknown setting", variable=name, nearest=near or None
+        )
     return settings
 
 

@@ -15,6 +15,7 @@ from horae.cli.errors import FileUnreadable, NoEngine
 from horae.cli.presence import running_here
 from horae_domain.errors import InvalidField
 from horae_domain.wire import MAX_BULK, read_object
+from horae_infrastructure.settings_sources import look
 
 if TYPE_CHECKING:
     from horae_infrastructure.nats.client import NatsCaller
@@ -71,7 +72,7 @@ async def caller(url: str, tenant: str, actor: str | None = None) -> AsyncIterat
 
 def here() -> str:
     """The URL of the engine that `horae dev` runs in this directory."""
-    data_dir = Path(os.environ.get("HORAE_DATA_DIR", ".horae"))
+    data_dir = Path(look("data_dir", os.environ) or ".horae")
     running = running_here(data_dir)
     if running is None:
         raise NoEngine(

@@ -1,92 +1,272 @@
-"""Settings by environment, validated with their bounds when the process starts (O1).
+"""Settings by environment and file, validated with their bounds when the process starts (O1).
 
-Every setting is `HORAE_` and its name in capitals; `horae config` prints them with secrets hidden.
+Every setting is `HORAE_` and its name in capitals, or its name in a TOML file; the environment
+wins. `horae config` prints them with secrets hidden, `docs/reference/settings.md` lists them.
 """
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args, get_origin
 
-from pydantic import ByteSize, Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from annotated_types import Ge, Le
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PrivateAttr,
+    ValidationError,
+)
+from pydantic.fields import FieldInfo
 
-from horae_domain.definition import translate
 from horae_domain.errors import InvalidField
+from horae_infrastructure.settings_sources import Told, told, unknown_variables, variable
+
+EMBEDDED_POSTGRES = ("postgres", "postgresql", "postgresql+embedded", "postgres+embedded")
+"""Names of a store that stand for an embedded PostgreSQL."""
+SHORT_STORES = {"sqlite": "sqlite:///horae.db", "memory": "memory://"}
 
 
-class Settings(BaseSettings):
-    """What a process is told about its surroundings.
+def _url(*schemes: str, names: tuple[str, ...] = ()) -> AfterValidator:
+    """URLs of these kinds, divided by commas, or one of these names."""
 
-    Attributes:
-        store_url: `sqlite:///file.db` (in `data_dir`), `sqlite:////absolute/file.db`,
-            `postgresql://…`, `memory://`.
-        nats_url: of a server; None embeds one in `horae dev` and does without in a library.
-        redis_url: `redis://…`, `unix://…` or `memory://`; None as for NATS.
-        tenant: whose schedules clients and decorators of this process make.
-        data_dir: where embedded servers and relative SQLite files have their data.
-        log: `console` or `json`, and a level: `json:debug`.
-        concurrency: handlers at once.
-        max_memory: resident bytes of the process, such as `2GiB`, over which its executor takes no
-            new work.
-        max_cpu: the same for its processor time: percent of one core, over ten seconds.
-        allow_processes: run actions of type `process`.
-        allow_unsafe_store: accept a store that can lose acknowledged commits.
-        drain: seconds that running handlers have at a stop.
-        events: publish engine events to the stream `HORAE_EVENTS`.
-        replicas: of JetStream streams.
-    """
+    def check(value: str) -> str:
+        parts = () if value in names else [each.partition("://") for each in value.split(",")]
+        if any(scheme not in schemes or not separator for scheme, separator, _ in parts):
+            raise ValueError(value)
+        return value
 
-    model_config = SettingsConfigDict(env_prefix="HORAE_", extra="ignore", frozen=True)
+    return AfterValidator(check)
 
-    store_url: str = "sqlite:///horae.db"
-    nats_url: str | None = None
-    redis_url: str | None = None
-    tenant: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] = "default"
-    data_dir: Path = Path(".horae")
-    log: Annotated[str, Field(pattern=r"^(console|json)(:(debug|info|warning|error))?$")] = (
-        "console"
+
+def _number(value: object) -> object:
+    """What pydantic makes a number of, but no boolean."""
+    if isinstance(value, bool):
+        raise ValueError(value)  # noqa: TRY004 - a TypeError would pass through pydantic
+    return value
+
+
+def _whole(value: object) -> object:
+    """Digits as their number, for a setting that is one of a few."""
+    return int(value) if isinstance(value, str) and value.isdecimal() else value
+
+
+def _setting(
+    default: Any, meaning: str, *, bounds: str = "", live: bool = False, **constraints: Any
+) -> Any:
+    """A setting with what its reference says; a live one may change while the process runs."""
+    extra: dict[str, JsonValue] = {"bounds": bounds, "live": live}
+    return Field(default, description=meaning, json_schema_extra=extra, **constraints)
+
+
+Count = Annotated[int, BeforeValidator(_number)]
+Number = Annotated[float, BeforeValidator(_number)]
+STORES = ("sqlite", "postgresql", "postgres", "memory")
+VIEWS = ("redis", "rediss", "unix", "valkey", "valkeys", "memory")
+BUSES = ("nats", "tls", "ws", "wss")
+
+
+class Settings(BaseModel):
+    """What a process is told about its surroundings; see `read`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    store_url: Annotated[str, _url(*STORES, names=(*EMBEDDED_POSTGRES, *SHORT_STORES))] = _setting(
+        "sqlite:///horae.db",
+        "the event store; `sqlite:///file.db` lies in `data_dir`, `sqlite:////file.db` does not",
+        bounds="sqlite://, postgresql:// or memory://",
     )
-    concurrency: Annotated[int, Field(ge=1, le=10_000)] = 16
-    max_memory: Annotated[ByteSize, Field(ge=16 * 1024**2, le=2**50)] | None = None
-    max_cpu: Annotated[float, Field(ge=1, le=100_000)] | None = None
-    allow_processes: bool = False
-    allow_unsafe_store: bool = False
-    drain: Annotated[float, Field(ge=0, le=3600)] = 10.0
-    events: bool = True
-    replicas: Literal[1, 3, 5] = 1
+    nats_url: Annotated[str, _url(*BUSES)] | None = _setting(
+        None,
+        "the NATS server, or several of a cluster divided by commas; `horae dev` embeds one where"
+        " this is not set",
+        bounds="nats://, tls://, ws:// or wss://",
+    )
+    redis_url: Annotated[str, _url(*VIEWS)] | None = _setting(
+        None,
+        "Redis or Valkey for the views; `horae dev` embeds one where this is not set, else they"
+        " are in memory",
+        bounds="redis://, rediss://, unix://, valkey:// or memory://",
+    )
+    tenant: str = _setting(
+        "default",
+        "whose schedules clients and decorators of this process make",
+        bounds="1 to 64 of A-Z, a-z, 0-9, _ and -",
+        pattern=r"^[A-Za-z0-9_-]{1,64}$",
+    )
+    data_dir: Path = _setting(
+        Path(".horae"),
+        "where embedded servers and relative SQLite files have their data",
+        bounds="a path",
+    )
+    log: str = _setting(
+        "console",
+        "form and level of the log on standard error, as in `json:debug`; the level is info unless"
+        " told",
+        bounds="console or json, then perhaps :debug, :info, :warning or :error",
+        live=True,
+        pattern=r"^(console|json)(:(debug|info|warning|error))?$",
+    )
+    concurrency: Count = _setting(16, "handlers at once", live=True, ge=1, le=10_000)
+    max_memory: Annotated[ByteSize, Field(ge=16 * 1024**2, le=2**50)] | None = _setting(
+        None,
+        "resident bytes of the process over which its executor takes no new work",
+        bounds="16MiB to 1PiB",
+        live=True,
+    )
+    max_cpu: Annotated[Number, Field(ge=1, le=100_000)] | None = _setting(
+        None,
+        "percent of one core, averaged over ten seconds, over which its executor takes no new work",
+        bounds="1 to 100000",
+        live=True,
+    )
+    max_waiting: Count = _setting(
+        20_000,
+        "commands that wait for the engine at once; further ones are refused as unavailable",
+        live=True,
+        ge=1,
+        le=1_000_000,
+    )
+    allow_processes: bool = _setting(False, "run actions of type `process`")
+    allow_unsafe_store: bool = _setting(False, "accept a store that can lose acknowledged commits")
+    drain: Number = _setting(
+        10.0, "seconds that running handlers have at a stop", live=True, ge=0, le=3600
+    )
+    events: bool = _setting(True, "publish engine events to the stream `HORAE_EVENTS`")
+    replicas: Annotated[Literal[1, 3, 5], BeforeValidator(_whole)] = _setting(
+        1, "copies of each JetStream stream in the cluster"
+    )
+
+    _again: Callable[[], Self] = PrivateAttr()
+    _told: dict[str, Told] = PrivateAttr(default_factory=dict)
+    _unknown: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @classmethod
-    def read(cls, **given: Any) -> Self:
-        """Settings from the environment, overridden by what is given and not None.
+    def read(
+        cls,
+        *,
+        config: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        **given: Any,
+    ) -> Self:
+        """What is given and not None, else what the environment says, else the file.
+
+        Args:
+            config: a TOML file, instead of the one that `HORAE_CONFIG` names.
+            environment: that of the process unless told.
+            given: settings by name.
 
         Raises:
             InvalidField: a value breaks its bounds, or there is no such setting; the field is the
                 setting's name.
         """
-        for name in given.keys() - cls.model_fields.keys():
+        variables = os.environ if environment is None else environment
+        names = tuple(cls.model_fields)
+        for name in given.keys() - set(names):
             raise InvalidField(
-                f"there is no such setting; there are: {', '.join(cls.model_fields)}", field=name
+                f"there is no such setting; there are: {', '.join(names)}", field=name
             )
+        options = {name: Told(each, "option") for name, each in given.items() if each is not None}
+        found = told(names, variables, config) | options
         try:
-            return cls(**{key: value for key, value in given.items() if value is not None})
+            settings = cls(**{name: each.value for name, each in found.items()})
         except ValidationError as error:
-            raise translate(error) from error
+            raise _refusal(error, found) from error
+        settings._again = partial(cls.read, config=config, environment=environment, **given)
+        settings._told.update(found)
+        settings._unknown.update(unknown_variables(names, variables))
+        return settings
+
+    @property
+    def unknown(self) -> Mapping[str, str]:
+        """Variables `HORAE_…` that are no setting, each with the nearest that is one, or nothing."""
+        return self._unknown
+
+    def again(self) -> Self:
+        """What the same sources say now.
+
+        Raises:
+            InvalidField: as `read` does.
+        """
+        return self._again()
+
+    def told(self, name: str) -> bool:
+        """True if somebody has said it; else it has its default."""
+        return name in self._told
+
+    def needing_restart(self, again: Settings) -> list[str]:
+        """Settings of which the sources now say something else, but no process takes it."""
+        return [
+            name
+            for name, field in type(self).model_fields.items()
+            if not live(field) and self._value_told(name) != again._value_told(name)
+        ]
+
+    def changed(self, again: Settings) -> dict[str, Any]:
+        """New values of live settings."""
+        return {
+            name: getattr(again, name)
+            for name, field in type(self).model_fields.items()
+            if live(field) and getattr(self, name) != getattr(again, name)
+        }
+
+    def _value_told(self, name: str) -> Any:
+        return self._told[name].value if name in self._told else None
 
     def shown(self) -> dict[str, dict[str, Any]]:
-        """Every setting with its value, its source and its default; passwords are hidden."""
-        rows = {}
-        for name, field in type(self).model_fields.items():
-            value = getattr(self, name)
-            told = name in self.model_fields_set
-            rows[name] = {
-                "variable": f"HORAE_{name.upper()}",
-                "value": hide(value),
+        """Every setting with its value, who said it, default, bounds; secrets are hidden."""
+        return {
+            name: {
+                "variable": variable(name),
+                "value": hide(getattr(self, name)),
+                "source": self._told[name].source if name in self._told else "default",
                 "default": hide(field.default),
-                "source": "set" if told else "default",
+                "bounds": bounds(field),
+                "live": live(field),
             }
-        return rows
+            for name, field in type(self).model_fields.items()
+        }
+
+
+def live(field: FieldInfo) -> bool:
+    """True if a running process takes a new value."""
+    return bool(_extra(field)["live"])
+
+
+def bounds(field: FieldInfo) -> str:
+    """What a setting's value may be, in words."""
+    said = str(_extra(field)["bounds"])
+    if said:
+        return said
+    if field.annotation is bool:
+        return "true or false"
+    if get_origin(field.annotation) is Literal:
+        return ", ".join(map(str, get_args(field.annotation)))
+    least = next(each.ge for each in field.metadata if isinstance(each, Ge))
+    most = next(each.le for each in field.metadata if isinstance(each, Le))
+    return f"{least} to {most}"
+
+
+def _extra(field: FieldInfo) -> dict[str, Any]:
+    assert isinstance(field.json_schema_extra, dict)  # noqa: S101 - _setting has made it
+    return field.json_schema_extra
+
+
+def _refusal(error: ValidationError, found: Mapping[str, Told]) -> InvalidField:
+    """The first complaint: which setting, what it may be, who said the value."""
+    name = str(error.errors(include_url=False)[0]["loc"][0])
+    said = found[name]
+    where = "" if said.source == "option" else f" ({said.source})"
+    needed = bounds(Settings.model_fields[name])
+    return InvalidField(f"{name}: {needed} is needed{where}", field=name, value=hide(said.value))
 
 
 _USER = re.compile(r"(?<=://)([^/\s:]*)(:?)[^/\s]*@")
@@ -97,6 +277,8 @@ def hide(value: Any) -> Any:
     """A value as it may be shown: URLs without passwords and tokens."""
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, ByteSize):
+        return value.human_readable()
     if not isinstance(value, str) or "://" not in value:
         return value
     urls = [_QUERY.sub(r"\1=***", url) for url in value.split(",")]

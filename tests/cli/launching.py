@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 HERE = Path(__file__).parent
 APP = f"{HERE / 'desk.py'}:app"
@@ -43,11 +43,12 @@ def environment() -> dict[str, str]:
     }
 
 
-def start(*options: str, cwd: Path, **env: str) -> Dev:
-    """Start `horae dev --json` and wait until it is ready."""
+def start(*options: str, cwd: Path, log: IO[str] | None = None, **env: str) -> Dev:
+    """Start `horae dev --json` and wait until it is ready; the log goes to standard error unless told."""
     process = subprocess.Popen(
         [sys.executable, "-m", "horae", "dev", *options, "--json"],
         stdout=subprocess.PIPE,
+        stderr=log,
         text=True,
         cwd=cwd,
         env=environment() | {"HORAE_LOG": "console:warning"} | env,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,6 @@ from horae_domain.errors import (
     Unavailable,
     UnknownHandler,
 )
-from horae_infrastructure.settings import Settings, hide
 
 
 class Order(BaseModel):
@@ -493,30 +492,6 @@ async def test_lifespan_runs_an_engine_beside_an_asgi_application(
     assert (tmp_path / "embedded.db").exists()
 
 
-# --- settings ------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [
-        ("concurrency", 0),
-        ("concurrency", 10_001),
-        ("drain", -1),
-        ("tenant", "a.b"),
-        ("tenant", ""),
-        ("log", "loud"),
-        ("replicas", 2),
-        ("max_memory", "15MiB"),
-        ("max_memory", "much"),
-        ("max_cpu", 0),
-    ],
-)
-def test_settings_out_of_bounds_are_refused_by_name(field: str, value: Any) -> None:
-    with pytest.raises(InvalidField) as caught:
-        Settings.read(**{field: value})
-    assert caught.value.field == field
-
-
 async def test_unknown_setting_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(InvalidField) as caught:
         async with Horae("odd").embedded(nonsense=1, data_dir=tmp_path):
@@ -532,49 +507,3 @@ async def test_store_that_is_in_use_is_refused_as_an_error_of_the_tree(tmp_path:
             async with app.embedded("sqlite:///horae.db", data_dir=tmp_path):
                 pass
     assert (caught.value.code, caught.value.status) == ("store_locked", 503)
-
-
-def test_settings_of_the_environment_are_checked_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HORAE_CONCURRENCY", "many")
-    with pytest.raises(InvalidField):
-        Settings.read()
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        "postgresql://horae:s3cr3t@db/horae",
-        "postgresql://horae:p@s3cr3t@db/horae",
-        "postgresql://horae@db/horae?password=s3cr3t&sslmode=require",
-        "nats://s3cr3t@bus:4222",
-        "nats://a:s3cr3t@one:4222,nats://b:s3cr3t@two:4222",
-        "redis://:s3cr3t@cache:6379/0",
-    ],
-)
-def test_secrets_of_urls_are_not_shown(url: str) -> None:
-    assert "s3cr3t" not in str(hide(url))
-    shown = Settings.read(store_url=url).shown()
-    assert "s3cr3t" not in str(shown)
-
-
-def test_settings_are_shown_with_their_source() -> None:
-    rows = Settings.read(concurrency=3).shown()
-    assert rows["concurrency"]["value"] == 3
-    assert rows["concurrency"]["source"] == "set"
-    assert rows["drain"]["source"] == "default"
-    assert hide("sqlite:///file.db") == "sqlite:///file.db"
-    assert datetime.now(UTC).year > 2000
-
-
-@pytest.mark.parametrize("value", [object(), float("nan"), {1, 2}, b"x"])
-async def test_payload_that_json_cannot_carry_is_refused_where_it_is_given(value):
-    async with Horae("strict").embedded() as engine:
-        with pytest.raises(InvalidField) as refused:
-            await engine.create_schedule(
-                "odd",
-                {"type": "manual"},
-                {"type": "queue", "queue": "q"},
-                payload={"deep": [value]},
-            )
-        assert refused.value.field == "payload"
-        assert (await engine.list_schedules())["total"] == 0

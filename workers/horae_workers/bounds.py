@@ -52,6 +52,10 @@ class Bounds:
         self._clock = clock
         self._samples: deque[tuple[float, float]] = deque()
 
+    def set(self, *, max_memory: int | None, max_cpu: float | None) -> None:
+        """Compare with these from now on."""
+        self._max_memory, self._max_cpu = max_memory, max_cpu
+
     @property
     def any(self) -> bool:
         """True if there is one."""

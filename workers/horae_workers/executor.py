@@ -95,6 +95,12 @@ class Executor:
         """Run handlers on this loop."""
         self._loop = loop
 
+    def resize(self, concurrency: int) -> None:
+        """Run so many at once from now on; what runs already goes on."""
+        self.concurrency = concurrency
+        self.freed()
+        self.emptied()
+
     # --- from the engine's thread -----------------------------------------------------------------
 
     def serves(self, action: Action) -> bool:

@@ -126,6 +126,11 @@ class WorkPuller:
         await cancel(*self._loops)
         await self._tasks.finish(limit)
 
+    def resize(self, slots: int) -> None:
+        """Run so many at once from now on; what runs already goes on."""
+        self._tasks.limit = slots
+        self.look()
+
     def look(self) -> None:
         """A slot is free again."""
         self._freed.set()
