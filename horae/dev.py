@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
 LOOK = 0.5
 """Seconds between looks at the embedded servers."""
-MARGIN = 10.0
-"""Seconds that a stop may take beyond the time that running handlers have."""
 
 _log = structlog.get_logger("horae.dev")
 
@@ -115,9 +113,8 @@ class Signals:
     """
 
     def __init__(self, limit: float) -> None:
-        self.limit = limit
-        self.reload: Callable[[], None] = _nothing
-        """Called at SIGHUP."""
+        self._limit = limit
+        self._reload: Callable[[], None] = _nothing
         self._asked = asyncio.Event()
         self._ready = False
         self._main = asyncio.current_task()
@@ -129,20 +126,28 @@ class Signals:
         else:
             loop.add_signal_handler(signal.SIGHUP, self._hung_up)
 
+    def serve(self, runtime: Runtime, configure: Callable[[str], None]) -> None:
+        """Have a process that runs take new settings; `configure` takes those of the log."""
+        self._reload = Reload(runtime, configure)
+        runtime.on_change.append(self._change)
+
+    def _change(self, settings: Settings) -> None:
+        self._limit = settings.stop_limit
+
     async def wait(self) -> None:
         """From now on signals end this wait; before, they cancelled the start."""
         self._ready = True
         await self._asked.wait()
 
     def _hung_up(self) -> None:
-        self.reload()
+        self._reload()
 
     def _heard(self, number: int) -> None:
         if self._asked.is_set():
             _end(128 + number)
         self._asked.set()
-        _log.info("stopping", within_seconds=self.limit)
-        timer = threading.Timer(self.limit, _end, [1])
+        _log.info("stopping", within_seconds=self._limit)
+        timer = threading.Timer(self._limit, _end, [1])
         timer.daemon = True
         timer.start()
         if not self._ready and self._main is not None:

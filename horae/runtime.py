@@ -23,7 +23,7 @@ from typing import Any
 import structlog
 
 from horae.client import Client
-from horae.ending import cancel
+from horae.ending import Ending, cancel
 from horae.probes import probes
 from horae.process_name import process_name
 from horae.restraint import watch
@@ -41,13 +41,15 @@ from horae_infrastructure.children import ChildProcesses
 from horae_infrastructure.clock import SystemClock
 from horae_infrastructure.settings import Settings
 from horae_infrastructure.store import open_store
-from horae_projections.ports import ViewStore
+from horae_projections.ports import ViewStore, ViewUnavailable
 from horae_projections.projector import Projector
 from horae_projections.queries import Queries
 from horae_workers.executor import Executor
 
 FIRST_LOOK = 2.0
 """Seconds that a start waits for the views."""
+JOIN = 10.0
+"""Seconds that the engine may need for its last round."""
 ROLES = ("engine", "executor", "views")
 """What a process can do; all of it unless told."""
 
@@ -140,14 +142,23 @@ class Runtime:
         """What executors elsewhere have announced."""
         self.connected: Callable[[], bool] | None = None
         """Whether NATS is reached, in a process that needs it."""
+        self.ending = Ending(settings.stop_limit)
+        """The limit of the stop, once it has begun."""
         self.on_change: list[Callable[[Settings], None]] = []
         """Called on the loop when settings have changed."""
 
     def change(self, settings: Mapping[str, Any]) -> None:
         """Take new values of live settings."""
         self.settings = self.settings.model_copy(update=dict(settings))
+        self.ending.limit = self.settings.stop_limit
         for listener in self.on_change:
             listener(self.settings)
+
+    def end(self) -> None:
+        """The stop begins: no new work is taken."""
+        self.ending.begin()
+        if self.executor is not None:
+            self.executor.refuse()
 
     def client(self, tenant: str | None = None, *, actor: str | None = None) -> Client:
         """The calls of this engine, in process."""
@@ -231,6 +242,7 @@ async def bootstrap(
             await _add_engine(stack, runtime, registry, clock or SystemClock(), bus)
         if bus is not None:
             await bus.serve(stack)
+        stack.callback(runtime.end)
         yield runtime
 
 
@@ -247,7 +259,10 @@ async def _add_views(stack: AsyncExitStack, runtime: Runtime) -> None:
     assert runtime.store is not None  # noqa: S101 - opened for this role
     views = _views(runtime.settings.redis_url)
     stack.push_async_callback(views.close)
-    await views.check()
+    try:
+        await views.check()
+    except ViewUnavailable as error:  # they are a copy: all but queries goes on without them
+        _log.warning("no views yet, queries wait for them", error=str(error))
     alone = runtime.store.single_process and "engine" in runtime.roles
     runtime.projector = Projector(runtime.store, views, alone=alone)
     runtime.queries = Queries(views, probes=probes(runtime), progress=runtime.projector)
@@ -350,9 +365,9 @@ def _listener(runtime: Runtime) -> Any:
 
 async def _stop_engine(runtime: Runtime, thread: threading.Thread) -> None:
     if runtime.executor is not None:
-        await runtime.executor.drain(runtime.settings.drain)
+        await runtime.executor.drain(runtime.ending.for_work)
     assert runtime.engine is not None  # noqa: S101 - it was made
     runtime.engine.stop()
-    await asyncio.to_thread(thread.join, 10.0)
+    await asyncio.to_thread(thread.join, runtime.ending.at_most(JOIN))
     if runtime.executor is not None:
         await runtime.executor.drain(0)  # what was handed over while the others were drained

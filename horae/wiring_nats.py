@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from horae.runtime import Runtime
 
 
+CLOSE = 5.0
+"""Seconds that requests in progress have to be answered."""
+
+
 class NatsWiring:
     """One connection and what hangs on it."""
 
@@ -64,7 +68,8 @@ class NatsWiring:
         url = runtime.settings.nats_url
         assert url is not None  # noqa: S101 - the caller has looked
         nc = await connect(url.split(","), name=f"horae-{app}")
-        stack.push_async_callback(close, nc)
+        ending = runtime.ending
+        stack.push_async_callback(lambda: close(nc, ending.at_most(CLOSE)))
         wiring = cls(nc, runtime, registry, app)
         runtime.connected = lambda: nc.is_connected
         if "executor" in runtime.roles:
@@ -101,18 +106,18 @@ class NatsWiring:
 
     async def serve(self, stack: AsyncExitStack) -> None:
         """Begin to answer, once all other parts are there."""
-        runtime = self._runtime
+        runtime, ending = self._runtime, self._runtime.ending
         if runtime.gateway is not None:
             receiver = NatsReceiver(self._nc, self._address, runtime.gateway.local)
             await receiver.start()
-            stack.push_async_callback(receiver.stop)
+            stack.push_async_callback(lambda: receiver.stop(ending.at_most(CLOSE)))
+        if runtime.gateway is not None or runtime.queries is not None:
+            await self._answer(stack)  # it ends after the work, whose outcomes it takes
         if "executor" in runtime.roles:
             await self._serve_commands(stack)
             await self._announce(stack)
             if runtime.store is None or not runtime.store.single_process:
                 await self._pull(stack)
-        if runtime.gateway is not None or runtime.queries is not None:
-            await self._answer(stack)
         if runtime.settings.events and "views" in runtime.roles and runtime.store is not None:
             relay = EventsRelay(runtime.store, self._nc, self._streams)
             await relay.start()
@@ -130,7 +135,7 @@ class NatsWiring:
             schemas=schemas(),
         )
         await service.start()
-        stack.push_async_callback(service.stop)
+        stack.push_async_callback(lambda: service.stop(runtime.ending.at_most(CLOSE)))
 
     async def _announce(self, stack: AsyncExitStack) -> None:
         settings = self._runtime.settings
@@ -176,7 +181,8 @@ class NatsWiring:
             settings=self._streams,
         )
         await serving.start()
-        stack.push_async_callback(serving.stop, settings.drain)
+        ending = self._runtime.ending
+        stack.push_async_callback(lambda: serving.stop(ending.for_work))
         self._on_new(stack, self._registry.commands, serving.look)
 
     async def _pull(self, stack: AsyncExitStack) -> None:
@@ -223,7 +229,8 @@ class NatsWiring:
         await puller.start()
 
         async def stop() -> None:
-            await asyncio.gather(puller.stop(settings.drain), executor.drain(settings.drain))
+            seconds = self._runtime.ending.for_work
+            await asyncio.gather(puller.stop(seconds), executor.drain(seconds))
 
         stack.push_async_callback(stop)
 

@@ -26,8 +26,9 @@ Written by `scripts/cli_reference.py` from the commands' own help.
 - Tables fit the terminal; in a pipe each row is one whole line without escape codes, unless COLUMNS says how wide.
 - Client commands reach the engine at `--nats`, else `HORAE_NATS_URL`, else that of the `horae dev` that runs with the data
   directory `HORAE_DATA_DIR` (`.horae`), which leaves its URLs in `dev.json` there and holds a lock on it while it lives.
-- `dev` and `serve` end in order at the first SIGINT or SIGTERM: no new work, running handlers have `HORAE_DRAIN` seconds
-  (10), after 10 more the process ends; a second signal ends it at once. Either way its servers and child processes end.
+- `dev` and `serve` end in order at the first SIGINT or SIGTERM: no new work, and what runs may end. All of it has
+  `HORAE_STOP_LIMIT` seconds (20), the handlers 5 less; work that takes longer is handed back and done again elsewhere or at the
+  next start. A second signal ends the process at once. Either way its servers and child processes end.
 - `import crontab` names each schedule by the crontab and the line's text: the same file again changes nothing, a changed
   line is a new schedule and the former one is reported as gone, a changed environment above a line changes its schedule.
 """

@@ -75,16 +75,16 @@ async def _dev(
 ) -> None:
     from horae.cli.logs import configure
     from horae.cli.watch import Watcher
-    from horae.dev import MARGIN, Reload, Signals, embedded
+    from horae.dev import Signals, embedded
 
     began = time.monotonic()
-    signals = Signals(settings.drain + MARGIN)
+    signals = Signals(settings.stop_limit)
     try:
         async with (
             embedded(settings, ephemeral=ephemeral) as complete,
             app.serve(complete) as runtime,
         ):
-            signals.reload = Reload(runtime, configure)
+            signals.serve(runtime, configure)
             facts = ready_facts(runtime)
             presence.announce(facts)
             if as_json:
@@ -146,13 +146,13 @@ async def _serve(app: Horae, settings: Settings, roles: tuple[str, ...], *, as_j
     import structlog
 
     from horae.cli.logs import configure
-    from horae.dev import MARGIN, Reload, Signals
+    from horae.dev import Signals
     from horae_infrastructure.settings import hide
 
-    signals = Signals(settings.drain + MARGIN)
+    signals = Signals(settings.stop_limit)
     try:
         async with app.serve(settings, roles=roles) as runtime:
-            signals.reload = Reload(runtime, configure)
+            signals.serve(runtime, configure)
             facts = {name: hide(value) for name, value in ready_facts(runtime).items()}
             if as_json:
                 print_json(facts)

@@ -137,8 +137,13 @@ class Settings(BaseModel):
     )
     allow_processes: bool = _setting(False, "run actions of type `process`")
     allow_unsafe_store: bool = _setting(False, "accept a store that can lose acknowledged commits")
-    drain: Number = _setting(
-        10.0, "seconds that running handlers have at a stop", live=True, ge=0, le=3600
+    stop_limit: Number = _setting(
+        20.0,
+        "seconds that a stop may take in all; running handlers have them less 5, or half of a"
+        " shorter time, then the process ends",
+        live=True,
+        ge=1,
+        le=3600,
     )
     events: bool = _setting(True, "publish engine events to the stream `HORAE_EVENTS`")
     replicas: Annotated[Literal[1, 3, 5], BeforeValidator(_whole)] = _setting(

@@ -138,7 +138,7 @@ def test_running_handler_is_waited_for_and_a_second_signal_ends_at_once(tmp_path
         "    pathlib.Path('began').touch()\n"
         "    await asyncio.sleep(3600)\n"
     )
-    dev = start("slow:app", cwd=tmp_path, HORAE_DRAIN="3600")
+    dev = start("slow:app", cwd=tmp_path, HORAE_STOP_LIMIT="3600")
     children = psutil.Process(dev.process.pid).children(recursive=True)
     while not (tmp_path / "began").exists():
         time.sleep(0.01)

@@ -198,7 +198,7 @@ def test_application_that_cannot_be_loaded_is_refused(app, reason, command, tmp_
         ("HORAE_CONCURRENCY", "many", "concurrency"),
         ("HORAE_LOG", "loud", "log"),
         ("HORAE_TENANT", "a b", "tenant"),
-        ("HORAE_DRAIN", "-1", "drain"),
+        ("HORAE_STOP_LIMIT", "-1", "stop_limit"),
     ],
 )
 def test_setting_out_of_bounds_is_refused_when_the_process_starts(

@@ -49,8 +49,8 @@ def toml(tmp_path: Path) -> Any:
         ("max_memory", "15MiB"),
         ("max_memory", "much"),
         ("max_cpu", 0),
-        ("drain", -1),
-        ("drain", float("nan")),
+        ("stop_limit", -1),
+        ("stop_limit", float("nan")),
         ("tenant", "a.b"),
         ("tenant", ""),
         ("log", "loud"),
@@ -98,21 +98,25 @@ def test_short_names_of_stores_are_taken(store: str) -> None:
 
 
 def test_numbers_and_switches_are_read_from_text() -> None:
-    told = read(HORAE_REPLICAS="3", HORAE_EVENTS="false", HORAE_DRAIN="1.5", HORAE_CONCURRENCY="4")
-    assert (told.replicas, told.events, told.drain, told.concurrency) == (3, False, 1.5, 4)
+    told = read(
+        HORAE_REPLICAS="3", HORAE_EVENTS="false", HORAE_STOP_LIMIT="1.5", HORAE_CONCURRENCY="4"
+    )
+    assert (told.replicas, told.events, told.stop_limit, told.concurrency) == (3, False, 1.5, 4)
 
 
 # --- sources -------------------------------------------------------------------------------------
 
 
 def test_argument_wins_over_environment_over_file_over_default(toml) -> None:
-    path = toml('concurrency = 1\ndrain = 2\ntenant = "filed"\n')
-    environment = {"HORAE_CONFIG": path, "HORAE_CONCURRENCY": "3", "HORAE_DRAIN": "4"}
+    path = toml('concurrency = 1\nstop_limit = 2\ntenant = "filed"\n')
+    environment = {"HORAE_CONFIG": path, "HORAE_CONCURRENCY": "3", "HORAE_STOP_LIMIT": "4"}
     told = Settings.read(environment=environment, concurrency=5)
-    assert (told.concurrency, told.drain, told.tenant, told.replicas) == (5, 4, "filed", 1)
+    assert (told.concurrency, told.stop_limit, told.tenant, told.replicas) == (5, 4, "filed", 1)
     shown = told.shown()
-    sources = [shown[name]["source"] for name in ("concurrency", "drain", "tenant", "replicas")]
-    assert sources == ["option", "HORAE_DRAIN", path, "default"]
+    sources = [
+        shown[name]["source"] for name in ("concurrency", "stop_limit", "tenant", "replicas")
+    ]
+    assert sources == ["option", "HORAE_STOP_LIMIT", path, "default"]
 
 
 def test_file_that_is_given_wins_over_the_one_that_the_environment_names(toml) -> None:
@@ -236,4 +240,4 @@ def test_reference_lists_the_settings_as_they_are() -> None:
 
 def test_what_documents_say_is_live_is_live() -> None:
     names = [name for name, field in Settings.model_fields.items() if live(field)]
-    assert names == ["log", "concurrency", "max_memory", "max_cpu", "max_waiting", "drain"]
+    assert names == ["log", "concurrency", "max_memory", "max_cpu", "max_waiting", "stop_limit"]

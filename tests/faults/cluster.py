@@ -168,7 +168,7 @@ class Cluster:
             "HORAE_REDIS_URL": self.valkey.url,
             "HORAE_DATA_DIR": str(self.folder),
             "HORAE_CONCURRENCY": "600",
-            "HORAE_DRAIN": "5",
+            "HORAE_STOP_LIMIT": "10",
             "FAULTS_LEDGER": str(self.ledger),
             "FAULTS_INTENTS": str(self.intents),
         }
