@@ -10,7 +10,7 @@ async with testing.engine(app) as engine:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -22,6 +22,7 @@ from horae.runtime import Runtime, Serving
 from horae_application.engine import Committed, Engine
 from horae_application.gateway import Gateway
 from horae_application.ownership import Ownership
+from horae_application.ports import StoredEvent
 from horae_application.services import OwnServices
 from horae_application.task import Task
 from horae_domain.durations import parse_duration
@@ -106,6 +107,16 @@ class TestEngine(Client):
                 self._clock.move_to(from_micros(wake))
         self._clock.move_to(target)
         await self.settle()
+
+    async def outage(self, by: str | float | timedelta) -> None:
+        """Let the time pass with the engine down: what came due is decided when it is back."""
+        self._clock.move_to(self.now + parse_duration(by, field="by"))
+        await self.settle()
+
+    def log(self) -> Sequence[StoredEvent]:
+        """Every event that was recorded, in order; `horae_domain.codec.decode` reads it."""
+        assert self._runtime.store is not None  # noqa: S101 - the kit has made it
+        return self._runtime.store.read(0, self._runtime.store.head())
 
     async def settle(self) -> None:
         """Let everything happen that happens at this instant."""

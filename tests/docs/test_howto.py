@@ -1,0 +1,81 @@
+"""The how-tos' code is run, on a clock that the test moves."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from horae import testing
+from horae.cli.files import read_schedules
+from horae.manifest import carry_out, check, compare, read_manifest
+
+HOWTO = Path(__file__).parents[2] / "docs" / "howto"
+SUNDAY = datetime(2026, 1, 4, 12, tzinfo=UTC)
+
+
+def blocks(page: str, language: str) -> list[str]:
+    text = (HOWTO / page).read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def names(page: str) -> dict[str, Any]:
+    """What the Python of a page defines."""
+    found: dict[str, Any] = {}
+    for block in blocks(page, "python"):
+        exec(compile(block, page, "exec"), found)
+    return found
+
+
+async def results(engine: testing.TestEngine, id_: str) -> list[Any]:
+    """Of a schedule's executions that succeeded, the oldest first."""
+    page = await engine.list_executions(schedule_id=id_, status="succeeded", limit=1000)
+    return [each["result"] for each in reversed(page["executions"])]
+
+
+async def test_celery_beat() -> None:
+    page = names("from-celery-beat.md")
+    async with testing.engine(page["app"], start=SUNDAY) as engine:
+        await page["remind"](engine, "ann")
+        await page["remind"](engine, "ann")
+        await engine.advance("24 hours")
+        assert await results(engine, "monday-report") == ["report of eu for 2026-01-05"]
+        assert await results(engine, "reminder-ann") == ["mail to ann"]
+        assert (await engine.get_schedule("poll-orders"))["statistics"]["succeeded"] == 288
+
+
+async def test_apscheduler() -> None:
+    page = names("from-apscheduler.md")
+    async with testing.engine(page["app"], start=SUNDAY) as engine:
+        await page["plan"](engine)
+        await engine.advance("2 days")
+        assert await results(engine, "clean-up") == ["cleaned for Mon", "cleaned for Tue"]
+        assert (await engine.get_schedule("new-year"))["status"] == "active"
+
+
+async def test_kubernetes_cronjob(tmp_path: Path) -> None:
+    page = tmp_path / "billing.yaml"
+    page.write_text(blocks("from-kubernetes-cronjob.md", "yaml")[0])
+    content = read_schedules(str(page))
+    programs = [each["action"]["command"] for each in content.schedules]
+    for each in content.schedules:  # the programs of that image are not here
+        each["action"]["command"] = ["/bin/echo", *each["action"]["command"]]
+    manifest = read_manifest(content.set or "", content.schedules)
+    app = testing.Horae("none")
+    async with testing.engine(app, start=SUNDAY, allow_processes=True) as engine:
+        plan = await compare(engine, manifest)
+        await check(engine, manifest, plan)
+        assert not (await carry_out(engine, manifest, plan)).refused
+        await engine.advance("24 hours")
+        (result,) = await results(engine, "close-books")
+        assert result["stdout"].split() == programs[0]
+        assert (await engine.get_schedule("refresh-rates"))["status"] == "paused"
+
+
+@pytest.mark.parametrize("page", sorted(each.name for each in HOWTO.glob("from-*.md")))
+def test_every_guide_for_those_who_come_has_its_test(page: str) -> None:
+    peer = page.removeprefix("from-").removesuffix(".md").replace("-", "_")
+    assert f"test_{peer}" in globals()
