@@ -319,7 +319,9 @@ def test_refused_commit_leaves_the_order_as_it_was(clock: Clock) -> None:
     desk = Stepped(store, clock, executor=Recorder(slots=0))  # type: ignore[arg-type]
     desk.settle()
     desk.manual(overlap="allow")
-    one, two = desk.trigger(), desk.trigger()
+    one = desk.trigger()
+    clock.move(1)
+    two = desk.trigger()
     store.fail("append", StoreUnavailable("gone"))
     (reply,) = [desk.send("execution.reprioritize", {"id": two, "priority": "critical"})]
     desk.engine.round()

@@ -161,7 +161,7 @@ class Run:
             stored = {
                 "execution.list": self._count(
                     "SELECT count(*) FROM horae_events WHERE topic IN"
-                    " ('execution.requested.v1', 'execution.skipped.v1')"
+                    " ('execution.requested.v1', 'execution.buffered.v1', 'execution.skipped.v1')"
                 ),
                 "schedule.list": self._count(
                     "SELECT count(DISTINCT originator_id) FROM horae_events"
@@ -180,11 +180,13 @@ class Run:
     def unfinished(self, before: float) -> int:
         """Executions decided before an instant that have no end yet, by the store itself."""
         return self._count(
-            "SELECT count(DISTINCT originator_id) FROM horae_events AS first WHERE topic ="
-            f" 'execution.requested.v1' AND recorded_at < {int(before * 1e6)} AND NOT EXISTS"
+            "SELECT count(DISTINCT originator_id) FROM horae_events AS first WHERE topic IN"
+            " ('execution.requested.v1', 'execution.buffered.v1')"
+            f" AND recorded_at < {int(before * 1e6)} AND NOT EXISTS"
             " (SELECT 1 FROM horae_events AS later WHERE later.originator_id ="
             " first.originator_id AND later.topic IN ('execution.succeeded.v1',"
-            " 'execution.failed.v1', 'execution.timed_out.v1', 'execution.cancelled.v1'))"
+            " 'execution.failed.v1', 'execution.timed_out.v1', 'execution.cancelled.v1',"
+            " 'execution.dropped.v1'))"
         )
 
     def _count(self, sql: str) -> int:

@@ -63,6 +63,16 @@ def standing(slow: int) -> list[dict]:
             definition(f"three-{n}", every(2), {"sleep": 4}, overlap="allow", concurrency=3)
             for n in range(2)
         ),
+        *(
+            definition(f"{policy}-{n}", every(2), {"sleep": seconds}, overlap=policy)
+            for policy, seconds in (
+                ("buffer_one", 2.5),
+                ("buffer_all", 1),
+                ("cancel_other", 1.5),
+                ("terminate_other", 1.5),
+            )
+            for n in range(2)
+        ),
         *(definition(f"twelve-{n}", every(1), {"sleep": 0.1}, max_executions=12) for n in range(3)),
         *(definition(f"flaky-{n}", every(2), {"sleep": 0.1, "fail": 2}, **allow) for n in range(3)),
         *(

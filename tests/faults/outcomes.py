@@ -13,7 +13,10 @@ AFTER = {"kill", "stall", "continued"}
 """Faults after which work may be delivered again."""
 AFTERMATH = 25
 """Seconds in which it is: the lease of an engine, the timeout of an attempt, a redelivery."""
-ENDS = ("succeeded", "failed", "timed_out", "cancelled")
+BEGINS = ("requested", "buffered")
+ENDS = ("succeeded", "failed", "timed_out", "cancelled", "dropped")
+ASIDE = ("released", "reprioritised", "cancellation_requested")
+"""What happens to an execution without touching its lease."""
 
 
 @dataclass
@@ -52,9 +55,9 @@ def stories(rows: list[Row], findings: Findings) -> dict[str, Story]:
         kind, _, name = row.name.removesuffix(".v1").partition(".")
         if kind != "execution":
             continue
-        if name == "requested":
+        if name in BEGINS:
             if row.stream in told:
-                findings.add("dup_fire", f"execution {row.stream} was requested twice")
+                findings.add("dup_fire", f"execution {row.stream} was {name} twice")
                 continue
             story = told[row.stream] = Story(row.data["execution_id"], row)
             if row.data.get("worker") is not None:
@@ -71,6 +74,8 @@ def _tell(story: Story, row: Row, name: str, findings: Findings) -> None:
     if story.ended is not None:
         kind = "double_outcome" if name in {*ENDS, "attempt_failed"} else "after_end"
         findings.add(kind, f"{story.id}: {name} at {row.position} after its end")
+        return
+    if name in ASIDE:
         return
     if name == "attempt_started":
         story.lease = f"{row.data['attempt']}.{row.data.get('delivery', 1)}"
@@ -169,6 +174,9 @@ def check_unfinished(told: dict[str, Story], frontier: int, findings: Findings) 
             findings.add("stuck", f"{story.id} of {about['schedule_id']} ({about['due']})")
 
 
+FIRES = ("requested", "released")
+
+
 def check_limits(rows: list[Row], findings: Findings) -> None:
     """Overlap, concurrency and `max_executions`, by replaying the log in its order."""
     counted = Counted()
@@ -179,8 +187,10 @@ def check_limits(rows: list[Row], findings: Findings) -> None:
             counted.schedule(id_, name, row)
         elif kind == "execution":
             counted.execution(id_, name, row)
-            if row.stream in counted.requested and name in {"requested", "attempt_started"}:
+            if row.stream in counted.requested and name in {*FIRES, "attempt_started"}:
                 definition = counted.definition(row)
+                if name == "released":
+                    _check_order(counted, row, findings)
                 live, running = len(counted.live[id_]), len(counted.running[id_])
                 _check_limit(definition, live, running, counted.fired[id_], row, findings)
 
@@ -194,6 +204,7 @@ class Counted:
         self.running: dict[str, set[str]] = defaultdict(set)
         self.fired: dict[str, int] = defaultdict(int)
         self.requested: dict[str, Row] = {}
+        self.buffered: dict[str, dict[str, Row]] = defaultdict(dict)
 
     def definition(self, row: Row) -> dict:
         """The one that an execution runs by."""
@@ -207,16 +218,29 @@ class Counted:
             self.fired[id_] = 0
 
     def execution(self, id_: str, name: str, row: Row) -> None:
-        if name == "requested":
+        if name in BEGINS:
             self.requested[row.stream] = row
+        if name == "buffered":
+            self.buffered[id_][row.stream] = row
+        if name in FIRES and row.stream in self.requested:
             self.live[id_].add(row.stream)
-            self.fired[id_] += row.data["kind"] != "key"
+            self.fired[id_] += self.requested[row.stream].data["kind"] != "key"
         if name == "attempt_started" or (row.data.get("worker") and name == "requested"):
             self.running[id_].add(row.stream)
-        elif name not in {"report_refused", "requested"}:
+        elif name not in {"report_refused", *BEGINS, *ASIDE}:
             self.running[id_].discard(row.stream)
         if name in ENDS:
             self.live[id_].discard(row.stream)
+            self.buffered[id_].pop(row.stream, None)
+
+
+def _check_order(counted: Counted, row: Row, findings: Findings) -> None:
+    """What was buffered is released in the order in which it came; nobody changes priorities here."""
+    waiting = counted.buffered[row.data["schedule_id"]]
+    first = min(waiting, key=lambda stream: waiting[stream].position, default=None)
+    if first != row.stream:
+        findings.add("order", f"{row.data['schedule_id']}: {row.stream} released before {first}")
+    waiting.pop(row.stream, None)
 
 
 def _check_limit(
@@ -224,8 +248,8 @@ def _check_limit(
 ) -> None:
     id_, where = row.data["schedule_id"], f"at position {row.position}"
     limit = definition.get("concurrency")
-    if definition.get("overlap", "skip") == "skip":
-        if row.name == "execution.requested.v1" and live > (limit or 1):
+    if definition.get("overlap", "skip") != "allow":
+        if row.name != "execution.attempt_started.v1" and live > (limit or 1):
             findings.add("limit", f"{id_}: {live} at once, {limit or 1} allowed, {where}")
     elif limit is not None and running > limit:
         findings.add("limit", f"{id_}: {running} running, {limit} allowed, {where}")
