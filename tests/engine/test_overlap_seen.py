@@ -50,7 +50,6 @@ async def statuses(engine: Client, id_: str = "job") -> list[str]:
         ("skip", ["running", "skipped", "skipped"], (1, 0, 2)),
         ("buffer_one", ["running", "buffered", "skipped"], (1, 1, 1)),
         ("buffer_all", ["running", "buffered", "buffered"], (1, 2, 0)),
-        ("cancel_other", ["cancelled", "running", "buffered"], (2, 1, 0)),
         ("terminate_other", ["cancelled", "cancelled", "running"], (3, 0, 0)),
         ("allow", ["running", "running", "running"], (3, 0, 0)),
     ],
@@ -76,6 +75,23 @@ async def test_policy_decides_about_occurrences_behind_a_run(
             shown = await engine.get_execution(only["executions"][0]["id"])
             assert shown["blocked_by"] is not None
             assert shown["timeline"][0]["event"] == "buffered"
+
+
+@pytest.mark.usefixtures("quick")
+async def test_handler_that_is_asked_to_stop_makes_way_for_the_newer_run() -> None:
+    app = Horae("test")
+    Gates(app)
+    async with testing.engine(app) as engine, asyncio.timeout(100):
+        await engine.create_schedule("job", manual(), "work", overlap="cancel_other")
+        first = await engine.trigger_schedule("job")
+        await engine.settle()
+        second = await engine.trigger_schedule("job")
+        assert second["status"] == "buffered"
+        while await statuses(engine) != ["cancelled", "running"]:
+            await engine.settle()
+        shown = await engine.get_execution(first["execution_id"])
+        assert shown["reason"] == "cancelled_by_overlap"
+        assert shown["finished_at"] == shown["due"], "without waiting for the grace to pass"
 
 
 async def test_buffered_triggers_run_by_priority_and_then_by_age() -> None:
