@@ -56,6 +56,10 @@ crontabs: venv ## Import, compute and run the crontabs of Debian's packages (dow
 faults: venv ## Kill processes and servers at random instants, and check that nothing is lost.
 	$(BIN)/python -m tests.faults
 
+.PHONY: model
+model: venv ## Play ten thousand histories against the reference model of a schedule.
+	HORAE_HISTORIES=10000 $(BIN)/python -m pytest -q tests/model --timeout=7200
+
 .PHONY: bench
 bench: venv ## Measure speed and size.
 	$(BIN)/python -m benchmarks

@@ -6,6 +6,7 @@ of overlap, catch-up, retry, timeout, cooldown and limit, triggers by hand, paus
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass, field
 
 GRACE = 10.0
@@ -75,6 +76,10 @@ class Model:
     runs: dict[str, Run] = field(default_factory=dict)
     fates: dict[float, str] = field(default_factory=dict)
     """What became of each occurrence, by the second at which it was due."""
+
+    def copy(self) -> Model:
+        """As it is now, for a command that may be refused."""
+        return deepcopy(self)
 
     # --- what is unfinished -----------------------------------------------------------------------
 
@@ -239,22 +244,23 @@ class Model:
 
     def fail(self, run: Run, outcome: str, now: float) -> None:
         policy = run.policy
+        tries = 1 if self.status == "cancelled" else policy.max_attempts
         stopping = run.stop_by is not None
         if stopping:
             run.failures += 1
             self.end(run, "cancelled")
-        elif run.failures + 1 < policy.max_attempts:
+        elif run.failures + 1 < tries:
             pause = 0 if outcome == "lost" else min(policy.delay * 2**run.failures, 1800)
             run.failures += 1
             run.status, run.deadline, run.resume_at = "delayed", None, now + pause
         else:
             run.failures += 1
-            self.end(run, self.last(outcome, policy))
+            self.end(run, self.last(outcome, tries))
 
     @staticmethod
-    def last(outcome: str, policy: Policy) -> str:
+    def last(outcome: str, tries: int) -> str:
         """How an execution ends after its last attempt."""
-        if policy.max_attempts > 1:
+        if tries > 1:
             return "dead"
         return "timed_out" if outcome == "timed_out" else "failed"
 

@@ -1,0 +1,109 @@
+"""The domain does what the reference says, and a domain with a defect is found out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis.errors import Flaky
+from hypothesis.stateful import run_state_machine_as_test
+
+from horae_domain import decider, firing, ledger, overlap
+from horae_domain import execution as executions
+from horae_domain.decision import Decision
+from horae_domain.definition import CatchUpMode, Definition
+from horae_domain.errors import HoraeError
+from horae_domain.events import Event, ExecutionEvent, ExecutionRequested
+from horae_domain.execution import Execution
+from horae_domain.ledger import Line
+from horae_domain.recurrence import Occurrence
+from horae_domain.schedule import Cause
+from tests.model.machine import Beside
+
+HISTORIES = int(os.environ.get("HORAE_HISTORIES", "150"))
+"""`make model` plays ten thousand."""
+
+PLAY = settings(
+    max_examples=HISTORIES,
+    stateful_step_count=40,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)
+FIND = (Phase.explicit, Phase.generate)
+
+
+def test_domain_agrees_with_the_reference() -> None:
+    run_state_machine_as_test(Beside, settings=PLAY)
+
+
+# --- it can fail ----------------------------------------------------------------------------------
+
+
+def _release_without_room(decision: Decision, cause: Cause) -> None:
+    for run in decision.require().buffered():
+        line = decision.require()
+        definition = line.definition_of(run)
+        decision.add(*executions.release(run, definition, 1, line.next_due, cause))
+
+
+def _first_instead_of_latest(
+    decision: Decision, passed: Sequence[Occurrence], cause: Cause, *, final: bool
+) -> None:
+    mode = decision.require().definition.catch_up.mode
+    chosen = passed[:1] if mode is CatchUpMode.LATEST else passed
+    CATCH_UP(decision, chosen, cause, final=final)
+
+
+def _one_try_too_many(execution: Execution, *arguments: Any) -> datetime | None:
+    fewer = msgspec.structs.replace(execution, failures=max(0, execution.failures - 1))
+    return RETRY_AT(fewer, *arguments)
+
+
+def _without_range(decision: Decision, cause: Cause) -> None:
+    """What came due while paused is decided by nobody."""
+
+
+def _never_cools(line: Line, execution: Execution, now: datetime) -> bool:
+    return False
+
+
+def _counts_all(line: Line, event: ExecutionEvent, run: Execution) -> dict[str, Any]:
+    changes = CHANGES(line, event, run)
+    if isinstance(event, ExecutionRequested) and event.kind == "key":
+        changes = {**changes, "fired": line.fired + 1}
+    return changes
+
+
+def _keeps_the_lost(execution: Execution, definition: Definition, cause: Cause) -> list[Event]:
+    return []
+
+
+CATCH_UP = firing._catch_up
+RETRY_AT = executions.retry_at
+CHANGES = ledger._execution_changes
+
+PLANTED = {
+    "buffered runs are released though others are unfinished": (
+        overlap, "release", _release_without_room,
+    ),
+    "catch-up takes the first instead of the latest": (firing, "_catch_up", _first_instead_of_latest),
+    "one try more than asked for": (executions, "retry_at", _one_try_too_many),
+    "a pause leaves no decision": (decider, "close_pause", _without_range),
+    "the cooldown is forgotten for what was buffered": (Line, "cools", _never_cools),
+    "triggers by hand count for the limit": (ledger, "_execution_changes", _counts_all),
+    "attempts of a lost owner go on": (executions, "lose", _keeps_the_lost),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("defect", PLANTED)
+def test_a_defect_is_found(defect: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, name, planted = PLANTED[defect]
+    monkeypatch.setattr(owner, name, planted)
+    with pytest.raises((AssertionError, Flaky, HoraeError)):
+        run_state_machine_as_test(Beside, settings=settings(PLAY, max_examples=1_000, phases=FIND))
