@@ -37,7 +37,7 @@ from horae_application.services import OwnServices
 from horae_application.work import Work
 from horae_domain.errors import HoraeError, error_from_json
 from horae_domain.wire import validate
-from horae_infrastructure.children import ChildProcesses
+from horae_infrastructure.children import children_of
 from horae_infrastructure.clock import SystemClock
 from horae_infrastructure.settings import Settings
 from horae_infrastructure.store import open_store
@@ -300,7 +300,7 @@ async def _add_engine(
             registry,
             runtime.report,
             concurrency=runtime.settings.concurrency,
-            children=ChildProcesses(),
+            children=children_of(runtime.settings),
             allow_processes=runtime.settings.allow_processes,
             now=clock.now,
             client=runtime.client(),

@@ -15,7 +15,7 @@ from horae.restraint import watch
 from horae_application.messages import COMMANDS
 from horae_application.registry import Functions, Registry, listening
 from horae_application.work import PROCESSES, SERVICE_COMMANDS, Work
-from horae_infrastructure.children import ChildProcesses
+from horae_infrastructure.children import children_of
 from horae_infrastructure.nats.announce import Announced, Announcement, Announcer
 from horae_infrastructure.nats.client import NatsCaller
 from horae_infrastructure.nats.connection import Connection, close, connect
@@ -193,7 +193,7 @@ class NatsWiring:
             self._registry,
             self._runtime.report,
             concurrency=settings.concurrency,
-            children=ChildProcesses(),
+            children=children_of(settings),
             allow_processes=settings.allow_processes,
             services=self.services,
         )

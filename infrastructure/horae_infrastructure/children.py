@@ -9,8 +9,11 @@ import msgspec
 from horae_application.context import Context
 from horae_application.registry import Handler
 from horae_application.result import Finished
+from horae_domain.instants import format_instant
 from horae_infrastructure.isolated import main_program, run_isolated, target_of
+from horae_infrastructure.mail import Mail, mail_output
 from horae_infrastructure.processes import ProcessSpec, run_process
+from horae_infrastructure.settings import Settings
 
 
 class ProcessFailed(Exception):
@@ -18,22 +21,35 @@ class ProcessFailed(Exception):
 
 
 class ChildProcesses:
-    """Runs what an executor may not run in its own process."""
+    """Runs what an executor may not run in its own process.
+
+    Args:
+        mail: how the output of commands goes to their `MAILTO`; None does not send it.
+    """
+
+    def __init__(self, mail: Mail | None = None) -> None:
+        self._mail = mail
 
     async def process(self, action: dict[str, Any], context: Context) -> dict[str, Any]:
-        """Run a command line; its output is the result.
+        """Run a command line, which is told whose attempt it is; its output is the result.
 
         Raises:
             ProcessRefused: it could not be started.
             ProcessFailed: it ended badly, or was killed at the attempt's timeout.
         """
-        outcome = await run_process(ProcessSpec.of(action), timeout=context.timeout)
+        told = dict(action.get("env") or {}) | facts_of(context)
+        spec = ProcessSpec.of({**action, "env": told})
+        outcome = await run_process(spec, timeout=context.timeout)
+        mailed = await mail_output(self._mail, spec, outcome)
         facts: dict[str, Any] = {
             "exit_code": outcome.exit_code,
             "signal": outcome.signal,
             "stdout": outcome.stdout,
             "stderr": outcome.stderr,
         }
+        if mailed is not None:
+            facts["mail"] = mailed
+            context.log("mail", **{**mailed, "to": ", ".join(mailed["to"])})
         if outcome.exit_code != 0:
             tail = (outcome.stderr or outcome.stdout)[-2000:]
             how = f"exit code {outcome.exit_code}" if outcome.signal is None else (
@@ -52,3 +68,19 @@ class ChildProcesses:
             timeout=context.timeout,
         )
         return Finished(msgspec.json.decode(answer))
+
+
+def children_of(settings: Settings) -> ChildProcesses:
+    """As the settings of a process say."""
+    url = settings.mail_url
+    return ChildProcesses(None if url is None else Mail(url, settings.mail_from))
+
+
+def facts_of(context: Context) -> dict[str, str]:
+    """What a command learns of its attempt, by its environment."""
+    return {
+        "HORAE_EXECUTION_ID": context.execution_id,
+        "HORAE_SCHEDULE_ID": context.schedule_id,
+        "HORAE_DUE": format_instant(context.due),
+        "HORAE_ATTEMPT": str(context.attempt),
+    }

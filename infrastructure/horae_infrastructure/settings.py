@@ -136,6 +136,18 @@ class Settings(BaseModel):
         le=1_000_000,
     )
     allow_processes: bool = _setting(False, "run actions of type `process`")
+    mail_url: Annotated[str, _url("smtp", "smtps", "sendmail")] | None = _setting(
+        None,
+        "how the output of commands goes to the `MAILTO` of their environment, as under cron;"
+        " without it none is sent",
+        bounds="smtp://[user:password@]host[:port], smtps://… or sendmail:///usr/sbin/sendmail",
+    )
+    mail_from: str | None = _setting(
+        None,
+        "the sender of such mail; `horae@` and the machine's name where this is not set",
+        bounds="an address",
+        pattern=r"^[^\s<>]{1,254}$",
+    )
     allow_unsafe_store: bool = _setting(False, "accept a store that can lose acknowledged commits")
     stop_limit: Number = _setting(
         20.0,

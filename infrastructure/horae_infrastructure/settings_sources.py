@@ -16,6 +16,8 @@ from horae_domain.errors import InvalidField
 PREFIX = "HORAE_"
 CONFIG = "HORAE_CONFIG"
 """Names the TOML file; it is no setting itself."""
+TO_COMMANDS = {"HORAE_EXECUTION_ID", "HORAE_SCHEDULE_ID", "HORAE_DUE", "HORAE_ATTEMPT"}
+"""What commands run by an executor are told; no settings either."""
 FROM_FILE = "_FILE"
 """After a setting's variable: the value is the content of the file named, as for secrets."""
 
@@ -68,7 +70,9 @@ def look(name: str, environment: Mapping[str, str]) -> str | None:
 
 def unknown_variables(names: Collection[str], environment: Mapping[str, str]) -> dict[str, str]:
     """Variables `HORAE_…` that are no setting, each with the nearest that is one, or nothing."""
-    known = {CONFIG} | {variable(name) + end for name in names for end in ("", FROM_FILE)}
+    known = (
+        {CONFIG} | TO_COMMANDS | {variable(name) + end for name in names for end in ("", FROM_FILE)}
+    )
     strange = sorted(name for name in environment.keys() - known if name.startswith(PREFIX))
     return {each: next(iter(difflib.get_close_matches(each, known, 1)), "") for each in strange}
 

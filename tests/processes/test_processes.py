@@ -246,6 +246,20 @@ async def test_who_may_not_become_the_user_is_refused() -> None:
     assert result.stdout == "user The process was not started: user: not permitted.\n", result
 
 
+@ROOT
+async def test_who_may_become_nobody_may_still_name_itself() -> None:
+    """As a crontab of the engine's own user does; nothing is changed, so no permission is needed."""
+    code = """
+        import asyncio
+        from horae_infrastructure.processes import ProcessSpec, run_process
+        spec = ProcessSpec(command=["id", "-un"], user="root")
+        print(asyncio.run(run_process(spec, timeout=60)).stdout, end="")
+    """
+    command = ["setpriv", "--bounding-set", "-setuid,-setgid", *python(code)]
+    result = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
+    assert result.stdout == "root\n", result
+
+
 async def test_limits_are_kept() -> None:
     files = await shell("ulimit -n", limits={"files": 77})
     assert files.stdout == "77\n"
