@@ -21,9 +21,10 @@ from horae_domain.errors import (
     TooManyRequests,
 )
 from horae_domain.execution import Execution, Report
-from horae_domain.firing import close_pause, go_on, settle
+from horae_domain.firing import close_pause, go_on, settle, settle_all
 from horae_domain.identity import execution_id
 from horae_domain.occurrence_events import occurrence_id
+from horae_domain.planning import around_plans
 from horae_domain.recurrence import Occurrence
 from horae_domain.schedule import (
     CancelSchedule,
@@ -57,13 +58,12 @@ def command(decision: Decision, asked: ScheduleCommand | Edit) -> None:
         asked = as_update(decision.line.schedule if decision.line else None, asked)
     if decision.line is not None:
         if isinstance(asked, UpdateSchedule | PauseSchedule | CancelSchedule):
-            settle(decision, asked.cause)
-            while decision.require().fires_by(asked.cause.at):
-                settle(decision, asked.cause)
+            settle_all(decision, asked.cause)
         if isinstance(asked, UpdateSchedule | ResumeSchedule | CancelSchedule):
             close_pause(decision, asked.cause)
     schedule = decision.line.schedule if decision.line else None
-    decision.add(*schedules.decide(schedule, asked))
+    for event in schedules.decide(schedule, asked):
+        decision.add(around_plans(decision.line, event))
     if isinstance(asked, UpdateSchedule | ResumeSchedule):
         go_on(decision, asked.cause)
     if isinstance(asked, CancelSchedule):

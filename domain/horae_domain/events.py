@@ -129,7 +129,10 @@ class ScheduleQuarantined(Event, frozen=True, kw_only=True):
 
 
 class OccurrencesDecided(Event, frozen=True, kw_only=True):
-    """One decision for all occurrences from `first` to `last`, both inclusive; null is not counted."""
+    """One decision for all occurrences from `first` to `last`, both inclusive; null is not counted.
+
+    With a `nominal` for that one alone, which came due at `moved_to`.
+    """
 
     decision: str
     reason: str
@@ -139,6 +142,52 @@ class OccurrencesDecided(Event, frozen=True, kw_only=True):
     revision: int
     blocked_by: str | None = None
     next_due: datetime | None = None
+    nominal: str | None = None
+    moved_to: datetime | None = None
+
+
+# --- single occurrences --------------------------------------------------------------------------
+
+
+class OccurrenceEvent(Event, frozen=True, kw_only=True):
+    """What all plans for one occurrence say: its nominal instant and label; the actor is the author.
+
+    `next_due` is the calendar's next instant.
+    """
+
+    kind: str
+    due: datetime
+    nominal: str
+    note: str = ""
+    next_due: datetime | None = None
+
+
+class OccurrenceSkipped(OccurrenceEvent, frozen=True, kw_only=True):
+    """It is not to fire. With `execution_id` it was held, and is dropped."""
+
+    execution_id: str | None = None
+
+
+class OccurrenceMoved(OccurrenceEvent, frozen=True, kw_only=True):
+    """It is to fire at `to` instead, under its nominal label."""
+
+    to: datetime
+
+
+class OccurrenceHeld(OccurrenceEvent, frozen=True, kw_only=True):
+    """When it comes due, it is to wait for approval."""
+
+
+class OccurrenceApproved(OccurrenceEvent, frozen=True, kw_only=True):
+    """It is to fire after all. With `execution_id` it was held."""
+
+    execution_id: str | None = None
+
+
+class OccurrencePayloadSet(OccurrenceEvent, frozen=True, kw_only=True):
+    """It is to run with this payload instead of the schedule's."""
+
+    payload: Any = None
 
 
 # --- executions ----------------------------------------------------------------------------------
@@ -153,7 +202,8 @@ class ExecutionEvent(Event, frozen=True, kw_only=True):
 class ExecutionRequested(ExecutionEvent, frozen=True, kw_only=True):
     """An occurrence fired. With a worker, attempt 1 was handed over in the same commit.
 
-    It ends if it has not started by `start_by`, or not ended by `end_by`.
+    It ends if it has not started by `start_by`, or not ended by `end_by`. `moved_to`, `note` and
+    `planned_by` are of whoever planned this occurrence.
     """
 
     kind: str
@@ -171,6 +221,9 @@ class ExecutionRequested(ExecutionEvent, frozen=True, kw_only=True):
     heartbeat: float | None = None
     start_by: datetime | None = None
     end_by: datetime | None = None
+    moved_to: datetime | None = None
+    note: str = ""
+    planned_by: str | None = None
 
 
 class ExecutionSkipped(ExecutionEvent, frozen=True, kw_only=True):
@@ -185,6 +238,9 @@ class ExecutionSkipped(ExecutionEvent, frozen=True, kw_only=True):
     next_due: datetime | None = None
     payload: Any = None
     overridden: bool = False
+    moved_to: datetime | None = None
+    note: str = ""
+    planned_by: str | None = None
 
 
 class ExecutionBuffered(ExecutionEvent, frozen=True, kw_only=True):
@@ -200,6 +256,30 @@ class ExecutionBuffered(ExecutionEvent, frozen=True, kw_only=True):
     queue: str = "default"
     blocked_by: str | None = None
     next_due: datetime | None = None
+    moved_to: datetime | None = None
+    note: str = ""
+    planned_by: str | None = None
+
+
+class ExecutionHeld(ExecutionEvent, frozen=True, kw_only=True):
+    """An occurrence came due and waits for approval."""
+
+    kind: str
+    due: datetime
+    nominal: str
+    revision: int
+    payload: Any = None
+    overridden: bool = False
+    priority: str = "medium"
+    queue: str = "default"
+    next_due: datetime | None = None
+    moved_to: datetime | None = None
+    note: str = ""
+    planned_by: str | None = None
+
+
+class ExecutionApproved(ExecutionEvent, frozen=True, kw_only=True):
+    """What was held is approved: from here on it is buffered."""
 
 
 class ExecutionReleased(ExecutionEvent, frozen=True, kw_only=True):
@@ -212,9 +292,10 @@ class ExecutionReleased(ExecutionEvent, frozen=True, kw_only=True):
 
 
 class ExecutionDropped(ExecutionEvent, frozen=True, kw_only=True):
-    """What was buffered will not fire: it ends as skipped, and why."""
+    """What was buffered or held will not fire: it ends as skipped, and why."""
 
     reason: str
+    blocked_by: str | None = None
 
 
 class ExecutionReprioritised(ExecutionEvent, frozen=True, kw_only=True):
@@ -367,9 +448,16 @@ NAMES: dict[type[Event], str] = {
     ScheduleCancelled: "schedule.cancelled.v1",
     ScheduleQuarantined: "schedule.quarantined.v1",
     OccurrencesDecided: "schedule.occurrences_decided.v1",
+    OccurrenceSkipped: "schedule.occurrence_skipped.v1",
+    OccurrenceMoved: "schedule.occurrence_moved.v1",
+    OccurrenceHeld: "schedule.occurrence_held.v1",
+    OccurrenceApproved: "schedule.occurrence_approved.v1",
+    OccurrencePayloadSet: "schedule.occurrence_payload_set.v1",
     ExecutionRequested: "execution.requested.v1",
     ExecutionSkipped: "execution.skipped.v1",
     ExecutionBuffered: "execution.buffered.v1",
+    ExecutionHeld: "execution.held.v1",
+    ExecutionApproved: "execution.approved.v1",
     ExecutionReleased: "execution.released.v1",
     ExecutionDropped: "execution.dropped.v1",
     ExecutionReprioritised: "execution.reprioritised.v1",

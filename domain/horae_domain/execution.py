@@ -19,12 +19,14 @@ from horae_domain.events import (
     AttemptStarted,
     CancellationRequested,
     Event,
+    ExecutionApproved,
     ExecutionBuffered,
     ExecutionCancelled,
     ExecutionDeadLettered,
     ExecutionDelayed,
     ExecutionDropped,
     ExecutionFailed,
+    ExecutionHeld,
     ExecutionReleased,
     ExecutionReprioritised,
     ExecutionRequested,
@@ -96,6 +98,7 @@ class Status(StrEnum):
     PENDING = "pending"
     DELAYED = "delayed"
     BUFFERED = "buffered"
+    HELD = "held"
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -112,11 +115,12 @@ class Status(StrEnum):
     @property
     def parked(self) -> bool:
         """True if it is alive and has not fired yet."""
-        return self is Status.BUFFERED
+        return self in _PARKED
 
 
-_ALIVE = {Status.PENDING, Status.DELAYED, Status.BUFFERED, Status.RUNNING}
-_WAITING = {Status.PENDING, Status.DELAYED, Status.BUFFERED}
+_PARKED = {Status.BUFFERED, Status.HELD}
+_WAITING = {Status.PENDING, Status.DELAYED, *_PARKED}
+_ALIVE = {*_WAITING, Status.RUNNING}
 
 
 class Execution(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,6 +164,10 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     correlation_id: str | None = None
     reason: str | None = None
     """Why it did not fire."""
+    moved_to: datetime | None = None
+    """Where somebody moved it."""
+    note: str = ""
+    planned_by: str | None = None
     version: int = 0
     """How many events its stream has."""
 
@@ -450,9 +458,16 @@ def cancel(execution: Execution, reason: str, cause: Cause) -> list[Event]:
     return [ExecutionCancelled(reason=reason, **_about(execution, cause))]
 
 
-def drop(execution: Execution, reason: str, cause: Cause) -> list[Event]:
-    """End what is buffered without having fired."""
-    return [ExecutionDropped(reason=reason, **_about(execution, cause))]
+def approve(execution: Execution, cause: Cause) -> list[Event]:
+    """Let what is held wait for its way like others that are buffered."""
+    return [ExecutionApproved(**_about(execution, cause))]
+
+
+def drop(
+    execution: Execution, reason: str, cause: Cause, *, blocked_by: str | None = None
+) -> list[Event]:
+    """End what is buffered or held without having fired."""
+    return [ExecutionDropped(reason=reason, blocked_by=blocked_by, **_about(execution, cause))]
 
 
 def release(
@@ -613,8 +628,8 @@ def evolve(execution: Execution | None, event: Event) -> Execution | None:
     """The execution after an event of its stream."""
     if isinstance(event, ExecutionRequested):
         return _requested(event)
-    if isinstance(event, ExecutionBuffered):
-        return _buffered(event)
+    if isinstance(event, ExecutionBuffered | ExecutionHeld):
+        return _parked(event)
     if isinstance(event, ExecutionSkipped):
         return _skipped(event)
     if isinstance(event, ExecutionRequeued):
@@ -661,6 +676,8 @@ def _changes(execution: Execution, event: Event) -> dict[str, Any]:
 
 def _changes_of_waiting(event: Event) -> dict[str, Any]:
     match event:
+        case ExecutionApproved():
+            return {"status": Status.BUFFERED}
         case ExecutionReleased():
             bounded = {"start_by": event.start_by, "end_by": event.end_by}
             return {"status": Status.PENDING, "run_number": event.run_number, **bounded}
@@ -744,11 +761,14 @@ def _requested(event: ExecutionRequested) -> Execution:
         start_by=event.start_by,
         end_by=event.end_by,
         correlation_id=event.correlation_id,
+        moved_to=event.moved_to,
+        note=event.note,
+        planned_by=event.planned_by,
         version=1,
     )
 
 
-def _buffered(event: ExecutionBuffered) -> Execution:
+def _parked(event: ExecutionBuffered | ExecutionHeld) -> Execution:
     return Execution(
         id=event.execution_id,
         tenant=event.tenant,
@@ -757,13 +777,16 @@ def _buffered(event: ExecutionBuffered) -> Execution:
         due=event.due,
         nominal=event.nominal,
         revision=event.revision,
-        status=Status.BUFFERED,
+        status=Status.HELD if isinstance(event, ExecutionHeld) else Status.BUFFERED,
         requested_at=event.at,
         priority=event.priority,
         queue=event.queue,
         payload=event.payload,
         overridden=event.overridden,
         correlation_id=event.correlation_id,
+        moved_to=event.moved_to,
+        note=event.note,
+        planned_by=event.planned_by,
         version=1,
     )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 import msgspec
 
@@ -16,9 +16,19 @@ from horae_domain import overlap
 from horae_domain.decision import Decision
 from horae_domain.definition import CatchUpMode, ManualTrigger
 from horae_domain.events import ScheduleCompleted
-from horae_domain.ledger import Line
-from horae_domain.occurrence_events import next_due, ranged, skipped
-from horae_domain.occurrences import TICK, due_by, kind_of, next_occurrence
+from horae_domain.lanes import lane_of
+from horae_domain.ledger import CROWDED, Line
+from horae_domain.occurrence_events import (
+    held,
+    kind_on,
+    next_due,
+    on_calendar,
+    payload_on,
+    ranged,
+    skipped,
+)
+from horae_domain.occurrences import TICK, due_by
+from horae_domain.plans import Verdict
 from horae_domain.recurrence import Occurrence
 from horae_domain.schedule import Cause, Status, about
 
@@ -27,6 +37,20 @@ GRACE = timedelta(seconds=10)
 
 CHUNK = 1000
 """The most instants that one decision looks at one by one."""
+
+BY_HAND = "skipped_by_hand"
+"""The reason of what somebody has skipped."""
+
+BY_PLAN = frozenset({Verdict.SKIP, Verdict.HOLD})
+"""What decides an occurrence before any policy does."""
+
+
+class _Passed(NamedTuple):
+    """Occurrences that came due and have no decision, in the order in which they came."""
+
+    occurrences: list[Occurrence]
+    whole: bool
+    """False if there may be more than were looked at."""
 
 
 def settle(decision: Decision, cause: Cause) -> None:
@@ -61,62 +85,149 @@ def _expire(decision: Decision, id_: str, cause: Cause) -> None:
         decision.add(*events)
 
 
+def settle_all(decision: Decision, cause: Cause) -> None:
+    """Decide everything that is due."""
+    settle(decision, cause)
+    while decision.require().fires_by(cause.at):
+        settle(decision, cause)
+
+
 def _decide_due(decision: Decision, cause: Cause) -> None:
     line = decision.require()
-    passed = _passed(line, cause.at)
+    passed, whole = _passed(line, cause.at)
     if not passed:
         # The zone's rules have changed since next_due was recorded; ask them again.
         decision.line = msgspec.structs.replace(line, next_due=next_due(line, line.through))
         return
     oldest = cause.at - max(line.definition.catch_up.window, GRACE)
-    missed = [each for each in passed if each.due < oldest]
+    missed = [each for each in passed if each.comes < oldest]
     if missed:
-        uncounted = oldest - TICK if len(missed) == CHUNK else None
-        decision.add(ranged(line, missed, "missed", "catch_up_window", cause, until=uncounted))
+        uncounted = oldest - TICK if not whole and len(missed) == len(passed) else None
+        pass_over(decision, missed, "missed", "catch_up_window", cause, until=uncounted)
     rest = passed[len(missed) :]
-    if len(passed) == CHUNK:
-        rest = rest[:-1]  # what is the latest is only known when all have been seen
-        _catch_up(decision, rest, cause, final=False)
-    else:
-        _catch_up(decision, rest, cause, final=True)
+    # What is the latest is only known when all have been seen.
+    _catch_up(decision, rest if whole else rest[:-1], cause, final=whole)
 
 
 def _catch_up(
     decision: Decision, passed: Sequence[Occurrence], cause: Cause, *, final: bool
 ) -> None:
     """Decide what lies within the catch-up window (G3)."""
-    mode = decision.require().definition.catch_up.mode
+    line = decision.require()
+    mode = line.definition.catch_up.mode
     match mode:
         case CatchUpMode.ALL:
             late: Sequence[Occurrence] = ()
             reason = ""
         case CatchUpMode.LATEST:
-            late, reason = (passed[:-1] if final else passed), "superseded"
+            late, reason = (_before_latest(line, passed) if final else passed), "superseded"
         case CatchUpMode.SKIP:
-            late = [each for each in passed if each.due < cause.at - GRACE]
+            late = [each for each in passed if each.comes < cause.at - GRACE]
             reason = "overdue"
         case _:
             assert_never(mode)
-    if late:
-        decision.add(ranged(decision.require(), late, "skipped", reason, cause))
+    pass_over(decision, late, "skipped", reason, cause)
     _each(decision, passed[len(late) :], cause)
+
+
+def _before_latest(line: Line, passed: Sequence[Occurrence]) -> Sequence[Occurrence]:
+    """Those before the last one that somebody has not skipped."""
+    for index in range(len(passed) - 1, -1, -1):
+        if verdict_on(line, passed[index]) is not Verdict.SKIP:
+            return passed[:index]
+    return ()
 
 
 def _each(decision: Decision, passed: Sequence[Occurrence], cause: Cause) -> None:
     for index, occurrence in enumerate(passed):
         line = decision.require()
-        if line.next_due is None:
+        if line.spent:
             return
-        kind = kind_of(line.definition)
-        if line.waits_for_run:
+        if verdict_on(line, occurrence) in BY_PLAN:
+            _as_planned(decision, occurrence, cause)
+        elif line.waits_for_run:
             reason = line.refusal(line.lane) or ""
-            decision.add(ranged(line, passed[index:], "skipped", reason, cause))
+            pass_over(decision, passed[index:], "skipped", reason, cause)
             return
-        cools = line.cooldown_until is not None and occurrence.due < line.cooldown_until
-        if cools and not line.blocked:
-            decision.add(skipped(line, kind, occurrence, "cooldown", line.lane, cause))
         else:
-            overlap.admit(decision, kind, occurrence, cause)
+            _fire(decision, occurrence, cause)
+
+
+def _fire(decision: Decision, occurrence: Occurrence, cause: Cause) -> None:
+    """Let it fire unless the cooldown or the overlap policy says otherwise."""
+    line = decision.require()
+    kind, payload = kind_on(line, occurrence), payload_on(line, occurrence)
+    lane = lane_of(line.definition, payload["payload"]) if payload else line.lane
+    cools = line.cooldown_until is not None and occurrence.comes < line.cooldown_until
+    if cools and line.refusal(lane) is None:
+        decision.add(skipped(line, kind, occurrence, "cooldown", lane, cause, **payload))
+    else:
+        overlap.admit(decision, kind, occurrence, cause, **payload)
+
+
+def verdict_on(line: Line, occurrence: Occurrence) -> Verdict:
+    """What somebody wants to become of an occurrence."""
+    plan = line.plans.get(occurrence.nominal)
+    return Verdict.NONE if plan is None else plan.verdict
+
+
+def _as_planned(decision: Decision, occurrence: Occurrence, cause: Cause) -> None:
+    line = decision.require()
+    if verdict_on(line, occurrence) is Verdict.HOLD:
+        decision.add(held(line, occurrence, cause))
+    else:
+        kind = kind_on(line, occurrence)
+        decision.add(skipped(line, kind, occurrence, BY_HAND, line.lane, cause))
+
+
+def pass_over(
+    decision: Decision,
+    passed: Sequence[Occurrence],
+    outcome: str,
+    reason: str,
+    cause: Cause,
+    *,
+    until: datetime | None = None,
+) -> None:
+    """Record that none of these fires: in ranges, and one by one what somebody skipped or moved.
+
+    A range covers no instant whose occurrence was moved elsewhere. What is to be held is held where
+    only an unfinished run is in the way.
+    """
+    stretch: list[Occurrence] = []
+    for occurrence in passed:
+        line = decision.require()
+        verdict = verdict_on(line, occurrence)
+        alone = verdict is Verdict.SKIP or (verdict is Verdict.HOLD and reason in CROWDED)
+        if stretch and (alone or occurrence.moved_to or _interrupted(line, stretch, occurrence)):
+            decision.add(ranged(line, stretch, outcome, reason, cause))
+            stretch = []
+        if alone:
+            _as_planned(decision, occurrence, cause)
+        elif occurrence.moved_to is not None:
+            decision.add(ranged(decision.require(), [occurrence], outcome, reason, cause))
+        else:
+            stretch.append(occurrence)
+    if stretch:
+        line = decision.require()
+        decision.add(
+            ranged(line, stretch, outcome, reason, cause, until=_within(line, stretch, until))
+        )
+
+
+def _interrupted(line: Line, stretch: Sequence[Occurrence], following: Occurrence) -> bool:
+    """True if an occurrence between them was moved elsewhere."""
+    return any(
+        plan.away and stretch[-1].due < plan.due < following.due for plan in line.plans.values()
+    )
+
+
+def _within(line: Line, stretch: Sequence[Occurrence], until: datetime | None) -> datetime | None:
+    """How far an uncounted range may go: not over what somebody planned."""
+    if until is None:
+        return None
+    planned = [plan.due - TICK for plan in line.plans.values() if plan.due > stretch[-1].due]
+    return min([until, *planned])
 
 
 def complete(decision: Decision, cause: Cause) -> None:
@@ -135,10 +246,10 @@ def _end(line: Line) -> str | None:
     definition = line.definition
     if line.spent:
         return "max_executions"
-    if line.next_due is not None or isinstance(definition.trigger, ManualTrigger):
+    if line.fires_at is not None or isinstance(definition.trigger, ManualTrigger):
         return None
     unbounded = definition.model_copy(update={"end_at": None})
-    beyond = next_occurrence(unbounded, line.schedule.anchor, line.through)
+    beyond = on_calendar(line, unbounded, line.through)
     return "exhausted" if beyond is None else "end_at"
 
 
@@ -159,13 +270,29 @@ def close_overlap(decision: Decision, cause: Cause) -> None:
 
 
 def _skip_all(decision: Decision, reason: str, cause: Cause) -> None:
-    line = decision.require()
-    passed = _passed(line, cause.at)
-    if passed:
-        until = cause.at if len(passed) == CHUNK else None
-        decision.add(ranged(line, passed, "skipped", reason, cause, until=until))
+    whole = False
+    while not whole:
+        passed, whole = _passed(decision.require(), cause.at)
+        until = None if whole else cause.at
+        pass_over(decision, passed, "skipped", reason, cause, until=until)
 
 
-def _passed(line: Line, until: datetime) -> list[Occurrence]:
+def _passed(line: Line, until: datetime) -> _Passed:
+    """What came due up to an instant, by the calendar or because it was moved there."""
     schedule = line.schedule
-    return due_by(schedule.definition, schedule.anchor, line.through, until, CHUNK)
+    away = {nominal for nominal, plan in line.plans.items() if plan.away}
+    found = due_by(schedule.definition, schedule.anchor, line.through, until, CHUNK, away=away)
+    whole = len(found) < CHUNK
+    if not away:
+        return _Passed(found, whole)
+    last = until if whole else found[-1].due
+    moved = [
+        Occurrence(plan.due, nominal, plan.waits_at)
+        for nominal, plan in line.plans.items()
+        if plan.waits_at is not None and plan.waits_at <= last
+    ]
+    return _Passed(sorted([*found, *moved], key=_order), whole)
+
+
+def _order(occurrence: Occurrence) -> tuple[datetime, datetime]:
+    return occurrence.comes, occurrence.due

@@ -15,17 +15,22 @@ from typing import Any
 import msgspec
 
 from horae_domain import execution as executions
+from horae_domain import plans
 from horae_domain import schedule as schedules
 from horae_domain.definition import Definition, OnceTrigger, Overlap, Retry
 from horae_domain.events import (
     Event,
     ExecutionBuffered,
     ExecutionEvent,
+    ExecutionHeld,
     ExecutionReleased,
     ExecutionRequested,
     ExecutionSkipped,
     ExecutionSucceeded,
+    OccurrenceApproved,
+    OccurrenceEvent,
     OccurrencesDecided,
+    OccurrenceSkipped,
     ScheduleCancelled,
     ScheduleCompleted,
     ScheduleCreated,
@@ -36,6 +41,7 @@ from horae_domain.events import (
 from horae_domain.execution import Execution
 from horae_domain.lanes import Lane, lane_of
 from horae_domain.occurrences import first_bound
+from horae_domain.plans import Plan, Verdict
 from horae_domain.schedule import Schedule, Status
 
 _NO_RETRIES = Retry(max_attempts=1)
@@ -53,8 +59,9 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
     schedule: Schedule
     through: datetime
-    """Every occurrence due at or before it has its decision."""
+    """Every occurrence due at or before it has its decision, but for those moved elsewhere."""
     next_due: datetime | None
+    """The calendar's next instant, leaving out those moved elsewhere."""
     fired: int = 0
     """Occurrences fired in this incarnation; what `max_executions` counts."""
     failures: int = 0
@@ -66,6 +73,8 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     """What has fired and has no outcome yet."""
     parked: dict[str, Execution] = {}
     """What is decided and has not fired yet, in the order in which it came."""
+    plans: dict[str, Plan] = {}
+    """What somebody planned for occurrences to come, by nominal label."""
 
     @property
     def definition(self) -> Definition:
@@ -171,6 +180,22 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
         return None if all(self.crowded(lane) for lane in lanes) else self.cooldown_until
 
     @property
+    def fires_at(self) -> datetime | None:
+        """When something next comes due, by the calendar or because it was moved there."""
+        if not self.plans:
+            return self.next_due
+        if self.spent:
+            return None
+        moved = [plan.waits_at for plan in self.plans.values()]
+        return min((each for each in (self.next_due, *moved) if each is not None), default=None)
+
+    @property
+    def holds_at(self) -> datetime | None:
+        """When the first occurrence that is to wait for approval comes due."""
+        moments = [plan.comes for plan in self.plans.values() if plan.verdict is Verdict.HOLD]
+        return min(moments, default=None)
+
+    @property
     def wake(self) -> datetime | None:
         """When the line next needs its owner, if nobody says anything before."""
         return self.wake_unless_ready(None)
@@ -181,15 +206,17 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
             moment for run in self.live.values() if (moment := run.wake_after(now)) is not None
         ]
         if self.active:
-            if self.next_due is not None and not self.waits_for_run:
-                moments.append(self.next_due)
+            due = self.holds_at if self.waits_for_run else self.fires_at
+            if due is not None:
+                moments.append(due)
             if (release := self.releases_at) is not None:
                 moments.append(release)
         return min(moments, default=None)
 
     def fires_by(self, now: datetime) -> bool:
         """True if something is due that has no decision."""
-        return self.active and self.next_due is not None and self.next_due <= now
+        due = self.fires_at if self.active else None
+        return due is not None and due <= now
 
     @property
     def unsettled(self) -> bool:
@@ -255,16 +282,19 @@ def _bound(line: Line, schedule: Schedule, at: datetime) -> datetime:
 def _schedule_changes(line: Line, schedule: Schedule, event: Event) -> dict[str, Any]:
     match event:
         case ScheduleUpdated():
-            through = _bound(line, schedule, event.at)
             due = None if _spent(line, schedule) else event.next_due
-            return {"through": through, "next_due": due, "skips": 0}
+            return {"skips": 0, **_passed(line, _bound(line, schedule, event.at), due)}
         case ScheduleResumed():
             due = None if _spent(line, schedule) else event.next_due
-            return {"through": _bound(line, schedule, event.at), "next_due": due}
+            return _passed(line, _bound(line, schedule, event.at), due)
+        case OccurrencesDecided() if event.nominal is not None:
+            return _decided(line, event.nominal, event.last, event)
         case OccurrencesDecided():
-            return {"through": max(line.through, event.last), "next_due": event.next_due}
+            return _passed(line, max(line.through, event.last), event.next_due)
+        case OccurrenceEvent():
+            return _planned(line, event)
         case ScheduleCompleted() | ScheduleCancelled() | ScheduleQuarantined():
-            return {"next_due": None}
+            return {"next_due": None, "plans": {}}
         case _:
             return {}
 
@@ -296,13 +326,16 @@ def _execution_changes(line: Line, event: ExecutionEvent, run: Execution) -> dic
     changes: dict[str, Any] = {}
     match event:
         case ExecutionRequested() if event.kind != "key":
-            changes = _fired(line, event.at) | _decided(line, event)
+            changes = _fired(line, event.at) | _decided(line, event.nominal, event.due, event)
         case ExecutionReleased() if run.kind != "key":
             changes = _fired(line, event.at) | {"next_due": event.next_due}
         case ExecutionBuffered() if event.kind != "key":
-            changes = {"skips": 0, **_decided(line, event)}
+            changes = {"skips": 0, **_decided(line, event.nominal, event.due, event)}
+        case ExecutionHeld():
+            changes = _decided(line, event.nominal, event.due, event)
         case ExecutionSkipped() if event.kind != "key":
-            changes = {"skips": line.skips + (event.reason in CROWDED), **_decided(line, event)}
+            changes = _decided(line, event.nominal, event.due, event)
+            changes["skips"] = line.skips + (event.reason in CROWDED)
         case ExecutionSucceeded():
             changes = {"failures": 0, "skips": 0}
             if event.cooldown_until is not None:
@@ -331,10 +364,32 @@ def _spent(line: Line, schedule: Schedule) -> bool:
     return msgspec.structs.replace(line, schedule=schedule).spent
 
 
-def _decided(
-    line: Line, event: ExecutionRequested | ExecutionBuffered | ExecutionSkipped
-) -> dict[str, Any]:
-    return {"through": max(line.through, event.due), "next_due": event.next_due}
+Decided = (
+    ExecutionRequested | ExecutionBuffered | ExecutionSkipped | ExecutionHeld | OccurrencesDecided
+)
+
+
+def _decided(line: Line, nominal: str, due: datetime, event: Decided) -> dict[str, Any]:
+    """One occurrence has its decision; what was moved says nothing of those around its instant."""
+    if not line.plans:
+        return {"through": max(line.through, due), "next_due": event.next_due}
+    line = msgspec.structs.replace(line, plans=plans.decided(line.plans, nominal))
+    through = line.through if event.moved_to is not None else max(line.through, due)
+    return _passed(line, through, event.next_due)
+
+
+def _passed(line: Line, through: datetime, next_due: datetime | None) -> dict[str, Any]:
+    """Every instant up to `through` is behind the line."""
+    changes: dict[str, Any] = {"through": through, "next_due": next_due}
+    if line.plans:
+        changes["plans"] = plans.kept(line.plans, through)
+    return changes
+
+
+def _planned(line: Line, event: OccurrenceEvent) -> dict[str, Any]:
+    if isinstance(event, OccurrenceSkipped | OccurrenceApproved) and event.execution_id:
+        return {}
+    return {"plans": plans.planned(line.plans, event), "next_due": event.next_due}
 
 
 def evolve_handed_over(
@@ -361,6 +416,7 @@ class Packed(msgspec.Struct, frozen=True, array_like=True):
     cooldown_until: datetime | None
     live: list[str]
     parked: list[str] = []
+    plans: dict[str, Plan] = {}
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -381,6 +437,7 @@ def pack(line: Line) -> bytes:
             line.cooldown_until,
             list(line.live),
             list(line.parked),
+            line.plans,
         )
     )
 
@@ -408,6 +465,7 @@ def unpack(state: bytes, schedule: Schedule, live: Mapping[str, Execution]) -> L
         cooldown_until=packed.cooldown_until,
         live={each: live[each] for each in packed.live},
         parked={each: live[each] for each in packed.parked},
+        plans=packed.plans,
     )
 
 
@@ -430,6 +488,7 @@ def _is_fresh(line: Line) -> bool:
             or line.failures
             or line.skips
             or line.cooldown_until
+            or line.plans
         )
         and line.through == first_bound(schedule.definition, schedule.created_at)
         and line.next_due == schedule.next_due

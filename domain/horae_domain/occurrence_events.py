@@ -6,8 +6,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+import msgspec
+
+from horae_domain.definition import Definition
 from horae_domain.events import (
     ExecutionBuffered,
+    ExecutionHeld,
     ExecutionRequested,
     ExecutionSkipped,
     OccurrencesDecided,
@@ -15,7 +19,7 @@ from horae_domain.events import (
 from horae_domain.identity import execution_id
 from horae_domain.lanes import Lane
 from horae_domain.ledger import CROWDED, Line
-from horae_domain.occurrences import next_occurrence
+from horae_domain.occurrences import kind_of, next_occurrence
 from horae_domain.recurrence import Occurrence
 from horae_domain.schedule import Cause, about
 from horae_domain.timeouts import bounds
@@ -30,13 +34,48 @@ def occurrence_id(line: Line, kind: str, occurrence: Occurrence) -> str:
     )
 
 
+def kind_on(line: Line, occurrence: Occurrence) -> str:
+    """What kind of identity an occurrence has; what was moved keeps that of its first definition."""
+    plan = line.plans.get(occurrence.nominal)
+    return plan.kind if plan is not None and plan.away else kind_of(line.definition)
+
+
+def payload_on(line: Line, occurrence: Occurrence) -> dict[str, Any]:
+    """`payload` and `overridden`, if somebody has given the occurrence a payload of its own."""
+    plan = line.plans.get(occurrence.nominal)
+    if plan is None or not plan.payload:
+        return {}
+    return {"payload": msgspec.json.decode(plan.payload), "overridden": True}
+
+
+def on_calendar(line: Line, definition: Definition, after: datetime) -> Occurrence | None:
+    """A definition's first occurrence after an instant that was not moved elsewhere."""
+    occurrence = next_occurrence(definition, line.schedule.anchor, after)
+    while occurrence is not None:
+        plan = line.plans.get(occurrence.nominal)
+        if plan is None or not plan.away:
+            break
+        occurrence = next_occurrence(definition, line.schedule.anchor, occurrence.due)
+    return occurrence
+
+
 def next_due(line: Line, after: datetime, *, fired: int = 0) -> datetime | None:
-    """The first occurrence after an instant; None beyond `max_executions`."""
+    """The calendar's first instant after another one; None beyond `max_executions`."""
     limit = line.definition.max_executions
     if limit is not None and line.fired + fired >= limit:
         return None
-    occurrence = next_occurrence(line.definition, line.schedule.anchor, after)
+    occurrence = on_calendar(line, line.definition, after)
     return occurrence.due if occurrence else None
+
+
+def _next_after(
+    line: Line, kind: str, occurrence: Occurrence, *, fired: int = 0
+) -> datetime | None:
+    """The calendar's next instant once an occurrence is decided; None if it is not the calendar's."""
+    if kind == "key":
+        return None
+    after = line.through if occurrence.moved_to else max(occurrence.due, line.through)
+    return next_due(line, after, fired=fired)
 
 
 def occurrence_fields(
@@ -52,7 +91,16 @@ def occurrence_fields(
         "due": occurrence.due,
         "nominal": occurrence.nominal,
         "revision": schedule.revision,
+        **_plan_fields(line, kind, occurrence),
     }
+
+
+def _plan_fields(line: Line, kind: str, occurrence: Occurrence) -> dict[str, Any]:
+    """What somebody planned for it, and who."""
+    plan = line.plans.get(occurrence.nominal) if kind != "key" else None
+    if plan is None:
+        return {}
+    return {"moved_to": occurrence.moved_to, "note": plan.note, "planned_by": plan.author}
 
 
 def requested(
@@ -64,8 +112,8 @@ def requested(
         run_number=line.fired + 1 if scheduled else None,
         priority=str(line.definition.priority),
         queue=line.definition.queue,
-        next_due=next_due(line, occurrence.due, fired=1) if scheduled else None,
         **bounds(line.definition, cause.at),
+        next_due=_next_after(line, kind, occurrence, fired=1),
         **payload,
         **occurrence_fields(line, kind, occurrence, cause),
     )
@@ -79,8 +127,20 @@ def buffered(
         priority=str(line.definition.priority),
         queue=line.definition.queue,
         blocked_by=blocker(line, lane),
-        next_due=next_due(line, occurrence.due) if kind != "key" else None,
+        next_due=_next_after(line, kind, occurrence),
         **payload,
+        **occurrence_fields(line, kind, occurrence, cause),
+    )
+
+
+def held(line: Line, occurrence: Occurrence, cause: Cause) -> ExecutionHeld:
+    """The occurrence waits for approval."""
+    kind = kind_on(line, occurrence)
+    return ExecutionHeld(
+        priority=str(line.definition.priority),
+        queue=line.definition.queue,
+        next_due=_next_after(line, kind, occurrence),
+        **payload_on(line, occurrence),
         **occurrence_fields(line, kind, occurrence, cause),
     )
 
@@ -98,7 +158,7 @@ def skipped(
     return ExecutionSkipped(
         reason=reason,
         blocked_by=blocker(line, lane) if reason in CROWDED else None,
-        next_due=next_due(line, occurrence.due) if kind != "key" else None,
+        next_due=_next_after(line, kind, occurrence),
         **payload,
         **occurrence_fields(line, kind, occurrence, cause),
     )
@@ -113,9 +173,13 @@ def ranged(
     *,
     until: datetime | None = None,
 ) -> OccurrencesDecided:
-    """One decision for several occurrences; with `until` for all up to there, not counted."""
+    """One decision for several occurrences; with `until` for all up to there, not counted.
+
+    One that was moved is alone.
+    """
     schedule = line.schedule
     last = until or passed[-1].due
+    moved = passed[0] if passed[0].moved_to is not None else None
     return OccurrencesDecided(
         decision=decision,
         reason=reason,
@@ -124,7 +188,9 @@ def ranged(
         count=None if until else len(passed),
         revision=schedule.revision,
         blocked_by=blocker(line, line.lane) if reason in CROWDED else None,
-        next_due=next_due(line, last),
+        next_due=next_due(line, line.through if moved else max(last, line.through)),
+        nominal=moved.nominal if moved else None,
+        moved_to=moved.moved_to if moved else None,
         **about(schedule.tenant, schedule.id, cause),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from datetime import datetime, timedelta
 from typing import assert_never
 
@@ -82,15 +83,41 @@ def next_occurrence(definition: Definition, anchor: datetime, after: datetime) -
     return occurrence
 
 
+def previous_occurrence(
+    definition: Definition, anchor: datetime, before: datetime
+) -> Occurrence | None:
+    """The last occurrence strictly before an instant, within `start_at` and `end_at`."""
+    recurrence = recurrence_of(definition, anchor)
+    if recurrence is None:
+        return None
+    if definition.end_at is not None:
+        before = min(before, definition.end_at + TICK)
+    occurrence = recurrence.previous(before)
+    start = definition.start_at
+    if occurrence is None or (start is not None and occurrence.due < start):
+        return None
+    return occurrence
+
+
 def due_by(
-    definition: Definition, anchor: datetime, after: datetime, now: datetime, limit: int
+    definition: Definition,
+    anchor: datetime,
+    after: datetime,
+    now: datetime,
+    limit: int,
+    *,
+    away: Container[str] = (),
 ) -> list[Occurrence]:
-    """Occurrences after one instant and not later than another, at most `limit`."""
+    """Occurrences after one instant and not later than another, at most `limit`.
+
+    Those whose nominal label is in `away` are left out.
+    """
     found: list[Occurrence] = []
     while len(found) < limit:
         occurrence = next_occurrence(definition, anchor, after)
         if occurrence is None or occurrence.due > now:
             break
-        found.append(occurrence)
+        if occurrence.nominal not in away:
+            found.append(occurrence)
         after = occurrence.due
     return found

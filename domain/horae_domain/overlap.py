@@ -10,7 +10,7 @@ from horae_domain.definition import Overlap, Priority
 from horae_domain.execution import STOP_GRACE, Execution, Status
 from horae_domain.lanes import Lane, lane_of
 from horae_domain.ledger import Line
-from horae_domain.occurrence_events import buffered, requested, skipped
+from horae_domain.occurrence_events import blocker, buffered, requested, skipped
 from horae_domain.recurrence import Occurrence
 from horae_domain.schedule import Cause
 
@@ -42,6 +42,20 @@ def admit(
         decision.add(buffered(line, kind, occurrence, lane, cause, **payload))
     else:
         decision.add(requested(line, kind, occurrence, cause, **payload))
+
+
+def approve(decision: Decision, run: Execution, cause: Cause) -> None:
+    """Decide what was held by the overlap policy of now: it is buffered, to be released, or dropped."""
+    line = decision.require()
+    lane = line.lane_of(run)
+    reason = line.refusal(lane)
+    if reason is not None:
+        blocked_by = blocker(line, lane)
+        decision.add(*executions.drop(run, reason, cause, blocked_by=blocked_by))
+        return
+    if line.crowded(lane):
+        _make_way(decision, lane, cause)
+    decision.add(*executions.approve(run, cause))
 
 
 def _make_way(decision: Decision, lane: Lane, cause: Cause) -> None:

@@ -26,6 +26,13 @@ class Occurrence(NamedTuple):
 
     due: datetime
     nominal: str
+    moved_to: datetime | None = None
+    """Where somebody moved it; it keeps its nominal instant and its label."""
+
+    @property
+    def comes(self) -> datetime:
+        """When it is to be decided."""
+        return self.moved_to or self.due
 
 
 class Recurrence(Protocol):
@@ -33,6 +40,10 @@ class Recurrence(Protocol):
 
     def next(self, after: datetime) -> Occurrence | None:
         """The first occurrence strictly after an instant; None if there is none."""
+        ...
+
+    def previous(self, before: datetime) -> Occurrence | None:
+        """The last occurrence strictly before an instant; None if there is none."""
         ...
 
 
@@ -105,7 +116,13 @@ class IntervalRecurrence:
 
     def next(self, after: datetime) -> Occurrence | None:
         """The first `anchor + k * every` strictly after an instant, for any whole k."""
-        steps = (after - self.anchor) // self.every + 1
+        return self._occurrence((after - self.anchor) // self.every + 1)
+
+    def previous(self, before: datetime) -> Occurrence | None:
+        """The last `anchor + k * every` strictly before an instant, for any whole k."""
+        return self._occurrence(-((self.anchor - before) // self.every) - 1)
+
+    def _occurrence(self, steps: int) -> Occurrence | None:
         try:
             due = (self.anchor + steps * self.every).astimezone(UTC)
         except OverflowError:
@@ -123,6 +140,11 @@ class OnceRecurrence:
         """The instant, if it is strictly after another."""
         due = self.at.astimezone(UTC)
         return Occurrence(due, format_instant(due)) if due > after else None
+
+    def previous(self, before: datetime) -> Occurrence | None:
+        """The instant, if it is strictly before another."""
+        due = self.at.astimezone(UTC)
+        return Occurrence(due, format_instant(due)) if due < before else None
 
 
 def preview(recurrence: Recurrence, after: datetime, count: int) -> list[Occurrence]:

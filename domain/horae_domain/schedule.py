@@ -29,6 +29,7 @@ from horae_domain.errors import (
 from horae_domain.events import (
     CommandScheduled,
     Event,
+    OccurrenceEvent,
     OccurrencesDecided,
     ScheduleCancelled,
     ScheduleCompleted,
@@ -364,7 +365,7 @@ def evolve(schedule: Schedule | None, event: Event) -> Schedule | None:
             changes = {"status": Status.CANCELLED, "note": event.note, "next_due": None}
         case ScheduleQuarantined():
             changes = {"status": Status.FAILED, "note": event.reason, "next_due": None}
-        case OccurrencesDecided():
+        case OccurrencesDecided() | OccurrenceEvent():
             return msgspec.structs.replace(schedule, version=version)
         case _:
             return schedule

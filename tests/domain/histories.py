@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from horae_domain import decider, firing
+from horae_domain import decider, firing, planning
 from horae_domain.codec import decode, encode, name_of
 from horae_domain.decider import Trigger
 from horae_domain.decision import Decision
@@ -164,6 +164,25 @@ class History:
     def trigger(self, seconds: float, key: str, payload: Any = None) -> list[Event]:
         asked = Trigger(key, payload, payload is not None, cause(seconds))
         return self.do(decider.trigger, asked)
+
+    def plan(self, asked: planning.OccurrenceCommand) -> list[Event]:
+        return self.do(planning.plan, asked)
+
+    def skip(self, seconds: float, due: float, note: str = "", **told: Any) -> list[Event]:
+        return self.plan(planning.SkipOccurrence(at(due), note, cause(seconds, **told)))
+
+    def move(self, seconds: float, due: float, to: float, note: str = "") -> list[Event]:
+        return self.plan(planning.MoveOccurrence(at(due), at(to), note, cause(seconds)))
+
+    def hold(self, seconds: float, due: float, note: str = "") -> list[Event]:
+        return self.plan(planning.HoldOccurrence(at(due), note, cause(seconds)))
+
+    def approve(self, seconds: float, due: float, note: str = "") -> list[Event]:
+        return self.plan(planning.ApproveOccurrence(at(due), note, cause(seconds)))
+
+    def set_payload(self, seconds: float, due: float, payload: Any, note: str = "") -> list[Event]:
+        asked = planning.SetOccurrencePayload(at(due), payload, note, cause(seconds))
+        return self.plan(asked)
 
     def start(self, seconds: float, run: Execution | None = None) -> list[Event]:
         return self.do(decider.start, (run or self.run).id, HERE, cause(seconds))

@@ -657,14 +657,15 @@ def test_cancelled_execution_stays_so_and_others_cannot_be():
 # --- state ---------------------------------------------------------------------------------------
 
 
-def test_four_states_are_alive():
+def test_five_states_are_alive():
     assert {each for each in Status if each.alive} == {
         Status.PENDING,
         Status.DELAYED,
         Status.BUFFERED,
+        Status.HELD,
         Status.RUNNING,
     }
-    assert {each for each in Status if each.parked} == {Status.BUFFERED}
+    assert {each for each in Status if each.parked} == {Status.BUFFERED, Status.HELD}
 
 
 @pytest.mark.parametrize(

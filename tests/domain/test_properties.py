@@ -27,6 +27,7 @@ from horae_domain.events import (
     ExecutionDeadLettered,
     ExecutionDropped,
     ExecutionFailed,
+    ExecutionHeld,
     ExecutionReleased,
     ExecutionReprioritised,
     ExecutionRequested,
@@ -43,7 +44,8 @@ from horae_domain.events import (
 )
 from horae_domain.identity import execution_id
 from horae_domain.ledger import Line, evolve
-from horae_domain.occurrences import TICK, next_occurrence
+from horae_domain.occurrences import TICK, due_by
+from horae_domain.recurrence import Occurrence
 from horae_domain.schedule import CreateSchedule, UpdateSchedule
 
 # --- definitions ---------------------------------------------------------------------------------
@@ -103,7 +105,7 @@ ENDS = (
     ExecutionDeadLettered,
     ExecutionDropped,
 )
-DECISIONS = (ExecutionRequested, ExecutionBuffered, ExecutionSkipped)
+DECISIONS = (ExecutionRequested, ExecutionBuffered, ExecutionHeld, ExecutionSkipped)
 
 
 class OneLine(RuleBasedStateMachine):
@@ -280,13 +282,13 @@ TestOneLine.settings = settings(max_examples=60, stateful_step_count=40, deadlin
 
 
 def ids_are_decided_once(events: list[Event]) -> None:
-    """What is buffered is released, dropped or cancelled, once, and nothing else is released."""
+    """What is parked is released, dropped or cancelled, once, and nothing else is released."""
     decisions = [event.execution_id for event in events if isinstance(event, DECISIONS)]
     assert len(set(decisions)) == len(decisions)
     waiting: set[str] = set()
     for event in events:
         match event:
-            case ExecutionBuffered():
+            case ExecutionBuffered() | ExecutionHeld():
                 waiting.add(event.execution_id)
             case ExecutionReleased() | ExecutionDropped():
                 waiting.remove(event.execution_id)
@@ -419,22 +421,44 @@ class Reign:
         once = self.definition.trigger.type == "once"
         self.after = event.at - TICK if once else event.at
 
-    def instants(self, through: datetime) -> list[datetime]:
-        found: list[datetime] = []
-        last = self.after
-        while (next_ := next_occurrence(self.definition, self.anchor, last)) is not None:
-            if next_.due > through:
-                break
-            last = next_.due
-            found.append(last)
-        return found
+    def occurrences(self, through: datetime) -> list[Occurrence]:
+        return due_by(self.definition, self.anchor, self.after, through, 1_000_000)
+
+
+class Elsewhere:
+    """The instants of a revision that passed while their occurrence was moved elsewhere."""
+
+    def __init__(self) -> None:
+        self.passed: set[tuple[int, str]] = set()
+
+    def note(self, before: Line | None, event: Event, after: Line, revision: int) -> None:
+        through = event.at if isinstance(event, ScheduleCancelled) else after.through
+        self.passed |= {
+            (revision, nominal)
+            for nominal, plan in (before.plans if before is not None else {}).items()
+            if before is not None and plan.away and before.through < plan.due <= through
+        }
+
+
+def span_of(event: Any) -> tuple[datetime, datetime, int | None] | None:
+    """The first and the last instant that an event decides, and how many it says that there are."""
+    if isinstance(event, OccurrencesDecided):
+        return event.first, event.last, event.count
+    if isinstance(event, DECISIONS) and event.kind != "key":
+        return event.due, event.due, 1
+    return None
 
 
 def instants_are_decided_once(events: list[Event], line: Line) -> None:
-    """What each revision decided is what was due in its time, each instant once."""
+    """What each revision decided is what was due in its time, each instant once.
+
+    What was moved elsewhere is decided there, once, by whichever revision is in force then.
+    """
     reigns: dict[int, Reign] = {}
     ends: dict[int, datetime] = {}
     decided: dict[int, list[tuple[datetime, datetime, int | None]]] = {}
+    moved: Counter[tuple[int, str]] = Counter()
+    elsewhere = Elsewhere()
     revision = 0
     then: Line | None = None
 
@@ -443,6 +467,9 @@ def instants_are_decided_once(events: list[Event], line: Line) -> None:
         return max(last for _, last, _ in found) if found else reigns[revision].after
 
     for event in events:
+        before, then = then, evolve(then, event)
+        assert then is not None
+        elsewhere.note(before, event, then, revision)
         match event:
             case ScheduleCreated() | ScheduleUpdated():
                 ends.setdefault(revision, event.at)
@@ -452,29 +479,28 @@ def instants_are_decided_once(events: list[Event], line: Line) -> None:
                 ends.setdefault(revision, decided_last())
             case ScheduleCancelled():
                 ends.setdefault(revision, event.at)
-            case ExecutionRequested() | ExecutionBuffered() | ExecutionSkipped() if (
-                event.kind != "key"
-            ):
-                decided.setdefault(event.revision, []).append((event.due, event.due, 1))
-            case OccurrencesDecided():
-                decided.setdefault(event.revision, []).append(
-                    (event.first, event.last, event.count)
-                )
             case _:
                 pass
-        then = evolve(then, event)
-        assert then is not None
+        span = span_of(event)
+        if span is not None and event.moved_to is None:
+            decided.setdefault(event.revision, []).append(span)
+        elif span is not None:
+            moved[then.schedule.incarnation, event.nominal] += 1
         if then.spent:
             ends.setdefault(revision, decided_last())
     ends.setdefault(revision, line.through)
+    assert all(times == 1 for times in moved.values())
     assert decided.keys() <= reigns.keys()
     for number, reign in reigns.items():
-        due = reign.instants(ends[number])
+        every = reign.occurrences(ends[number])
+        due = [each.due for each in every if (number, each.nominal) not in elsewhere.passed]
+        others = {each.due for each in every} - set(due)
         covered: Counter[datetime] = Counter()
         for first, last, count in decided.get(number, []):
             inside = [each for each in due if first <= each <= last]
             assert first in inside
             assert count in (None, len(inside))
+            assert not any(first <= each <= last for each in others)
             covered.update(inside)
         assert covered == Counter(due)
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from horae_domain.errors import InvalidTrigger
 from horae_domain.recurrence import (
     IntervalRecurrence,
+    Occurrence,
     OnceRecurrence,
     cron_recurrence,
     preview,
@@ -259,7 +260,7 @@ def test_an_interval_of_nothing_is_refused():
 def test_once_is_once():
     once = OnceRecurrence(at("2026-12-01T09:00:00Z"))
     assert preview(once, at("2026-11-01T00:00:00Z"), 5) == [
-        (at("2026-12-01T09:00:00Z"), "2026-12-01T09:00:00Z")
+        Occurrence(at("2026-12-01T09:00:00Z"), "2026-12-01T09:00:00Z")
     ]
     assert once.next(at("2026-12-01T09:00:00Z")) is None
 
@@ -271,7 +272,17 @@ def test_a_span_excludes_its_beginning_includes_its_end_and_is_bounded():
     assert [one.due.hour for one in span(hourly, start, end, 2)] == [1, 2]
     assert span(hourly, start, end, 0) == []
     assert preview(hourly, start, 0) == []
-    assert span(OnceRecurrence(end), start, end, 10) == [(end, "2026-01-01T03:00:00Z")]
+    assert span(OnceRecurrence(end), start, end, 10) == [Occurrence(end, "2026-01-01T03:00:00Z")]
+
+
+def test_the_previous_one_is_the_last_strictly_before():
+    hourly = IntervalRecurrence(timedelta(hours=1), at("2026-01-01T00:00Z"))
+    once = OnceRecurrence(at("2026-01-01T03:00Z"))
+    for recurrence in (hourly, once):
+        assert recurrence.previous(at("2026-01-01T03:00:00.000001Z")).due == at("2026-01-01T03:00Z")
+    assert hourly.previous(at("2026-01-01T03:00Z")).due == at("2026-01-01T02:00Z")
+    assert hourly.previous(at("2026-01-01T00:00Z")).due == at("2025-12-31T23:00Z")
+    assert once.previous(at("2026-01-01T03:00Z")) is None
 
 
 @pytest.mark.parametrize(
