@@ -17,6 +17,7 @@ from horae_domain.events import (
     ExecutionDelayed,
     ExecutionDropped,
     ExecutionFailed,
+    ExecutionHeld,
     ExecutionSkipped,
     ExecutionSucceeded,
     ExecutionTimedOut,
@@ -103,6 +104,8 @@ def _said(event: Event) -> tuple[str, str] | None:
             return "waiting", f"asks again in {round(wait, 1):g} s"
         case ExecutionBuffered():
             return "buffered", f"behind {event.blocked_by}"
+        case ExecutionHeld():
+            return "held", event.note or "until it is approved"
         case ExecutionSkipped() | ExecutionDropped():
             return "skipped", event.reason
         case ExecutionCancelled():

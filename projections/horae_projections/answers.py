@@ -10,6 +10,7 @@ import msgspec
 
 from horae_domain.definition import Definition
 from horae_domain.instants import format_instant, parse_instant
+from horae_projections import planned
 from horae_projections.rows import Attempt, Counts, DecisionRow, ExecutionRow, ScheduleRow
 
 LARGE = 4096
@@ -103,11 +104,13 @@ def schedule(id_: str, tenant: str, row: ScheduleRow, now: datetime) -> dict[str
         "created_at": instant(row.created_at),
         "created_by": row.created_by,
         "changed_at": instant(row.changed_at or row.created_at),
-        "next_due": instant(row.next_due),
+        "next_due": instant(row.fires_at),
+        "planned": planned.answer(row, now),
         "last_due": instant(row.last_due),
         "last_execution_id": row.last_execution_id,
         "running": counts.running,
         "buffered": counts.buffered,
+        "held": counts.held,
         "statistics": {
             "fired": counts.fired,
             "succeeded": counts.succeeded,
@@ -140,12 +143,15 @@ def execution(id_: str, row: ExecutionRow, *, whole: bool = True) -> dict[str, A
         "status": row.status,
         "due": instant(row.due),
         "nominal": row.nominal,
+        "moved_to": instant(row.moved_to),
+        "note": row.plan_note,
+        "planned_by": row.planned_by,
         "trigger": {"kind": TRIGGERS.get(row.kind, row.kind), "nominal": row.nominal},
         "run_number": row.run_number,
         "requested_at": instant(row.requested_at),
         "started_at": instant(row.first_started_at),
         "finished_at": instant(row.ended_at),
-        "lateness_ms": _millis(row.due, row.first_started_at),
+        "lateness_ms": _millis(row.moved_to or row.due, row.first_started_at),
         "attempts": [_attempt(each, whole=whole) for each in row.attempts],
         "next_retry_at": instant(row.timer_due) if row.status == "delayed" else None,
         "stopping": row.stop_by is not None,
@@ -203,7 +209,7 @@ def decision(row: DecisionRow) -> dict[str, Any]:
 
 def timer_of_schedule(id_: str, row: ScheduleRow) -> dict[str, Any]:
     """The next occurrence of a schedule, as a timer."""
-    return {"kind": "schedule", "due": instant(row.next_due), "schedule_id": id_} | {
+    return {"kind": "schedule", "due": instant(row.fires_at), "schedule_id": id_} | {
         "execution_id": None
     }
 

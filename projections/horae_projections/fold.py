@@ -15,6 +15,7 @@ from horae_domain.events import (
     AttemptStarted,
     CancellationRequested,
     Event,
+    ExecutionApproved,
     ExecutionBuffered,
     ExecutionCancelled,
     ExecutionDeadLettered,
@@ -22,6 +23,7 @@ from horae_domain.events import (
     ExecutionDropped,
     ExecutionEvent,
     ExecutionFailed,
+    ExecutionHeld,
     ExecutionReleased,
     ExecutionReprioritised,
     ExecutionRequested,
@@ -29,6 +31,7 @@ from horae_domain.events import (
     ExecutionSkipped,
     ExecutionSucceeded,
     ExecutionTimedOut,
+    OccurrenceEvent,
     OccurrencesDecided,
     ReportRefused,
     RequestAnswered,
@@ -41,6 +44,7 @@ from horae_domain.events import (
     ScheduleUpdated,
 )
 from horae_domain.instants import parse_instant
+from horae_projections import planned
 from horae_projections.ports import Key
 from horae_projections.rows import (
     DECISIONS,
@@ -57,7 +61,8 @@ from horae_projections.rows import (
 )
 from horae_projections.sheet import BORN, Sheet
 
-_NOW = {"running", "buffered"}
+_NOW = {"running", "buffered", "held"}
+Born = ExecutionRequested | ExecutionBuffered | ExecutionHeld | ExecutionSkipped
 _ENDED = {"succeeded", "failed", "timed_out", "cancelled", "skipped", "dead"}
 
 
@@ -80,9 +85,10 @@ def _project_schedule(sheet: Sheet, number: int, event: Event) -> None:
     row: ScheduleRow | None = sheet.get(key)
     if row is None:
         return
-    if not isinstance(event, OccurrencesDecided):
+    if not isinstance(event, OccurrencesDecided | OccurrenceEvent):
         row.changed_at = event.at
     _change_schedule(row, event)
+    planned.follow(row, event)
     decision = _decision(event)
     if decision is not None:
         sheet.set(Key(DECISIONS, event.tenant, f"{number:016x}"), decision)
@@ -157,6 +163,10 @@ def _decision(event: Event) -> DecisionRow | None:
                 "revision": event.revision,
                 "blocked_by": event.blocked_by,
             }
+            if event.moved_to is not None:
+                facts |= {"nominal": event.nominal, "moved_to": event.moved_to}
+        case OccurrenceEvent():
+            status, at, facts = "planned", event.at, planned.facts_of(event)
         case ScheduleUpdated():
             status, at, facts = "updated", event.at, {"revision": event.revision}
         case SchedulePaused() | ScheduleResumed() | ScheduleCancelled():
@@ -198,7 +208,7 @@ def _project_execution(sheet: Sheet, event: ExecutionEvent) -> None:
         _count(schedule, before, row.status)
 
 
-def _requested(event: ExecutionRequested | ExecutionBuffered | ExecutionSkipped) -> ExecutionRow:
+def _requested(event: Born) -> ExecutionRow:
     row = ExecutionRow(
         schedule_id=event.schedule_id,
         kind=event.kind,
@@ -210,6 +220,9 @@ def _requested(event: ExecutionRequested | ExecutionBuffered | ExecutionSkipped)
         correlation_id=event.correlation_id,
         attempts=[],
         timeline=[],
+        moved_to=event.moved_to,
+        plan_note=event.note,
+        planned_by=event.planned_by,
     )
     if isinstance(event, ExecutionSkipped):
         row.reason, row.blocked_by, row.ended_at = event.reason, event.blocked_by, event.at
@@ -221,6 +234,9 @@ def _requested(event: ExecutionRequested | ExecutionBuffered | ExecutionSkipped)
     if isinstance(event, ExecutionBuffered):
         row.status, row.blocked_by = "buffered", event.blocked_by
         return row
+    if isinstance(event, ExecutionHeld):
+        row.status = "held"
+        return row
     row.status = "pending"
     row.run_number = event.run_number
     row.end_by = event.end_by
@@ -231,23 +247,24 @@ def _requested(event: ExecutionRequested | ExecutionBuffered | ExecutionSkipped)
     return row
 
 
-def _fired(
-    schedule: ScheduleRow, event: ExecutionRequested | ExecutionBuffered | ExecutionSkipped
-) -> None:
+def _fired(schedule: ScheduleRow, event: Born) -> None:
     if event.kind != "key":
         _decided(schedule, event.next_due)
+        planned.follow_decision(schedule, event.nominal, event.due, event.moved_to, event.at)
     if isinstance(event, ExecutionRequested):
-        _last(schedule, event.due, event.execution_id)
+        _last(schedule, event.kind, event.due, event.execution_id)
 
 
 def _released(schedule: ScheduleRow, row: ExecutionRow, event: ExecutionReleased) -> None:
     if row.kind != "key":
         _decided(schedule, event.next_due)
-    _last(schedule, row.due, event.execution_id)
+    _last(schedule, row.kind, row.due, event.execution_id)
 
 
-def _last(schedule: ScheduleRow, due: datetime, execution_id: str) -> None:
-    _counts(schedule).fired += 1
+def _last(schedule: ScheduleRow, kind: str, due: datetime, execution_id: str) -> None:
+    counts = _counts(schedule)
+    counts.fired += 1
+    counts.counted += kind != "key"
     schedule.last_due = due
     schedule.last_execution_id = execution_id
 
@@ -342,8 +359,11 @@ def _change_waiting(row: ExecutionRow, event: ExecutionEvent) -> None:
             row.status, row.run_number = "pending", event.run_number
             row.end_by = event.end_by
             _bound(row, event.start_by)
+        case ExecutionApproved():
+            row.status = "buffered"
         case ExecutionDropped():
             _end(row, "skipped", event.at, event.reason)
+            row.blocked_by = event.blocked_by or row.blocked_by
         case ExecutionReprioritised():
             row.priority = event.priority
         case _:
@@ -398,6 +418,8 @@ def _note(row: ExecutionRow, event: ExecutionEvent) -> None:
             detail = event.reason
         case ExecutionBuffered():
             detail = event.blocked_by
+        case ExecutionHeld():
+            detail = event.note or None
         case ExecutionReprioritised():
             detail = event.priority
         case ReportRefused():

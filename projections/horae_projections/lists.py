@@ -37,7 +37,9 @@ from horae_projections.rows import (
 
 FOREVER = 2.0**60
 """A number above every instant and below infinity, which stands for no time at all."""
-DECISION_STATUSES = ("missed", "skipped", "updated", "paused", "resumed", "cancelled", "failed")
+DECISION_STATUSES = (
+    "missed", "skipped", "planned", "updated", "paused", "resumed", "cancelled", "failed",
+)  # fmt: skip
 
 Answer = dict[str, Any]
 
@@ -242,7 +244,7 @@ async def timers(views: ViewStore, tenant: str, query: ListTimers) -> Answer:
         Listing(SCHEDULES, tenant, "next", [cells], query.limit, only=only)._replace(
             within=[Range("next", 0.0, FOREVER)]
         ),
-        lambda row: row.next_due,
+        lambda row: row.fires_at,
         answers.timer_of_schedule,
     )
     sources = [waiting, scheduled] if "schedule" in kinds else [waiting]

@@ -16,6 +16,7 @@ ExecutionStatus = Literal[
     "pending",
     "delayed",
     "buffered",
+    "held",
     "running",
     "succeeded",
     "failed",
@@ -24,7 +25,7 @@ ExecutionStatus = Literal[
     "skipped",
     "dead",
 ]
-HistoryStatus = ExecutionStatus | Literal["missed", "updated", "paused", "resumed"]
+HistoryStatus = ExecutionStatus | Literal["missed", "planned", "updated", "paused", "resumed"]
 TimerKind = Literal["schedule", "retry", "poll", "timeout", "stop"]
 
 

@@ -1,50 +1,148 @@
-"""The next fire times of a definition, with the offsets of its own zone."""
+"""The occurrences to come of a definition, with the offsets of its own zone and what is planned."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
+from heapq import merge
+from typing import Any, NamedTuple
+
+import msgspec
 
 from horae_domain.definition import CronTrigger, Definition, restore_definition
 from horae_domain.instants import format_instant
-from horae_domain.occurrences import anchor_of, first_bound, next_occurrence
+from horae_domain.occurrences import TICK, anchor_of, first_bound, next_occurrence
+from horae_domain.plans import Plan, Plans, Verdict
 from horae_domain.zones import load_zone
 from horae_projections.rows import ScheduleRow
 
+Answer = dict[str, Any]
+
+
+class Coming(NamedTuple):
+    """An occurrence to come: when, and what it is."""
+
+    at: datetime
+    due: datetime
+    nominal: str
+    plan: Plan | None
+
+    @property
+    def fires(self) -> bool:
+        """True unless somebody has skipped it."""
+        return self.plan is None or self.plan.verdict is not Verdict.SKIP
+
 
 def upcoming(
-    definition: Definition, anchor: datetime | None, after: datetime, count: int
-) -> list[str]:
-    """The next occurrences strictly after an instant; a bare definition begins there."""
+    definition: Definition,
+    anchor: datetime | None,
+    after: datetime,
+    count: int,
+    plans: Plans | None = None,
+) -> list[Coming]:
+    """The next occurrences strictly after an instant until `count` of them fire.
+
+    A bare definition begins there.
+    """
     if anchor is None:
         anchor = anchor_of(definition, after)
         after = first_bound(definition, after)
-    found: list[str] = []
-    while len(found) < count:
-        occurrence = next_occurrence(definition, anchor, after)
-        if occurrence is None:
-            break
-        found.append(_shown(definition, occurrence.due))
-        after = occurrence.due
-    return found
+    plans = plans or {}
+    moved = [each for each in _moved(plans) if each.at > after]
+    return _first(count, _calendar(definition, anchor, after, plans), moved)
 
 
 def next_of(id_: str, row: ScheduleRow, now: datetime, count: int) -> list[str]:
     """The next fire times of a schedule; the first is the one that its events tell."""
-    if row.next_due is None or not count:
+    if row.fires_at is None or not count:
         return []
     definition = restore_definition(row.told | {"id": id_})
-    first = _shown(definition, row.next_due)
     anchor = row.anchor or row.created_at
     limit = definition.max_executions
-    left = (
-        count
-        if limit is None
-        else min(count, max(1, limit - (row.counts.fired if row.counts else 0)))
+    if limit is not None:
+        count = min(count, max(1, limit - (row.counts.counted if row.counts else 0)))
+    plans = row.plans or {}
+    calendar: Iterator[Coming] = iter(())
+    if row.next_due is not None:
+        calendar = _calendar(definition, anchor, row.next_due - TICK, plans, now)
+    return instants_of(definition, _first(count, calendar, _moved(plans)))
+
+
+def _first(count: int, calendar: Iterator[Coming], moved: list[Coming]) -> list[Coming]:
+    found: list[Coming] = []
+    firing = 0
+    if count:
+        for each in merge(calendar, moved, key=lambda coming: (coming.at, coming.due)):
+            found.append(each)
+            firing += each.fires
+            if firing == count:
+                break
+    return found
+
+
+def _calendar(
+    definition: Definition,
+    anchor: datetime,
+    after: datetime,
+    plans: Plans,
+    now: datetime | None = None,
+) -> Iterator[Coming]:
+    """The calendar's, without those moved elsewhere; with `now` only the first one is before it."""
+    while (occurrence := next_occurrence(definition, anchor, after)) is not None:
+        due, nominal = occurrence.due, occurrence.nominal
+        plan = plans.get(nominal)
+        if plan is None or not plan.away:
+            yield Coming(due, due, nominal, plan)
+        after = due if now is None else max(due, now)
+
+
+def _moved(plans: Plans) -> list[Coming]:
+    return sorted(
+        (
+            Coming(plan.waits_at, plan.due, nominal, plan)
+            for nominal, plan in plans.items()
+            if plan.waits_at is not None
+        ),
+        key=lambda coming: (coming.at, coming.due),
     )
-    return [first, *upcoming(definition, anchor, max(row.next_due, now), left - 1)]
 
 
-def _shown(definition: Definition, due: datetime) -> str:
+# --- as they are answered ------------------------------------------------------------------------
+
+
+def instants_of(definition: Definition, found: list[Coming]) -> list[str]:
+    """When those that fire do."""
+    return [shown(definition, each.at) for each in found if each.fires]
+
+
+def answer(definition: Definition, found: list[Coming]) -> Answer:
+    """Instants as they will fire, and of each occurrence what is known."""
+    return {
+        "next": instants_of(definition, found),
+        "occurrences": [
+            {
+                "at": shown(definition, each.at),
+                "due": shown(definition, each.due),
+                "nominal": each.nominal,
+                "moved": each.at != each.due,
+                "skipped": not each.fires,
+                "held": each.plan is not None and each.plan.verdict is Verdict.HOLD,
+                "note": each.plan.note if each.plan else "",
+                "author": each.plan.author if each.plan else None,
+                **payload_of(each.plan),
+            }
+            for each in found
+        ],
+    }
+
+
+def payload_of(plan: Plan | None) -> Answer:
+    """`payload`, if the occurrence has one of its own."""
+    return {"payload": msgspec.json.decode(plan.payload)} if plan and plan.payload else {}
+
+
+def shown(definition: Definition, due: datetime) -> str:
+    """An instant with the offset of a cron trigger's zone."""
     if isinstance(definition.trigger, CronTrigger):
         return due.astimezone(load_zone(definition.trigger.timezone)).isoformat()
     return format_instant(due)

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from horae_domain.definition import Definition, restore_definition
 from horae_domain.errors import ExecutionNotFound, InvalidField, ScheduleNotFound
 from horae_domain.positions import Position, parse_position
-from horae_projections import answers, lists
+from horae_projections import answers, lists, preview
 from horae_projections.digests import digests
 from horae_projections.health import Probe, assess
 from horae_projections.messages import (
@@ -29,7 +29,6 @@ from horae_projections.messages import (
     read_query,
 )
 from horae_projections.ports import Key, ViewStore, ViewUnavailable
-from horae_projections.preview import next_of, upcoming
 from horae_projections.rows import EXECUTIONS, SCHEDULES, ScheduleRow, unpack
 
 POLL = 0.005
@@ -123,7 +122,7 @@ class Queries:
         position, row = await self._row(tenant, query.id)
         now = self._now()
         found = answers.schedule(query.id, tenant, row, now)
-        found["next"] = next_of(query.id, row, now, query.count)
+        found["next"] = preview.next_of(query.id, row, now, query.count)
         if query.executions:
             last = ListExecutions(schedule_id=query.id, limit=query.executions)
             page = await lists.executions(self._views, tenant, last)
@@ -144,8 +143,8 @@ class Queries:
             position, row = await self._row(tenant, query.id)
             definition = restore_definition(row.told | {"id": query.id})
             anchor = row.anchor or row.created_at
-            found = upcoming(definition, anchor, after, query.count)
-            return {"ok": True, "position": position, "next": found}
+            found = preview.upcoming(definition, anchor, after, query.count, row.plans)
+            return {"ok": True, "position": position} | preview.answer(definition, found)
         definition = Definition(
             id="preview",
             trigger=query.trigger,
@@ -154,7 +153,8 @@ class Queries:
             end_at=query.end_at,
             action={"type": "function", "name": "preview"},
         )
-        return {"ok": True, "next": upcoming(definition, None, after, query.count)}
+        found = preview.upcoming(definition, None, after, query.count)
+        return {"ok": True} | preview.answer(definition, found)
 
     async def _execution(self, tenant: str, query: GetExecution) -> Answer:
         position, (stored,) = await self._views.rows([Key(EXECUTIONS, tenant, query.id)])

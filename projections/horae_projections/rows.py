@@ -15,6 +15,7 @@ import msgspec
 
 from horae_domain.definition import Priority
 from horae_domain.instants import to_micros
+from horae_domain.plans import Plan
 from horae_projections.ports import INFINITY, Entry
 
 SCHEDULES = "s"
@@ -25,9 +26,11 @@ FORMAT = 1
 """Of the rows and indexes; a view of another format is built anew beside the old one."""
 
 TYPES = ("cron", "interval", "once", "manual")
+ACTIVE = ("active", "pending")
+"""The statuses of a schedule that fires."""
 SCHEDULE_STATUSES = ("active", "pending", "paused", "completed", "cancelled", "failed")
 EXECUTION_STATUSES = (
-    "pending", "delayed", "buffered", "running", "succeeded", "failed", "timed_out", "cancelled",
+    "pending", "delayed", "buffered", "held", "running", "succeeded", "failed", "timed_out", "cancelled",
     "skipped", "dead",
 )  # fmt: skip
 PRIORITIES = tuple(str(each) for each in sorted(Priority, key=lambda priority: priority.rank))
@@ -51,6 +54,9 @@ class Counts(msgspec.Struct, array_like=True, gc=False):
     running: int = 0
     buffered: int = 0
     dead: int = 0
+    held: int = 0
+    counted: int = 0
+    """Of those fired, what counts towards `max_executions`."""
 
 
 class ScheduleRow(msgspec.Struct, array_like=True, kw_only=True, gc=False):
@@ -72,6 +78,16 @@ class ScheduleRow(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     last_execution_id: str | None = None
     counts: Counts | None = None
     """None while nothing has been decided."""
+    plans: dict[str, Plan] | None = None
+    """What somebody planned for occurrences to come, by nominal label."""
+
+    @property
+    def fires_at(self) -> datetime | None:
+        """When something next fires, by the calendar or because it was moved there."""
+        if not self.plans or self.status not in ACTIVE:
+            return self.next_due
+        moments = [self.next_due, *(plan.waits_at for plan in self.plans.values())]
+        return min((each for each in moments if each is not None), default=None)
 
     @property
     def told(self) -> dict[str, Any]:
@@ -122,6 +138,9 @@ class ExecutionRow(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     """Until when an attempt that was asked to stop may still report."""
     end_by: datetime | None = None
     """When it has timed out as a whole."""
+    moved_to: datetime | None = None
+    plan_note: str = ""
+    planned_by: str | None = None
 
     @property
     def error_type(self) -> str:
@@ -210,7 +229,7 @@ def entries_of(id_: str, row: Row) -> frozenset[Entry]:
 def _schedule_entries(id_: str, row: ScheduleRow) -> frozenset[Entry]:
     facets = _facets(row.definition, row.created_by)
     cell = schedule_cell(row.status, facets.type, facets.priority)
-    due = INFINITY if row.next_due is None else to_micros(row.next_due)
+    due = INFINITY if row.fires_at is None else to_micros(row.fires_at)
     return facets.sets | {
         Entry(f"created:{cell}", to_micros(row.created_at)),
         Entry(f"next:{cell}", due),

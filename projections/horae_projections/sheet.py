@@ -9,6 +9,7 @@ from horae_domain.events import (
     Event,
     ExecutionBuffered,
     ExecutionEvent,
+    ExecutionHeld,
     ExecutionRequested,
     ExecutionSkipped,
     RequestAnswered,
@@ -16,7 +17,7 @@ from horae_domain.events import (
 from horae_projections.ports import Change, Entry, Key
 from horae_projections.rows import EXECUTIONS, SCHEDULES, Row, entries_of, pack, text_of, unpack
 
-BORN = (ExecutionRequested, ExecutionBuffered, ExecutionSkipped)
+BORN = (ExecutionRequested, ExecutionBuffered, ExecutionHeld, ExecutionSkipped)
 _NOTHING: frozenset[Entry] = frozenset()
 
 
