@@ -102,6 +102,12 @@ def _said(event: Event) -> tuple[str, str] | None:
         case ExecutionDelayed():
             wait = (event.until - event.at).total_seconds()
             return "waiting", f"asks again in {round(wait, 1):g} s"
+        case _:
+            return _not_run(event)
+
+
+def _not_run(event: Event) -> tuple[str, str] | None:
+    match event:
         case ExecutionBuffered():
             return "buffered", f"behind {event.blocked_by}"
         case ExecutionHeld():
