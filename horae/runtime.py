@@ -29,7 +29,14 @@ from horae.process_name import process_name
 from horae.restraint import watch
 from horae_application.engine import LINGER, Committed, Deliver, Engine, deliver_here
 from horae_application.gateway import Gateway, new_request
-from horae_application.messages import Command, Reply, ReportExecution, Request, refused
+from horae_application.messages import (
+    Command,
+    HeartbeatExecution,
+    Reply,
+    ReportExecution,
+    Request,
+    refused,
+)
 from horae_application.ownership import Ownership
 from horae_application.ports import Clock, EventStore, Forwarder, WorkBus
 from horae_application.registry import Registry, listening
@@ -197,6 +204,12 @@ class Runtime:
             command = validate(ReportExecution, _unreportable(outcome, error))
         return await self.gateway.report(request_of(work, command), command)
 
+    async def heartbeat(self, work: Work, body: dict[str, Any]) -> Reply:
+        """Carry an attempt's heartbeat to its owner."""
+        assert self.gateway is not None  # noqa: S101 - executors here have an engine beside them
+        command = validate(HeartbeatExecution, body)
+        return await self.gateway.report(request_of(work, command), command)
+
 
 def request_of(work: Work, command: Command) -> Request:
     """The request that carries a report made in this process; its body is not needed."""
@@ -299,6 +312,7 @@ async def _add_engine(
         runtime.executor = Executor(
             registry,
             runtime.report,
+            heartbeat=runtime.heartbeat,
             concurrency=runtime.settings.concurrency,
             children=children_of(runtime.settings),
             allow_processes=runtime.settings.allow_processes,

@@ -181,6 +181,7 @@ async def engine(
     runtime.executor = Executor(
         served.registry,
         runtime.report,
+        heartbeat=runtime.heartbeat,
         concurrency=concurrency,
         children=ChildProcesses(),
         allow_processes=allow_processes,

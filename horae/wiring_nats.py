@@ -12,7 +12,7 @@ from pydantic_core import to_jsonable_python
 
 from horae.process_name import process_name
 from horae.restraint import watch
-from horae_application.messages import COMMANDS
+from horae_application.messages import COMMANDS, Reply
 from horae_application.registry import Functions, Registry, listening
 from horae_application.work import PROCESSES, SERVICE_COMMANDS, Work
 from horae_infrastructure.children import children_of
@@ -201,8 +201,12 @@ class NatsWiring:
             executor.bind(asyncio.get_running_loop())
             await watch(stack, executor, self._runtime, self.restrained)
 
+        async def beat(work: Work, body: dict[str, Any]) -> Reply:
+            del work
+            return Reply(200, await puller.beat(body))
+
         async def run(work: Work) -> Mapping[str, Any]:
-            outcome: Mapping[str, Any] = to_jsonable_python(await executor.run(work))
+            outcome: Mapping[str, Any] = to_jsonable_python(await executor.run(work, beat))
             return outcome
 
         puller = WorkPuller(
@@ -216,6 +220,7 @@ class NatsWiring:
             ],
             slots=settings.concurrency,
             room=executor,
+            stop=executor.ask,
             worker=self._name,
             settings=self._streams,
         )

@@ -53,7 +53,7 @@ class Context:
         control: Control | None = None,
     ) -> None:
         self.work = work
-        self._control = control or Control()
+        self.control = control or Control()
         self._now = now or _utc
         self._services = services
         self._sent: Counter[str] = Counter()
@@ -85,7 +85,7 @@ class Context:
     @property
     def cancelled(self) -> bool:
         """True if the attempt should stop: from any thread, for code that nobody can interrupt."""
-        return self._control.asked
+        return self.control.asked
 
     def raise_if_cancelled(self) -> None:
         """End the attempt if it should stop.
@@ -108,7 +108,7 @@ class Context:
         Raises:
             TypeError: the progress cannot be JSON, or is too large.
         """
-        self._control.beat(encodable(progress, MAX_PROGRESS, "the progress"))
+        self.control.beat(encodable(progress, MAX_PROGRESS, "the progress"))
 
     async def send_command(
         self,

@@ -59,8 +59,10 @@ class Gateway:
         except HoraeError as error:
             return refused(error)
 
-    async def report(self, request: Request, command: messages.ReportExecution) -> Reply:
-        """The reply to a report of an executor in this process, already read."""
+    async def report(
+        self, request: Request, command: messages.ReportExecution | messages.HeartbeatExecution
+    ) -> Reply:
+        """The reply to a report or heartbeat of an executor in this process, already read."""
         partition = partition_of_command(request.tenant, command)
         if partition in self._engine.ownership.epochs or self._forwarder is None:
             return await self._decide(request, command)

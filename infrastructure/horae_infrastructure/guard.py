@@ -5,7 +5,7 @@ order, one line of JSON, through the socket CONTROL. The guard starts the comman
 its own and answers with lines of JSON: `{"pid": 7}` or `{"refused": "exec", "errno": 2}`, then
 `{"status": 256}` (a wait status). The command is stopped (the order's signal, then SIGKILL after
 `grace` seconds) when the socket is shut down or closed, when the parent has gone, or when the
-guard is asked to terminate; a byte `k` kills at once. When the command has ended, all that it left
+guard is asked to terminate; a byte `k` kills at once, a byte `t` sends the order's signal alone. When the command has ended, all that it left
 behind is killed, in whatever session it hides, and the order's sockets and directories are removed.
 
 Why a process between: a death signal (`PR_SET_PDEATHSIG`) fires when the *thread* that forked
@@ -208,8 +208,12 @@ class Watch:
         if fd == self.wakeup:
             if STOPPING & set(os.read(fd, 512)):
                 self.stop()
-        elif fd == self.control and self.heard() == b"k":
+            return
+        word = self.heard() if fd == self.control else b""
+        if word == b"k":
             self.signal(signal.SIGKILL)
+        elif word == b"t":
+            self.signal(self.order["stop_signal"])
         else:
             self.poll.unregister(fd)
             self.stop()

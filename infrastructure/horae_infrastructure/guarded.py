@@ -14,7 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,8 @@ GUARD = str(Path(__file__).with_name("guard.py"))
 
 
 Control = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Stopping = Callable[[Callable[[], object]], object]
+"""Is told how a command can be asked to end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,6 +172,20 @@ class AsyncGuarded:
         self.pid = pid
         self._guard = guard
         self._answers, self._words = control
+        self._asked = False
+
+    def ask(self) -> None:
+        """Send the order's signal, and leave the command the time that it takes to end.
+
+        When it is stopped after that, it is killed at once.
+        """
+        self._asked = True
+        self._say(b"t")
+
+    def _say(self, word: bytes) -> None:
+        if not self._words.is_closing():
+            with contextlib.suppress(OSError):  # the guard may be gone already
+                self._words.write(word)
 
     @classmethod
     async def start(
@@ -228,6 +244,8 @@ class AsyncGuarded:
         try:
             done, _ = await asyncio.wait({ended}, timeout=timeout)
         finally:
+            if self._asked and not ended.done():
+                self._say(b"k")
             if not self._words.is_closing():
                 with contextlib.suppress(OSError):  # the guard may be gone already
                     self._words.write_eof()

@@ -12,7 +12,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from horae_infrastructure.guarded import (
     Captured,
     Order,
     Refused,
+    Stopping,
     input_file,
 )
 
@@ -91,6 +92,8 @@ async def run_isolated(
     argument_json: bytes,
     *,
     timeout: float | None,  # noqa: ASYNC109 - the time is the call's, whose process is then stopped
+    stopping: Stopping | None = None,
+    pass_fds: Sequence[int] = (),
     grace: float = GRACE,
 ) -> bytes:
     """Call a function, or coroutine function, with one argument in a process of its own.
@@ -103,6 +106,8 @@ async def run_isolated(
         argument_json: the argument.
         timeout: seconds it may take, the start of the interpreter (some 0.1 s) included; None for
             any time.
+        stopping: told how to ask it to end, by SIGTERM.
+        pass_fds: further descriptors that the function may use.
         grace: seconds between SIGTERM and SIGKILL, on timeout and on cancellation.
 
     Returns:
@@ -125,11 +130,14 @@ async def run_isolated(
                 grace=grace,
             )
             try:
-                guarded = await AsyncGuarded.start(order, stdin=stdin, pass_fds=[answer.writing])
+                descriptors = [answer.writing, *pass_fds]
+                guarded = await AsyncGuarded.start(order, stdin=stdin, pass_fds=descriptors)
             except Refused as refused:
                 raise Unavailable(f"No process for the handler: {refused}.") from refused
             finally:
                 answer.release()
+        if stopping is not None:
+            stopping(guarded.ask)
         status, timed_out = await guarded.wait(timeout)
         await asyncio.wait({answer.task}, timeout=STRAY_WRITER)
     return unpacked(answer.content(), status, timed_out=timed_out)
@@ -142,6 +150,8 @@ def unpacked(answer: bytes, status: int, *, timed_out: bool) -> bytes:
         if timed_out:
             raise TimeoutError("The process of the handler was stopped: its time ran out.")
         raise WorkerDied(status)
+    if kind == b"!" and timed_out:
+        raise TimeoutError("The process of the handler was stopped: its time ran out.")
     if kind == b"!":
         raise IsolatedFailure(**json.loads(body))
     return body[:-1]

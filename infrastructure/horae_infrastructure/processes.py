@@ -24,6 +24,7 @@ from horae_infrastructure.guarded import (
     Captured,
     Order,
     Refused,
+    Stopping,
     input_file,
 )
 
@@ -140,6 +141,7 @@ async def run_process(
     *,
     timeout: float | None,  # noqa: ASYNC109 - the time is the command's, which is then stopped
     on_start: Callable[[int], None] | None = None,
+    stopping: Stopping | None = None,
     grace: float = GRACE,
 ) -> ProcessOutcome:
     """Run a command to its end.
@@ -148,6 +150,7 @@ async def run_process(
         spec: the command.
         timeout: seconds it may take before SIGTERM, None for any time.
         on_start: called with its process id.
+        stopping: told how to ask it to end, by SIGTERM.
         grace: seconds between SIGTERM and SIGKILL, on timeout and on cancellation.
 
     Raises:
@@ -168,6 +171,8 @@ async def run_process(
             started, since = datetime.now(UTC), time.monotonic()
             if on_start is not None:
                 on_start(guarded.pid)
+            if stopping is not None:
+                stopping(guarded.ask)
             status, timed_out = await guarded.wait(timeout)
             finished, duration = datetime.now(UTC), time.monotonic() - since
             await asyncio.wait({stdout.task, stderr.task}, timeout=STRAY_WRITER)

@@ -88,7 +88,7 @@ async def test_retries_follow_their_backoff() -> None:
         answer = await engine.get_execution(run["execution_id"])
     gaps = [later - sooner for sooner, later in zip(tried, tried[1:], strict=False)]
     assert gaps == [timedelta(minutes=each) for each in (1, 2, 4)]
-    assert answer["status"] == "failed"
+    assert answer["status"] == "dead"
 
 
 async def test_error_that_is_not_retryable_ends_at_once() -> None:

@@ -186,7 +186,7 @@ class Run:
             " (SELECT 1 FROM horae_events AS later WHERE later.originator_id ="
             " first.originator_id AND later.topic IN ('execution.succeeded.v1',"
             " 'execution.failed.v1', 'execution.timed_out.v1', 'execution.cancelled.v1',"
-            " 'execution.dropped.v1'))"
+            " 'execution.dropped.v1', 'execution.dead_lettered.v1'))"
         )
 
     def _count(self, sql: str) -> int:

@@ -14,7 +14,7 @@ AFTER = {"kill", "stall", "continued"}
 AFTERMATH = 25
 """Seconds in which it is: the lease of an engine, the timeout of an attempt, a redelivery."""
 BEGINS = ("requested", "buffered")
-ENDS = ("succeeded", "failed", "timed_out", "cancelled", "dropped")
+ENDS = ("succeeded", "failed", "timed_out", "cancelled", "dropped", "dead_lettered")
 ASIDE = ("released", "reprioritised", "cancellation_requested")
 """What happens to an execution without touching its lease."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -57,3 +59,40 @@ async def raises(context: Context) -> None:
 
 def asks_again(context: Context) -> Result:
     return Result.again(after="5 seconds", limit=2)
+
+
+def waits(context: Context) -> str:
+    """Tells that it is there, and waits until it is asked to stop; then it cleans up."""
+    try:
+        context.heartbeat({"pid": os.getpid()})
+        time.sleep(60)
+    finally:
+        context.log("swept", cancelled=context.cancelled)
+    return "never"
+
+
+def answers_after_all(context: Context) -> str:
+    try:
+        context.heartbeat("there")
+        time.sleep(60)
+    except asyncio.CancelledError:
+        return "partial"
+    return "never"
+
+
+async def awaits(context: Context) -> str:
+    try:
+        context.heartbeat("there")
+        await asyncio.sleep(60)
+    except asyncio.CancelledError:
+        if context.payload == "answer":
+            return "partial"
+        raise
+    return "never"
+
+
+def deaf(context: Context) -> None:
+    """Takes no notice of signals."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    context.heartbeat("there")
+    time.sleep(60)

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from horae_application.beats import Beats, interval_of
 from horae_application.context import Context
 from horae_application.control import Control, Stopped
 from horae_application.messages import Reply, refused
@@ -65,6 +66,7 @@ class Executor:
         now: Callable[[], datetime] | None = None,
         client: Any = None,
         services: Services | None = None,
+        heartbeat: Reporter | None = None,
     ) -> None:
         self._registry = registry
         self._report = report
@@ -73,6 +75,7 @@ class Executor:
         self._now = now or (lambda: datetime.now(UTC))
         self._client = client
         self._services = services
+        self._heartbeat = heartbeat or _unheard
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()
         self._held = 0
@@ -140,6 +143,10 @@ class Executor:
         assert self._loop is not None  # noqa: S101
         self._loop.call_soon_threadsafe(self._ask, list(leases))
 
+    def ask(self, work: Work) -> None:
+        """Ask an attempt to stop that `run` is at; on the loop."""
+        self._ask([(work.execution_id, work.lease)])
+
     def stop(self, leases: Sequence[tuple[str, str]]) -> None:
         """Cancel attempts whose outcome no longer counts."""
         assert self._loop is not None  # noqa: S101
@@ -150,6 +157,7 @@ class Executor:
     def _begin(self, works: Sequence[Work]) -> None:
         for work in works:
             key = (work.execution_id, work.lease)
+            self._controls[key] = Control()
             task = asyncio.get_running_loop().create_task(self._attempt(work))
             self._tasks[key] = task
 
@@ -182,6 +190,7 @@ class Executor:
             self.freed()  # fenced, or the process stops: the engine knows already
         finally:
             self._tasks.pop((work.execution_id, work.lease), None)
+            self._controls.pop((work.execution_id, work.lease), None)
 
     async def _deliver(self, work: Work, outcome: dict[str, Any]) -> None:
         pause = 0.05
@@ -197,9 +206,14 @@ class Executor:
             await asyncio.sleep(pause)
             pause = min(2.0, pause * 2)
 
-    async def run(self, work: Work) -> dict[str, Any]:
-        """Run one attempt to its end; the body of its `execution.report`."""
-        control = Control()
+    async def run(self, work: Work, heartbeat: Reporter | None = None) -> dict[str, Any]:
+        """Run one attempt to its end; the body of its `execution.report`.
+
+        Its heartbeats go to `heartbeat`, that of this executor unless told.
+        """
+        key = (work.execution_id, work.lease)
+        control = self._controls.setdefault(key, Control())
+        beats = self._beats(work, control, heartbeat or self._heartbeat)
         context = Context(
             work,
             now=self._now,
@@ -207,18 +221,37 @@ class Executor:
             services=self._services,
             control=control,
         )
-        key = (work.execution_id, work.lease)
-        self._controls[key] = control
         try:
             outcome = await self._outcome(work, context, control)
         finally:
             self._controls.pop(key, None)
+            beats.close()
+        if beats.latest is not None:
+            outcome["metadata"] = {"progress": beats.latest} | outcome.get("metadata", {})
         return outcome | {
             "execution_id": work.execution_id,
             "lease": work.lease,
             "started_at": context.started_at,
             "logs": outcome.get("logs") or context.logs,
         }
+
+    def _beats(self, work: Work, control: Control, heartbeat: Reporter) -> Beats:
+        """The heartbeats of an attempt, whose answers say whether it should stop."""
+
+        async def send(progress: Any) -> None:
+            body = {"execution_id": work.execution_id, "lease": work.lease, "progress": progress}
+            try:
+                reply = await heartbeat(work, body)
+            except HoraeError as error:
+                reply = refused(error)
+            if reply.body.get("cancel"):
+                control.stop()
+            elif not reply.ok:
+                _log.info("heartbeat refused", execution_id=work.execution_id, **_short(reply))
+
+        beats = Beats(send, interval_of(work.heartbeat), lambda: self._now().timestamp())
+        control.beat = beats.beat
+        return beats
 
     async def _outcome(self, work: Work, context: Context, control: Control) -> dict[str, Any]:
         """What the handler has answered, or what it raised."""
@@ -350,6 +383,12 @@ class Executor:
         if pending:
             await asyncio.wait(pending, timeout=1.0)
         return not pending
+
+
+async def _unheard(work: Work, body: dict[str, Any]) -> Reply:
+    """Nobody listens to heartbeats."""
+    del work, body
+    return Reply(200, {"ok": True})
 
 
 def _nothing() -> None:

@@ -26,6 +26,8 @@ _decode = msgspec.json.Decoder(Work).decode
 Run = Callable[[Work], Awaitable[Mapping[str, Any]]]
 
 REPORT_TIMEOUT = 10.0
+BEAT = 5.0
+"""Seconds between questions whether an attempt should stop."""
 PAUSE = 1.0
 """Seconds before something that the engine could not take is offered again."""
 
@@ -46,6 +48,10 @@ class Room(Protocol):
         ...
 
 
+class _Fenced(Exception):
+    """The outcome of what runs counts no more."""
+
+
 class WorkPuller:
     """Pulls work while it has free slots, takes its lease, runs it, reports, acknowledges.
 
@@ -61,7 +67,9 @@ class WorkPuller:
         handlers, queues: what is pulled.
         slots: attempts at once, over all of them.
         room: whose slots they take besides; tell `look` when one is free again.
+        stop: asks what `run` is at to stop; its outcome still counts. Without it, it is let run.
         worker: this executor's name, as attempts show it.
+        beat_every: seconds between questions whether an attempt should stop.
         ack_wait: seconds after which the work of an executor that died goes to another one.
     """
 
@@ -75,6 +83,8 @@ class WorkPuller:
         queues: Iterable[str] = (),
         slots: int = 10,
         room: Room | None = None,
+        stop: Callable[[Work], None] | None = None,
+        beat_every: float = BEAT,
         worker: str = "worker",
         ack_wait: float = 10.0,
         settings: StreamSettings | None = None,
@@ -82,6 +92,8 @@ class WorkPuller:
         self._nc = nc
         self._caller = caller
         self._run = run
+        self._stop = stop
+        self._beat_every = beat_every
         self._worker = worker
         self._ack_wait = ack_wait
         self._stream = work_stream(settings or StreamSettings())
@@ -189,11 +201,60 @@ class WorkPuller:
         started_at = datetime.now(UTC).isoformat()
         report: Mapping[str, Any]
         try:
-            report = await self._run(work)
+            report = await self._beaten(work)
+        except _Fenced:
+            return False
         except Exception as error:  # noqa: BLE001 - recorded as the attempt's outcome
             _log.warning("attempt_failed", execution_id=work.execution_id, exc_info=error)
             report = _failed(type(error).__name__, str(error))
         return await self._report(work, {"started_at": started_at, **report})
+
+    async def _beaten(self, work: Work) -> Mapping[str, Any]:
+        """Run it, and ask meanwhile whether it should stop.
+
+        Raises:
+            _Fenced: its outcome counts no more; it was cancelled.
+        """
+        running = asyncio.ensure_future(self._run(work))
+        beating = asyncio.ensure_future(self._ask(work))
+        try:
+            await asyncio.wait({running, beating}, return_when=asyncio.FIRST_COMPLETED)
+            if not running.done():
+                raise _Fenced
+            return await running
+        finally:
+            beating.cancel()
+            if not running.done():
+                running.cancel()
+                await asyncio.wait({running})
+
+    async def _ask(self, work: Work) -> None:
+        """Ask again and again whether the attempt should stop; ends when it counts no more.
+
+        Where the schedule has no heartbeat timeout of its own, this is the attempt's heartbeat.
+        """
+        every = self._beat_every
+        body = {"execution_id": work.execution_id, "lease": work.lease}
+        while True:
+            await asyncio.sleep(every)
+            try:
+                asked = await self.beat(body | {"ask": work.heartbeat is not None})
+            except (StaleLease, NotFound) as error:
+                _log.info("work_fenced", execution_id=work.execution_id, reason=str(error))
+                return
+            except HoraeError as error:
+                _log.info("heartbeat_unanswered", execution_id=work.execution_id, reason=str(error))
+                continue
+            if asked.get("cancel") and self._stop is not None:
+                self._stop(work)
+
+    async def beat(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Carry a heartbeat to the engine; its answer says whether the attempt should stop.
+
+        Raises:
+            HoraeError: the refusal, such as StaleLease.
+        """
+        return await self._caller.command("execution.heartbeat", body, timeout=REPORT_TIMEOUT)
 
     async def _take(self, work: Work) -> str | None:
         """The lease, or None if nobody needs this work any more.
