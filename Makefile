@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
+# What an image has: all but the embedded servers.
+RUN_EXTRAS := --extra cli --extra nats --extra redis --extra postgres --extra http --extra otel --extra speed
 
 .DEFAULT_GOAL := help
 
@@ -74,8 +76,9 @@ docs: venv ## Write the references of the command line and of the settings anew.
 	$(BIN)/python scripts/settings_reference.py
 
 .PHONY: lock
-lock: venv ## Resolve the dependencies anew into requirements.lock.
+lock: venv ## Resolve the dependencies anew into requirements.lock, and into requirements-run.lock for images.
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --all-extras --group dev --generate-hashes --no-header pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 $(RUN_EXTRAS) --generate-hashes --no-header -c requirements.lock pyproject.toml -o requirements-run.lock
 
 .PHONY: build
 build: venv ## Build wheel and sdist, install each into a fresh environment, import it.

@@ -35,11 +35,12 @@ EMBEDDED_POSTGRES = ("postgres", "postgresql", "postgresql+embedded", "postgres+
 SHORT_STORES = {"sqlite": "sqlite:///horae.db", "memory": "memory://"}
 
 
-def _url(*schemes: str, names: tuple[str, ...] = ()) -> AfterValidator:
-    """URLs of these kinds, divided by commas, or one of these names."""
+def _url(*schemes: str, names: tuple[str, ...] = (), several: bool = False) -> AfterValidator:
+    """A URL of one of these kinds, perhaps several divided by commas, or one of these names."""
 
     def check(value: str) -> str:
-        parts = () if value in names else [each.partition("://") for each in value.split(",")]
+        urls = () if value in names else value.split(",") if several else (value,)
+        parts = [each.partition("://") for each in urls]
         if any(scheme not in schemes or not separator for scheme, separator, _ in parts):
             raise ValueError(value)
         return value
@@ -84,7 +85,7 @@ class Settings(BaseModel):
         "the event store; `sqlite:///file.db` lies in `data_dir`, `sqlite:////file.db` does not",
         bounds="sqlite://, postgresql:// or memory://",
     )
-    nats_url: Annotated[str, _url(*BUSES)] | None = _setting(
+    nats_url: Annotated[str, _url(*BUSES, several=True)] | None = _setting(
         None,
         "the NATS server, or several of a cluster divided by commas; `horae dev` embeds one where"
         " this is not set",

@@ -92,7 +92,9 @@ def test_every_setting_has_bounds_a_meaning_and_a_default_within_them() -> None:
             Settings.read(environment={}, **{name: field.default})
 
 
-@pytest.mark.parametrize("store", ["postgres", "memory", "sqlite", "postgresql:///db"])
+@pytest.mark.parametrize(
+    "store", ["postgres", "memory", "sqlite", "postgresql:///db", "postgresql://one,two/db"]
+)
 def test_short_names_of_stores_are_taken(store: str) -> None:
     assert read(HORAE_STORE_URL=store).store_url == store
 
