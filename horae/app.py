@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from hashlib import blake2b
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import structlog
 
@@ -16,6 +16,7 @@ from horae.ending import cancel
 from horae.runtime import ROLES, Runtime, bootstrap
 from horae.services import Service
 from horae.triggers import Trigger
+from horae_application.cqrs import Cqrs, Kind
 from horae_application.registry import Registry
 from horae_domain.definition import parse_definition
 from horae_domain.errors import (
@@ -59,6 +60,44 @@ class Horae:
 
         def mark(function: F) -> F:
             self.registry.add(name, function)
+            return function
+
+        return mark
+
+    @overload
+    def command(self, taken: F) -> F: ...
+
+    @overload
+    def command(self, taken: str | None = None) -> Callable[[F], F]: ...
+
+    def command(self, taken: Any = None) -> Any:
+        """Let a function carry out the application's commands of one type.
+
+        `@app.command` names the type by the class of the model that the function takes, alone or
+        after the context; `@app.command("name")` names it so.
+
+        Raises:
+            TypeError, ValueError: at once, where it is written.
+        """
+        return self._take("command", taken)
+
+    @overload
+    def query(self, taken: F) -> F: ...
+
+    @overload
+    def query(self, taken: str | None = None) -> Callable[[F], F]: ...
+
+    def query(self, taken: Any = None) -> Any:
+        """Let a function answer the application's queries of one type; see `command`."""
+        return self._take("query", taken)
+
+    def _take(self, kind: Kind, taken: Any) -> Any:
+        if callable(taken):
+            self.registry.take(kind, taken)
+            return taken
+
+        def mark(function: F) -> F:
+            self.registry.take(kind, function, taken)
             return function
 
         return mark
@@ -123,7 +162,8 @@ class Horae:
         self, nats_url: str, *, tenant: str = "default", actor: str | None = None
     ) -> AsyncIterator[Client]:
         """The same calls over NATS, to engines elsewhere."""
-        async with connect(nats_url, tenant=tenant, actor=actor or self.name) as client:
+        actor = actor or self.name
+        async with connect(nats_url, tenant=tenant, actor=actor, cqrs=self.registry.cqrs) as client:
             yield client
 
     @asynccontextmanager
@@ -209,7 +249,11 @@ class Horae:
 
 @asynccontextmanager
 async def connect(
-    nats_url: str, *, tenant: str = "default", actor: str | None = None
+    nats_url: str,
+    *,
+    tenant: str = "default",
+    actor: str | None = None,
+    cqrs: Cqrs | None = None,
 ) -> AsyncIterator[Client]:
     """A client of engines elsewhere, over NATS."""
     from horae_infrastructure.nats.client import NatsCaller
@@ -218,7 +262,7 @@ async def connect(
 
     connection = await open_connection(nats_url, name="horae-client")
     try:
-        yield Client(NatsCaller(connection, tenant, actor=actor))
+        yield Client(NatsCaller(connection, tenant, actor=actor), cqrs)
     finally:
         await close(connection)
 

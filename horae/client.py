@@ -15,7 +15,9 @@ from uuid import UUID
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
+from horae.commands import CommandCalls
 from horae.triggers import Trigger
+from horae_application.cqrs import Cqrs
 from horae_domain.durations import format_duration
 from horae_domain.errors import InvalidField
 from horae_domain.instants import format_instant
@@ -26,7 +28,14 @@ Json = dict[str, Any]
 class Caller(Protocol):
     """Carries requests to an engine; refusals come back as the errors of `horae_domain.errors`."""
 
-    async def command(self, name: str, body: Mapping[str, Any], *, key: str | None = None) -> Json:
+    async def command(
+        self,
+        name: str,
+        body: Mapping[str, Any],
+        *,
+        key: str | None = None,
+        correlation_id: str | None = None,
+    ) -> Json:
         """Send a command."""
         ...
 
@@ -35,14 +44,19 @@ class Caller(Protocol):
         ...
 
 
-class Client:
+class Client(CommandCalls):
     """Commands and queries as methods; every answer is the wire's JSON object.
 
     Every method raises the errors of `horae_domain.errors`, each with its `code` and `field`.
+
+    Args:
+        caller: carries the requests.
+        cqrs: the application's own commands, whose models come back as they were.
     """
 
-    def __init__(self, caller: Caller) -> None:
+    def __init__(self, caller: Caller, cqrs: Cqrs | None = None) -> None:
         self._caller = caller
+        self._cqrs = cqrs or Cqrs()
 
     # --- schedules --------------------------------------------------------------------------------
 
@@ -189,9 +203,16 @@ class Client:
         """The components and their state."""
         return await self.query("health", {})
 
-    async def command(self, name: str, body: Mapping[str, Any], *, key: str | None = None) -> Json:
+    async def command(
+        self,
+        name: str,
+        body: Mapping[str, Any],
+        *,
+        key: str | None = None,
+        correlation_id: str | None = None,
+    ) -> Json:
         """Any command by its name."""
-        return await self._caller.command(name, plain(body), key=key)
+        return await self._caller.command(name, plain(body), key=key, correlation_id=correlation_id)
 
     async def query(self, name: str, body: Mapping[str, Any]) -> Json:
         """Any query by its name."""

@@ -117,10 +117,22 @@ class LocalCaller:
         self._actor = actor
 
     async def command(
-        self, name: str, body: Mapping[str, Any], *, key: str | None = None
+        self,
+        name: str,
+        body: Mapping[str, Any],
+        *,
+        key: str | None = None,
+        correlation_id: str | None = None,
     ) -> dict[str, Any]:
         """Send a command; refusals are raised."""
-        request = new_request(self._tenant, name, dict(body), key=key, actor=self._actor)
+        request = new_request(
+            self._tenant,
+            name,
+            dict(body),
+            key=key,
+            correlation_id=correlation_id,
+            actor=self._actor,
+        )
         reply = await self._runtime.command(request)
         if not reply.ok:
             raise error_from_json(reply.status, reply.body)
@@ -136,8 +148,11 @@ class LocalCaller:
 class Runtime:
     """The parts of one process, by role; made by `bootstrap`."""
 
-    def __init__(self, settings: Settings, roles: Collection[str]) -> None:
+    def __init__(
+        self, settings: Settings, roles: Collection[str], registry: Registry | None = None
+    ) -> None:
         self.settings = settings
+        self.registry = registry or Registry()
         self.roles = tuple(roles)
         self.store: EventStore | None = None
         self.engine: Engine | None = None
@@ -169,7 +184,7 @@ class Runtime:
 
     def client(self, tenant: str | None = None, *, actor: str | None = None) -> Client:
         """The calls of this engine, in process."""
-        return Client(self.caller(tenant, actor=actor))
+        return Client(self.caller(tenant, actor=actor), self.registry.cqrs)
 
     def caller(self, tenant: str | None = None, *, actor: str | None = None) -> LocalCaller:
         """What carries this process's own requests."""
@@ -239,7 +254,7 @@ async def bootstrap(
     clock: Clock | None = None,
 ) -> AsyncIterator[Runtime]:
     """Build and run a process; on leaving, running handlers are drained and all is closed."""
-    runtime = Runtime(settings, roles)
+    runtime = Runtime(settings, roles, registry)
     async with AsyncExitStack() as stack:
         bus = None
         if settings.nats_url is not None:

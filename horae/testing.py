@@ -79,7 +79,7 @@ class TestEngine(Client):
         self._runtime = runtime
         self._clock = clock
         self._hung = 0
-        super().__init__(_Caller(self, runtime))
+        super().__init__(_Caller(self, runtime), runtime.registry.cqrs)
 
     @property
     def now(self) -> datetime:
@@ -150,8 +150,15 @@ class _Caller:
         self._local = runtime.caller()
         self._runtime = runtime
 
-    async def command(self, name: str, body: Mapping[str, Any], *, key: str | None = None) -> Json:
-        return await self._local.command(name, body, key=key)
+    async def command(
+        self,
+        name: str,
+        body: Mapping[str, Any],
+        *,
+        key: str | None = None,
+        correlation_id: str | None = None,
+    ) -> Json:
+        return await self._local.command(name, body, key=key, correlation_id=correlation_id)
 
     async def query(self, name: str, body: Mapping[str, Any]) -> Json:
         assert self._runtime.projector is not None  # noqa: S101
@@ -170,7 +177,9 @@ async def engine(
     """An engine in memory at `start`, with the application's handlers and schedules."""
     served = app or Horae("test")
     clock = ManualClock(start)
-    runtime = Runtime(Settings.read(store_url="memory://", concurrency=concurrency), ("engine",))
+    runtime = Runtime(
+        Settings.read(store_url="memory://", concurrency=concurrency), ("engine",), served.registry
+    )
     store = MemoryStore(clock=lambda: to_micros(clock.now()))
     views = MemoryViews()
     runtime.store = store

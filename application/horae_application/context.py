@@ -12,8 +12,10 @@ from typing import Any
 
 import msgspec
 import structlog
+from pydantic import BaseModel
 
 from horae_application.control import Control
+from horae_application.cqrs import Answer, Cqrs, Kind
 from horae_application.result import Span, encodable
 from horae_application.services import Services, call_of, command_action
 from horae_application.work import Work
@@ -41,6 +43,7 @@ class Context:
         correlation_id: of the command that asked for the run, else the execution's id.
         timeout: seconds that the attempt has, None without bound.
         client: the engine's commands and queries, None in another process's isolation.
+        metadata: that of the schedule.
     """
 
     def __init__(
@@ -51,11 +54,13 @@ class Context:
         client: Any = None,
         services: Services | None = None,
         control: Control | None = None,
+        cqrs: Cqrs | None = None,
     ) -> None:
         self.work = work
         self.control = control or Control()
         self._now = now or _utc
         self._services = services
+        self._cqrs = cqrs
         self._sent: Counter[str] = Counter()
         self.schedule_id = work.schedule_id
         self.execution_id = work.execution_id
@@ -68,6 +73,7 @@ class Context:
         self.payload = work.payload
         self.next_due = work.next_due
         self.correlation_id = work.correlation_id or work.execution_id
+        self.metadata: Mapping[str, Any] = work.metadata
         self.timeout = work.timeout
         self.client = client
         self.started_at = self._now()
@@ -146,6 +152,27 @@ class Context:
         key = f"{self.execution_id}:{digest}:{self._sent[digest]}"
         call = call_of(self.work, action, payload, key)
         return await (self._services.request(call) if reply else self._services.send(call))
+
+    async def execute_command(self, command: str | BaseModel, data: Any = None) -> Answer:
+        """Have the application's own handler carry a command out, here and now.
+
+        Args:
+            command: its type, as it is registered with `@app.command`, or the command itself.
+            data: what its model is validated from, where only the type is given.
+
+        Returns:
+            Success with what the handler returned, or the error; it raises nothing of the kind.
+        """
+        return await self._execute("command", command, data)
+
+    async def execute_query(self, query: str | BaseModel, data: Any = None) -> Answer:
+        """Have the application's own handler answer a query; see `execute_command`."""
+        return await self._execute("query", query, data)
+
+    async def _execute(self, kind: Kind, message: str | BaseModel, data: Any) -> Answer:
+        if self._cqrs is None:
+            raise RuntimeError(f"no {kind} can be executed with isolation='process'")
+        return await self._cqrs.execute(kind, message, data, self)
 
     def log(self, message: str, **facts: Any) -> None:
         """Log a line that is kept with the execution."""

@@ -299,6 +299,7 @@ def work_of(line: Line, run: Execution) -> Work:
         heartbeat=silence.total_seconds() if silence is not None else None,
         next_due=line.next_due,
         correlation_id=run.correlation_id,
+        metadata=definition.metadata,
     )
 
 

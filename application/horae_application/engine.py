@@ -71,6 +71,8 @@ LINGER = 0.005
 BUSY = 600
 """Lines due a second from which on instants are taken together, `TICK` seconds apart."""
 TICK = 0.004
+CREATIONS = (messages.CreateSchedule, messages.ScheduleCommand)
+"""If one changes nothing, it rests on the position of the first."""
 STORE_PAUSE = 0.2
 """Seconds between tries while the store cannot be reached."""
 
@@ -312,7 +314,7 @@ class Engine:
         return Answer(task, reply.status, reply.body)
 
     def _stream_of(self, task: Task) -> UUID | None:
-        id_ = schedule_of(task.command)
+        id_ = schedule_of(task.request.tenant, task.command)
         if id_ is not None:
             return schedule_stream(task.request.tenant, id_)
         return self.lines.owner_of(execution_of(task.command) or "")
@@ -329,8 +331,8 @@ class Engine:
                 streams[stream] = None
             elif (id_ := execution_of(task.command)) is not None:
                 extra[UUID(id_)] = None
-            if stream is not None and isinstance(task.command, messages.CreateSchedule):
-                extra[stream] = None  # if it changes nothing, it rests on the first position
+            if stream is not None and isinstance(task.command, CREATIONS):
+                extra[stream] = None
         loaded = self.lines.load(streams, list(extra))
         second = self._second_look(tasks, loaded)
         if second:

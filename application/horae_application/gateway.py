@@ -44,6 +44,7 @@ class Gateway:
             command = read_command(request.name, request.body)
             if isinstance(command, messages.CreateMany):
                 return await self._create_many(request, command)
+            request, command = keyed(request, command)
             await require(self._known, request.tenant, command)
             return await self._bring(request, command)
         except HoraeError as error:
@@ -55,7 +56,7 @@ class Gateway:
             command = read_command(request.name, request.body)
             if isinstance(command, messages.CreateMany):
                 return await self._create_many(request, command, forward=False)
-            return await self._decide(request, command)
+            return await self._decide(*keyed(request, command))
         except HoraeError as error:
             return refused(error)
 
@@ -222,6 +223,15 @@ class Gateway:
             (index, Reply(200 if body["ok"] else 409, body))
             for index, body in zip(indexes, bodies, strict=True)
         ]
+
+
+def keyed(request: Request, command: Command) -> tuple[Request, Command]:
+    """A command that is to be scheduled has a key: its own, the request's, or a new one."""
+    if not isinstance(command, messages.ScheduleCommand) or command.key is not None:
+        return request, command
+    key = request.key or uuid4().hex
+    named = command.model_copy(update={"key": key})
+    return msgspec.structs.replace(request, key=key), named
 
 
 def with_body(request: Request, one: messages.CreateSchedule) -> Request:

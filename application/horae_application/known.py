@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Protocol
 
 from horae_application import messages
+from horae_application.cqrs import unknown
 from horae_application.messages import Command
 from horae_domain.definition import (
     Action,
@@ -15,7 +16,8 @@ from horae_domain.definition import (
     FunctionAction,
     ProcessAction,
 )
-from horae_domain.errors import UnknownHandler
+from horae_domain.errors import UnknownCommand, UnknownHandler
+from horae_domain.events import COMMAND
 
 
 class Known(Protocol):
@@ -56,6 +58,8 @@ async def require(known: Known, tenant: str, command: Command) -> None:
             wanted = _wanted(command.definition.action)
         case messages.PatchSchedule(allow_unknown=False, patch={"action": dict(action)}):
             wanted = _wanted_by_patch(action)
+        case messages.ScheduleCommand(allow_unknown=False):
+            wanted = "function", COMMAND + command.command
         case _:
             return
     error = await _unserved(known, tenant, wanted)
@@ -65,7 +69,7 @@ async def require(known: Known, tenant: str, command: Command) -> None:
 
 async def unserved(
     known: Known, tenant: str, definitions: Mapping[int, Definition]
-) -> dict[int, UnknownHandler]:
+) -> dict[int, UnknownHandler | UnknownCommand]:
     """Those of many definitions that name what nobody serves, and why; looked for all at once."""
     named = {index: _wanted(each.action) for index, each in definitions.items()}
     distinct = list(dict.fromkeys(named.values()))
@@ -105,7 +109,9 @@ def _wanted_by_patch(action: dict[str, Any]) -> Wanted:
             return None
 
 
-async def _unserved(known: Known, tenant: str, wanted: Wanted) -> UnknownHandler | None:
+async def _unserved(
+    known: Known, tenant: str, wanted: Wanted
+) -> UnknownHandler | UnknownCommand | None:
     match wanted:
         case ("process", _):
             return _processes(known)
@@ -127,10 +133,13 @@ def _processes(known: Known) -> UnknownHandler | None:
     )
 
 
-def _function(known: Known, name: str) -> UnknownHandler | None:
+def _function(known: Known, name: str) -> UnknownHandler | UnknownCommand | None:
     if known.serves(name):
         return None
     names = sorted(known.names())
+    if name.startswith(COMMAND):
+        taken = [each.removeprefix(COMMAND) for each in names if each.startswith(COMMAND)]
+        return unknown("command", name.removeprefix(COMMAND), taken)
     return UnknownHandler(
         f"nobody serves a handler {name!r}; there are: {', '.join(names) or 'none'}",
         field="action.name",

@@ -6,10 +6,18 @@ and name the field that is wrong.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
-from pydantic import AfterValidator, ConfigDict, Field, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from horae_domain.definition import (
@@ -19,6 +27,8 @@ from horae_domain.definition import (
     Instant,
     Model,
     Priority,
+    Retry,
+    Timeout,
     parse_definition,
     size_of,
 )
@@ -76,6 +86,10 @@ def refused(error: HoraeError, position: str | None = None) -> Reply:
 
 
 # --- commands ------------------------------------------------------------------------------------
+
+
+CommandName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:/-]{1,128}$")]
+"""What a type of commands of the application is called."""
 
 
 class Command(Model):
@@ -255,6 +269,40 @@ class ReprioritizeExecution(Command):
     priority: Priority
 
 
+class ScheduleCommand(Command):
+    """`command.schedule`: let a command of the application wait for `at`, or for `after` a delay.
+
+    The same `key`, else the request's idempotency key, is the same scheduled command.
+    """
+
+    name = "command.schedule"
+    command: CommandName
+    data: Json = None
+    at: Instant | None = None
+    after: Annotated[Duration | None, Field(validate_default=True)] = None
+    metadata: Annotated[dict[str, Any], BeforeValidator(json_value)] = Field(default_factory=dict)
+    key: Key | None = None
+    retry: Retry = Retry()
+    timeout: Timeout = Timeout()
+    priority: Priority = Priority.MEDIUM
+    allow_past: bool = False
+    allow_unknown: bool = False
+
+    @field_validator("after")
+    @classmethod
+    def _one_of(cls, value: timedelta | None, info: ValidationInfo) -> timedelta | None:
+        if "at" in info.data and (value is None) == (info.data["at"] is None):
+            raise PydanticCustomError("trigger", "a command has either `at` or `after`")
+        return value
+
+
+class CancelCommand(Command):
+    """`command.cancel`: withdraw a scheduled command that has not begun; says whether it did."""
+
+    name = "command.cancel"
+    id: Identifier
+
+
 COMMANDS: dict[str, type[Command]] = {
     kind.name: kind
     for kind in (
@@ -272,6 +320,8 @@ COMMANDS: dict[str, type[Command]] = {
         CancelExecution,
         ReprioritizeExecution,
         RetryExecution,
+        ScheduleCommand,
+        CancelCommand,
     )
 }
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple, Protocol, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
+
+from horae_application.cqrs import Cqrs, Kind, read_model
+from horae_domain.events import COMMAND
 
 Function = Callable[..., Any]
 
@@ -32,7 +36,7 @@ class Handler(NamedTuple):
     function: Function
     asynchronous: bool
     arguments: int
-    adapter: TypeAdapter[Any] | None
+    read: Callable[[Any], Any] | None
     """Validates the payload into the annotated type; None takes it as it is."""
 
     def call_arguments(self, context: Told) -> tuple[Any, ...]:
@@ -45,10 +49,10 @@ class Handler(NamedTuple):
             return ()
         if self.arguments == 1:
             return (context,)
-        if self.adapter is None:
+        if self.read is None:
             return (context, context.payload)
         try:
-            return (context, self.adapter.validate_python(context.payload))
+            return (context, self.read(context.payload))
         except ValidationError as error:
             raise PayloadInvalid(str(error)) from error
 
@@ -70,7 +74,10 @@ class Functions:
         """
         if name in self._handlers and self._handlers[name].function is not function:
             raise ValueError(f"a handler named {name!r} is registered already")
-        self._handlers[name] = inspect_handler(name, function)
+        self._put(inspect_handler(name, function))
+
+    def _put(self, handler: Handler) -> None:
+        self._handlers[handler.name] = handler
         for listener in list(self.listeners):
             listener()
 
@@ -84,12 +91,33 @@ class Functions:
 
 
 class Registry(Functions):
-    """What one application serves: handlers of its own, and commands of its services."""
+    """What one application serves: handlers, its own commands and queries, and its services'."""
 
     def __init__(self) -> None:
         super().__init__()
         self.commands = Functions()
         """By service and command, such as `trading.Rebalance`."""
+        self.cqrs = Cqrs()
+        """Its own commands and queries."""
+
+    def add(self, name: str, function: Function) -> None:
+        """The same; names that begin with `command:` are those of its own commands."""
+        if name.startswith(COMMAND):
+            raise ValueError(f"names that begin with {COMMAND!r} are those of commands")
+        super().add(name, function)
+
+    def take(self, kind: Kind, function: Function, name: str | None = None) -> None:
+        """Let a function take the application's commands, or answer its queries, of one type.
+
+        Raises:
+            ValueError: another function does so already.
+            TypeError: the function does not take one pydantic model, after the context or alone.
+        """
+        taker = self.cqrs.add(kind, function, name)
+        if kind == "command":
+            read = partial(read_model, taker.model)
+            handled = COMMAND + taker.name
+            self._put(Handler(handled, taker.call, taker.asynchronous, 2, read))
 
 
 @contextmanager
@@ -115,14 +143,14 @@ def inspect_handler(name: str, function: Function) -> Handler:
     ]
     if len(parameters) > 2:  # noqa: PLR2004 - context and payload
         raise TypeError(f"handler {name!r} takes the context and, if it wants, the payload")
-    adapter = None
+    read = None
     if len(parameters) == 2:  # noqa: PLR2004
         annotation = _hints(function).get(parameters[1].name, Any)
         if annotation is not Any:
-            adapter = TypeAdapter(annotation)
+            read = TypeAdapter(annotation).validate_python
     called = getattr(function, "__call__", None)  # noqa: B004 - an object may be asynchronous
     asynchronous = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(called)
-    return Handler(name, function, asynchronous, len(parameters), adapter)
+    return Handler(name, function, asynchronous, len(parameters), read)
 
 
 def _hints(function: Function) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import structlog
 
 from horae_application import messages
+from horae_application.commanding import Commanding, scheduled_of
 from horae_application.draft import Draft
 from horae_application.lines import fold_execution
 from horae_application.messages import OK, Command
@@ -56,6 +57,7 @@ KEYED = {
     "execution.cancel",
     "execution.reprioritize",
     "execution.retry",
+    "command.cancel",
 }
 """Commands whose idempotency key is recorded; the others have a lease, which says the same.
 
@@ -79,11 +81,13 @@ def partition_of_command(tenant: str, command: Command) -> int:
             return partition_of(tenant, command.id)
         case _ if (id_ := execution_of(command)) is not None:
             return UUID(id_).bytes[0] % 64
+        case _ if (id_ := scheduled_of(tenant, command)) is not None:
+            return partition_of(tenant, id_)
         case _:
             raise TypeError(f"{command.name} has no single partition")
 
 
-def schedule_of(command: Command) -> str | None:
+def schedule_of(tenant: str, command: Command) -> str | None:
     """The id of the schedule that a command is about, unless it names an execution."""
     match command:
         case messages.CreateSchedule() | messages.UpdateSchedule():
@@ -97,7 +101,7 @@ def schedule_of(command: Command) -> str | None:
         ):
             return command.id
         case _:
-            return None
+            return scheduled_of(tenant, command)
 
 
 def key_stream(task: Task) -> UUID | None:
@@ -138,6 +142,7 @@ class Desk:
         self._draft = draft
         self._loaded = loaded
         self._runs = Runs(draft, loaded, owner_of, pulse)
+        self._commanding = Commanding(draft, loaded)
         self._keyed: dict[UUID, Answer] = {}
 
     def decide(self, task: Task) -> Answer:
@@ -165,7 +170,7 @@ class Desk:
         event = RequestAnswered(
             at=self._draft.at,
             tenant=task.request.tenant,
-            schedule_id=schedule_of(task.command) or "",
+            schedule_id=schedule_of(task.request.tenant, task.command) or "",
             request=request_hash(task.request.body),
             reply=answer.body,
         )
@@ -180,7 +185,7 @@ class Desk:
                 return self._trigger(task, command)
             case _:
                 cause = self._cause(task)
-                answer = self._runs.decide(task, cause)
+                answer = self._runs.decide(task, cause) or self._commanding.decide(task, cause)
                 return answer or self._schedule(task, to_domain(task, cause))
 
     def _cause(self, task: Task) -> Cause:
@@ -191,7 +196,7 @@ class Desk:
 
     def _schedule(self, task: Task, command: schedules.ScheduleCommand | Edit) -> Answer:
         tenant = task.request.tenant
-        id_ = schedule_of(task.command) or ""
+        id_ = schedule_of(task.request.tenant, task.command) or ""
         stream = schedule_stream(tenant, id_)
         decision = self._draft.begin(stream)
         decider.command(decision, command)

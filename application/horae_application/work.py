@@ -40,6 +40,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Seconds after which it is given up without a heartbeat of its handler."""
     next_due: datetime | None = None
     correlation_id: str | None = None
+    metadata: dict[str, Any] = {}
+    """That of the schedule."""
     traceparent: str | None = None
 
     @property

@@ -57,34 +57,58 @@ class CommandScheduled(Event, frozen=True, kw_only=True):
     metadata: dict[str, Any] = {}
     policies: dict[str, Any] = {}
 
+    @property
+    def first_due(self) -> datetime:
+        """When it is due: at once, if that had passed already."""
+        due = self.due
+        if due is None:
+            due = self.at + parse_duration(self.after or 0, field="after")
+        return max(due, self.at)
+
     def created(self) -> ScheduleCreated:
-        """The beginning of the schedule that it stands for; it fires however overdue it is."""
-        if self.due is not None:
-            instant, due = {"at": format_instant(self.due)}, max(self.due, self.at)
-        else:
-            after = self.after or "0s"
-            instant, due = {"after": after}, self.at + parse_duration(after, field="after")
-        definition: dict[str, Any] = {
-            "id": self.schedule_id,
-            "trigger": {"type": "once", **instant, "allow_past": True},
-            "action": {"type": "function", "name": COMMAND + self.command},
-            "catch_up": {"mode": "all", "window": "36500d"},
-            **self.policies,
-        }
-        if self.data is not None:
-            definition["payload"] = self.data
-        if self.metadata:
-            definition["metadata"] = self.metadata
+        """The beginning of the schedule that it stands for."""
+        definition = command_definition(
+            self.command, self.data, self.due, self.after, self.metadata, self.policies
+        )
         return ScheduleCreated(
-            definition=definition,
+            definition={"id": self.schedule_id, **definition},
             anchor=self.at,
-            next_due=due,
+            next_due=self.first_due,
             at=self.at,
             tenant=self.tenant,
             schedule_id=self.schedule_id,
             correlation_id=self.correlation_id,
             actor=self.actor,
         )
+
+
+def command_definition(
+    command: str,
+    data: Any,
+    due: datetime | None,
+    after: str | None,
+    metadata: dict[str, Any],
+    policies: dict[str, Any],
+) -> dict[str, Any]:
+    """The definition of a scheduled command, in canonical form without its id.
+
+    It fires however overdue it is: its catch-up window is as good as unbounded.
+    """
+    definition: dict[str, Any] = {
+        "trigger": {
+            "type": "once",
+            **({"after": after} if due is None else {"at": format_instant(due)}),
+            "allow_past": True,
+        },
+        "action": {"type": "function", "name": COMMAND + command},
+        "catch_up": {"mode": "all", "window": "36500d"},
+        **policies,
+    }
+    if data is not None:
+        definition["payload"] = data
+    if metadata:
+        definition["metadata"] = metadata
+    return definition
 
 
 class ScheduleUpdated(Event, frozen=True, kw_only=True):

@@ -49,8 +49,11 @@ def execution_id(
 
 @lru_cache(maxsize=8192)
 def command_id(tenant: str, key: str) -> str:
-    """The id of the schedule of the command that was scheduled under an idempotency key."""
-    return f"c.{urlsafe_b64encode(_digest(15, 'command', tenant, key)).decode()}"
+    """The id of the schedule of the command that was scheduled under an idempotency key.
+
+    It has 21 characters, the most that fit into the smaller size of an entry in Valkey's orders.
+    """
+    return f"c{urlsafe_b64encode(_digest(15, 'command', tenant, key)).decode()}"
 
 
 @lru_cache(maxsize=8192)

@@ -50,7 +50,7 @@ def list_(
         str | None, typer.Option(help="pending, active, paused, completed, cancelled, failed.")
     ] = None,
     kind: Annotated[
-        str | None, typer.Option("--type", help="cron, interval, once, manual.")
+        str | None, typer.Option("--type", help="cron, interval, once, manual, command.")
     ] = None,
     tag: Annotated[list[str] | None, typer.Option(help="Any of these; may be repeated.")] = None,
     name: Annotated[str | None, typer.Option(help="Part of the name.")] = None,

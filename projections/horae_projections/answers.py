@@ -9,12 +9,17 @@ from typing import Any
 import msgspec
 
 from horae_domain.definition import Definition
+from horae_domain.durations import parse_duration
+from horae_domain.events import COMMAND
 from horae_domain.instants import format_instant, parse_instant
 from horae_projections import planned
 from horae_projections.rows import Attempt, Counts, DecisionRow, ExecutionRow, ScheduleRow
 
 LARGE = 4096
 """Bytes of JSON over which a list leaves a result out."""
+
+WAITING = {"active": "scheduled", "pending": "scheduled", "paused": "paused"}
+"""How a command is called that waits for its instant, by the status of its schedule."""
 
 TRIGGERS = {"calendar": "cron", "key": "manual"}
 """The trigger, as handlers are told it, of the kinds of identity that are named otherwise."""
@@ -191,6 +196,41 @@ def _attempt(attempt: Attempt, *, whole: bool) -> dict[str, Any]:
         "outcome": attempt.outcome,
         "error": plain(error),
     }
+
+
+# --- commands ------------------------------------------------------------------------------------
+
+
+def command(id_: str, tenant: str, row: ScheduleRow, run: ExecutionRow | None) -> dict[str, Any]:
+    """A scheduled command as `command.get` answers it, with its last run if there is one."""
+    told = row.told
+    status = WAITING.get(row.status) or (run.status if run is not None else row.status)
+    error = next((each.error for each in reversed(run.attempts)), None) if run else None
+    return {
+        "id": id_,
+        "tenant": tenant,
+        "command": told["action"]["name"].removeprefix(COMMAND),
+        "data": told.get("payload"),
+        "execute_at": instant(row.next_due or row.last_due or _wanted(row)),
+        "status": "skipped" if status == "completed" else status,
+        "metadata": told.get("metadata", {}),
+        "result": plain(run.result) if run else None,
+        "error": plain(error),
+        "correlation_id": row.correlation_id,
+        "scheduled_at": instant(row.created_at),
+        "scheduled_by": row.created_by,
+        "execution_id": row.last_execution_id,
+        "attempts": len(run.attempts) if run else 0,
+        "finished_at": instant(run.ended_at) if run else None,
+    }
+
+
+def _wanted(row: ScheduleRow) -> datetime:
+    """When a command that was never due was wanted."""
+    trigger = row.told["trigger"]
+    if "at" in trigger:
+        return parse_instant(trigger["at"], field="at")
+    return row.created_at + parse_duration(trigger.get("after", 0), field="after")
 
 
 def decision(row: DecisionRow) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from horae_domain.events import (
     AttemptFailed,
     AttemptStarted,
     CancellationRequested,
+    CommandScheduled,
     Event,
     ExecutionApproved,
     ExecutionBuffered,
@@ -57,6 +58,7 @@ from horae_projections.rows import (
     DecisionRow,
     ExecutionRow,
     ScheduleRow,
+    pack_command,
     pack_definition,
 )
 from horae_projections.sheet import BORN, Sheet
@@ -79,8 +81,9 @@ def project(sheet: Sheet, number: int, event: Event) -> None:
 
 def _project_schedule(sheet: Sheet, number: int, event: Event) -> None:
     key = Key(SCHEDULES, event.tenant, event.schedule_id)
-    if isinstance(event, ScheduleCreated):
-        sheet.set(key, _created(event))
+    if isinstance(event, ScheduleCreated | CommandScheduled):
+        begun = _created(event) if isinstance(event, ScheduleCreated) else _scheduled(event)
+        sheet.set(key, begun)
         return
     row: ScheduleRow | None = sheet.get(key)
     if row is None:
@@ -103,6 +106,18 @@ def _created(event: ScheduleCreated) -> ScheduleRow:
         anchor=None if event.anchor == event.at else event.anchor,
         next_due=event.next_due,
         created_by=event.actor,
+    )
+
+
+def _scheduled(event: CommandScheduled) -> ScheduleRow:
+    return ScheduleRow(
+        definition=pack_command(event),
+        status="active",
+        revision=1,
+        created_at=event.at,
+        next_due=event.first_due,
+        created_by=event.actor,
+        correlation_id=event.correlation_id,
     )
 
 

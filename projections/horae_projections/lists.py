@@ -22,6 +22,7 @@ from horae_projections.messages import (
 )
 from horae_projections.ports import Listing, Mark, Page, Range, ViewStore
 from horae_projections.rows import (
+    COMMAND_TYPE,
     DECISIONS,
     EXECUTION_STATUSES,
     EXECUTIONS,
@@ -131,7 +132,12 @@ def _groups(query: ListSchedules) -> list[list[str]]:
 
 
 def _types(query: ListSchedules) -> Sequence[str]:
-    return query.type or TYPES
+    types = query.type or TYPES
+    if COMMAND_TYPE in types and query.sort == "name":
+        raise InvalidField("commands are not sorted by name", field="sort", value=query.sort)
+    if COMMAND_TYPE in types and query.created_by is not None:
+        raise InvalidField("commands are not listed by who made them", field="created_by")
+    return types
 
 
 def _sets(query: ListSchedules) -> list[str]:
@@ -236,7 +242,7 @@ async def timers(views: ViewStore, tenant: str, query: ListTimers) -> Answer:
     cells = [
         schedule_cell(status, type_, priority)
         for status in ("active", "pending")
-        for type_ in TYPES
+        for type_ in (*TYPES, COMMAND_TYPE)
         for priority in PRIORITIES
     ]
     only = () if query.schedule_id is None else (query.schedule_id,)

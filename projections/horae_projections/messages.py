@@ -10,7 +10,7 @@ from horae_domain.definition import Dst, Identifier, Instant, Model, Trigger
 from horae_domain.errors import InvalidField
 from horae_domain.wire import ExecutionId, read_object, validate
 
-TriggerType = Literal["cron", "interval", "once", "manual"]
+TriggerType = Literal["cron", "interval", "once", "manual", "command"]
 ScheduleStatus = Literal["pending", "active", "paused", "completed", "cancelled", "failed"]
 ExecutionStatus = Literal[
     "pending",
@@ -69,7 +69,8 @@ class Page(Query):
 class ListSchedules(Page):
     """`schedule.list` (Q1): conditions add up; times are inclusive, names ignore case.
 
-    `status` and `type` take one or several, separated by commas or as a list.
+    `status` and `type` take one or several, separated by commas or as a list. Scheduled commands
+    are listed only where the type `command` is asked for, and not by name.
     """
 
     name = "schedule.list"
@@ -133,6 +134,13 @@ class GetExecution(Query):
     id: ExecutionId
 
 
+class GetCommand(Query):
+    """`command.get`: a scheduled command, where it stands and what came of it."""
+
+    name = "command.get"
+    id: Identifier
+
+
 class ListExecutions(Page):
     """`execution.list`: the latest due first, by schedule, status and time (inclusive)."""
 
@@ -175,6 +183,7 @@ QUERIES: dict[str, type[Query]] = {
         PreviewSchedule,
         ScheduleHistory,
         GetExecution,
+        GetCommand,
         ListExecutions,
         ListDeadLetters,
         ListTimers,

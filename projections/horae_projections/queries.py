@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from horae_domain.definition import Definition, restore_definition
-from horae_domain.errors import ExecutionNotFound, InvalidField, ScheduleNotFound
+from horae_domain.errors import CommandNotFound, ExecutionNotFound, InvalidField, ScheduleNotFound
 from horae_domain.positions import Position, parse_position
 from horae_projections import answers, lists, preview
 from horae_projections.digests import digests
 from horae_projections.health import Probe, assess
 from horae_projections.messages import (
+    GetCommand,
     GetExecution,
     GetSchedule,
     Health,
@@ -29,7 +30,14 @@ from horae_projections.messages import (
     read_query,
 )
 from horae_projections.ports import Key, ViewStore, ViewUnavailable
-from horae_projections.rows import EXECUTIONS, SCHEDULES, ScheduleRow, unpack
+from horae_projections.rows import (
+    EXECUTIONS,
+    SCHEDULES,
+    ExecutionRow,
+    ScheduleRow,
+    is_command,
+    unpack,
+)
 
 POLL = 0.005
 """Seconds between looks at the view's position where no projector runs in this process."""
@@ -93,6 +101,8 @@ class Queries:
                 return await self._preview(tenant, query)
             case GetExecution():
                 return await self._execution(tenant, query)
+            case GetCommand():
+                return await self._command(tenant, query)
             case ListSchedules():
                 return await lists.schedules(self._views, tenant, query, self._now())
             case ScheduleDigests():
@@ -162,6 +172,18 @@ class Queries:
             raise ExecutionNotFound("no such execution", field="id", value=query.id)
         found = answers.execution(query.id, unpack(EXECUTIONS, stored))
         return {"ok": True, "position": position} | found
+
+    async def _command(self, tenant: str, query: GetCommand) -> Answer:
+        position, (stored,) = await self._views.rows([Key(SCHEDULES, tenant, query.id)])
+        row: ScheduleRow | None = None if stored is None else unpack(SCHEDULES, stored)
+        if row is None or not is_command(row.told):
+            raise CommandNotFound("no such command", field="id", value=query.id, position=position)
+        run: ExecutionRow | None = None
+        if row.last_execution_id is not None:
+            key = Key(EXECUTIONS, tenant, row.last_execution_id)
+            _, (found,) = await self._views.rows([key])
+            run = None if found is None else unpack(EXECUTIONS, found)
+        return {"ok": True, "position": position} | answers.command(query.id, tenant, row, run)
 
     # --- read your writes -------------------------------------------------------------------------
 

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from horae_domain.definition import Priority
-from horae_domain.instants import to_micros
+from horae_domain.events import COMMAND, CommandScheduled, command_definition
+from horae_domain.instants import from_micros, to_micros
 from horae_domain.plans import Plan
 from horae_projections.ports import INFINITY, Entry
 
@@ -28,6 +29,8 @@ FORMAT = 1
 TYPES = ("cron", "interval", "once", "manual")
 ACTIVE = ("active", "pending")
 """The statuses of a schedule that fires."""
+COMMAND_TYPE = "command"
+"""The type of scheduled commands, of which there may be very many: in lists of their own."""
 SCHEDULE_STATUSES = ("active", "pending", "paused", "completed", "cancelled", "failed")
 EXECUTION_STATUSES = (
     "pending", "delayed", "buffered", "held", "running", "succeeded", "failed", "timed_out", "cancelled",
@@ -80,6 +83,8 @@ class ScheduleRow(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     """None while nothing has been decided."""
     plans: dict[str, Plan] | None = None
     """What somebody planned for occurrences to come, by nominal label."""
+    correlation_id: str | None = None
+    """What a scheduled command belongs to."""
 
     @property
     def fires_at(self) -> datetime | None:
@@ -171,20 +176,47 @@ _LIKELY = (
     b'{"trigger":{"type":"manual"},"action":{"type":"function","name":"},"payload":{"'
 )
 """What definitions are made of, for the compressor; part of the format of the rows."""
+_UNSAID: list[Any] = [None, "", None, {}, {}]
+"""Of the facts of a command, those that are left out at the end."""
 _to_json = msgspec.json.Encoder().encode
 _of_json = msgspec.json.Decoder().decode
 
 
 def pack_definition(definition: dict[str, Any]) -> bytes:
     """A canonical definition, without its id, in few bytes."""
-    press = zlib.compressobj(9, zlib.DEFLATED, -12, 5, zlib.Z_DEFAULT_STRATEGY, _LIKELY)
-    told = {name: value for name, value in definition.items() if name != "id"}
-    return press.compress(_to_json(told)) + press.flush()
+    return _press({name: value for name, value in definition.items() if name != "id"})
+
+
+def pack_command(event: CommandScheduled) -> bytes:
+    """The definition of a scheduled command: what only this one says."""
+    when = event.after if event.due is None else to_micros(event.due)
+    facts = [event.command, when, event.data, event.metadata, event.policies]
+    while facts[-1] == _UNSAID[len(facts) - 1]:
+        facts.pop()
+    return _press(facts)
 
 
 def unpack_definition(packed: bytes) -> dict[str, Any]:
     """What was packed."""
-    return _of_json(zlib.decompressobj(-12, _LIKELY).decompress(packed))  # type: ignore[no-any-return]
+    found = _unpress(packed)
+    if isinstance(found, dict):
+        return found
+    command, when, data, metadata, policies = _facts(found)
+    due, after = (None, when) if isinstance(when, str) else (from_micros(when), None)
+    return command_definition(command, data, due, after, metadata, policies)
+
+
+def _facts(found: list[Any]) -> list[Any]:
+    return found + _UNSAID[len(found) :]
+
+
+def _press(content: Any) -> bytes:
+    press = zlib.compressobj(9, zlib.DEFLATED, -12, 5, zlib.Z_DEFAULT_STRATEGY, _LIKELY)
+    return press.compress(_to_json(content)) + press.flush()
+
+
+def _unpress(packed: bytes) -> Any:
+    return _of_json(zlib.decompressobj(-12, _LIKELY).decompress(packed))
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -230,11 +262,13 @@ def _schedule_entries(id_: str, row: ScheduleRow) -> frozenset[Entry]:
     facets = _facets(row.definition, row.created_by)
     cell = schedule_cell(row.status, facets.type, facets.priority)
     due = INFINITY if row.fires_at is None else to_micros(row.fires_at)
-    return facets.sets | {
+    orders = {
         Entry(f"created:{cell}", to_micros(row.created_at)),
         Entry(f"next:{cell}", due),
-        Entry(f"name:{cell}", facets.text or fold_text(id_)),
     }
+    if facets.type != COMMAND_TYPE:
+        orders.add(Entry(f"name:{cell}", facets.text or fold_text(id_)))
+    return facets.sets | orders
 
 
 class _Facets(NamedTuple):
@@ -248,8 +282,16 @@ class _Facets(NamedTuple):
 
 @lru_cache(4096)
 def _facets(packed: bytes, created_by: str | None) -> _Facets:
-    told = unpack_definition(packed)
+    told = _unpress(packed)
+    if isinstance(told, list):
+        told = {
+            "trigger": {"type": "once"},
+            "action": {"type": "function", "name": COMMAND + told[0]},
+            **_facts(told)[-1],
+        }
     sets = {Entry(f"handler:{handler_of(told['action'])}")}
+    if is_command(told):
+        return _Facets(COMMAND_TYPE, told.get("priority", "medium"), "", frozenset(sets))
     sets |= {Entry(f"tag:{tag}") for tag in told.get("tags", ())}
     if created_by is not None:
         sets.add(Entry(f"by:{created_by}"))
@@ -259,6 +301,13 @@ def _facets(packed: bytes, created_by: str | None) -> _Facets:
         fold_text(told.get("name") or ""),
         frozenset(sets),
     )
+
+
+def is_command(told: dict[str, Any]) -> bool:
+    """True if a definition is that of a scheduled command."""
+    trigger, action = told["trigger"]["type"], told["action"]
+    function = trigger == "once" and action["type"] == "function"
+    return function and str(action["name"]).startswith(COMMAND)
 
 
 def handler_of(action: dict[str, Any]) -> str:

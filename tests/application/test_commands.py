@@ -75,10 +75,14 @@ def test_every_command_is_read_and_decided_or_refused_with_a_code(desk: Stepped)
         "execution.cancel": {"id": unknown},
         "execution.reprioritize": {"id": unknown, "priority": "high"},
         "execution.retry": {"id": unknown},
+        "command.schedule": {"command": "Remind", "after": "1h", "key": "k"},
+        "command.cancel": {"id": "no"},
     }
     assert bodies.keys() == COMMANDS.keys() - {"schedule.create_many"}
     codes = {name: desk.ask(name, body) for name, body in bodies.items()}
     assert codes.pop("schedule.create").ok
+    assert codes.pop("command.schedule").ok
+    assert codes.pop("command.cancel").body["cancelled"] is False
     kinds = {name: code(reply)[1] for name, reply in codes.items()}
     assert set(kinds.values()) == {"schedule_not_found", "execution_not_found"}
     assert {name for name, kind in kinds.items() if kind == "execution_not_found"} == {
@@ -89,7 +93,7 @@ def test_every_command_is_read_and_decided_or_refused_with_a_code(desk: Stepped)
         "execution.reprioritize",
         "execution.retry",
     }
-    assert desk.names() == ["schedule.created"], "refusals leave no event"
+    assert desk.names() == ["schedule.created", "command.scheduled"], "refusals leave no event"
 
 
 @pytest.mark.parametrize(

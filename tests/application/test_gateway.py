@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from stepping import WORK, Clock, Recorder, Stepped, reported
+from stepping import WORK, Clock, Recorder, Stepped, events_of, reported
 
 from horae_application import gateway as module
 from horae_application.engine import Engine
@@ -17,7 +17,8 @@ from horae_application.messages import Reply, ReportExecution, Request, read_com
 from horae_application.ownership import Ownership
 from horae_application.task import Task
 from horae_domain.errors import HoraeError, Unavailable
-from horae_domain.identity import partition_of
+from horae_domain.events import CommandScheduled
+from horae_domain.identity import command_id, partition_of
 from horae_infrastructure.store.memory import MemoryStore
 
 MANUAL = {"trigger": {"type": "manual"}, "action": WORK}
@@ -39,10 +40,10 @@ class Steps(Engine):
 
 class Known:
     def serves(self, name: str) -> bool:
-        return name == "work"
+        return name in self.names()
 
     def names(self) -> list[str]:
-        return ["work"]
+        return ["work", "command:Remind"]
 
 
 class Switchboard:
@@ -110,6 +111,39 @@ async def test_command_is_decided_here_or_forwarded_once(office: Office) -> None
     assert office.board.carried == []
     assert (await office.ask(0, "schedule.create", {"id": there, **MANUAL})).ok
     assert office.board.carried == [("at-b", "schedule.create")]
+
+
+async def test_command_to_be_scheduled_goes_to_the_owner_of_its_key(office: Office) -> None:
+    here, there = (
+        next(key for key in map(str, range(1000)) if partition_of("default", command_id("default", key)) in each.ownership.epochs)
+        for each in office.engines
+    )  # fmt: skip
+    body = {"command": "Remind", "data": {"order": 1}, "after": "1h", "allow_unknown": True}
+    for key, carried in ((here, 0), (there, 1)):
+        office.board.carried.clear()
+        reply = await office.ask(0, "command.schedule", body, key=key)
+        assert reply.body["id"] == command_id("default", key)
+        assert len(office.board.carried) == carried
+        again = await office.ask(1, "command.schedule", body | {"key": key})
+        assert again.body == reply.body
+    ids = [(await office.ask(0, "command.schedule", body)).body["id"] for _ in range(8)]
+    assert len(set(ids)) == 8, "without a key each is another one"
+    assert len(events_of(office.store, CommandScheduled)) == 10
+
+
+async def test_command_that_nobody_takes_is_refused_with_those_that_are_taken(
+    office: Office,
+) -> None:
+    body = {"command": "Vanish", "after": "1h"}
+    reply = await office.ask(0, "command.schedule", body)
+    assert reply.body["error"] == {
+        "code": "unknown_command",
+        "message": "no handler takes the command 'Vanish'; there are: Remind",
+        "field": "command",
+        "value": "Vanish",
+        "known": ["Remind"],
+    }
+    assert (await office.ask(0, "command.schedule", body | {"command": "Remind"})).ok
 
 
 async def test_owner_that_does_not_answer_is_an_error_and_not_repeated(office: Office) -> None:

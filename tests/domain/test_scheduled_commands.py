@@ -252,6 +252,6 @@ def test_paused_command_can_be_cancelled():
 
 
 def test_ids_of_commands_are_short_and_of_one_key_in_one_tenant():
-    assert len(ID) == 22
+    assert len(ID) == 21
     assert command_id("default", "reminder:o-1") == ID
     assert len({ID, command_id("other", "reminder:o-1"), command_id("default", "k")}) == 3

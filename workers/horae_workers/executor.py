@@ -220,6 +220,7 @@ class Executor:
             client=self._client,
             services=self._services,
             control=control,
+            cqrs=self._registry.cqrs,
         )
         try:
             outcome = await self._outcome(work, context, control)
