@@ -28,6 +28,7 @@ from horae_domain.errors import (
     Unavailable,
 )
 from horae_domain.positions import Position, parse_position
+from horae_infrastructure.handlers import PREFIX, shipped
 from horae_infrastructure.settings import Settings
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -51,15 +52,21 @@ class Horae:
         self.name = name
         self.prune = prune
         self.registry = Registry()
+        for shipped_name, function in shipped().items():
+            self.registry.add(shipped_name, function)
         self.schedules: dict[str, Json] = {}
 
     # --- decorators -------------------------------------------------------------------------------
 
     def handler(self, name: str) -> Callable[[F], F]:
-        """Serve an action by a function of (context) or (context, payload)."""
+        """Serve an action by a function of (context) or (context, payload).
+
+        Raises:
+            ValueError: the name is taken, or is one of Horae's own.
+        """
 
         def mark(function: F) -> F:
-            self.registry.add(name, function)
+            self.registry.add(own(name), function)
             return function
 
         return mark
@@ -116,7 +123,7 @@ class Horae:
             action: Json = {"type": "function", "name": id}
             if isolation is not None:
                 action["isolation"] = isolation
-            self.declare(id, trigger, action, **policies)
+            self.declare(own(id), trigger, action, **policies)
             self.registry.add(id, function)
             return function
 
@@ -287,6 +294,17 @@ async def declare(client: Client, schedules: Mapping[str, Json]) -> str | None:
         except InvalidTrigger as error:  # an instant that has passed since it was written
             _log.warning("schedule not made", schedule_id=id_, reason=error.message)
     return str(max(positions, key=lambda each: each.number)) if positions else None
+
+
+def own(name: str) -> str:
+    """A handler's name, if it can be an application's own.
+
+    Raises:
+        ValueError: it begins as those that ship with Horae.
+    """
+    if name.startswith(PREFIX):
+        raise ValueError(f"{name!r}: names that begin with {PREFIX!r} are Horae's own")
+    return name
 
 
 def declaration_key(definition: Json) -> str:

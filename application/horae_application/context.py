@@ -43,6 +43,7 @@ class Context:
         correlation_id: of the command that asked for the run, else the execution's id.
         timeout: seconds that the attempt has, None without bound.
         client: the engine's commands and queries, None in another process's isolation.
+        services: what carries commands to services, None there, too.
         metadata: that of the schedule.
     """
 
@@ -59,7 +60,7 @@ class Context:
         self.work = work
         self.control = control or Control()
         self._now = now or _utc
-        self._services = services
+        self.services = services
         self._cqrs = cqrs
         self._sent: Counter[str] = Counter()
         self.schedule_id = work.schedule_id
@@ -142,7 +143,7 @@ class Context:
             ServiceError: the service refused it, or did not answer.
             RuntimeError: this process sends no commands, as with `isolation="process"`.
         """
-        if self._services is None:
+        if self.services is None:
             raise RuntimeError("commands cannot be sent from here")
         action = command_action(service, command, reply=reply, timeout=timeout)
         payload = encodable(data)
@@ -151,7 +152,7 @@ class Context:
         self._sent[digest] += 1
         key = f"{self.execution_id}:{digest}:{self._sent[digest]}"
         call = call_of(self.work, action, payload, key)
-        return await (self._services.request(call) if reply else self._services.send(call))
+        return await (self.services.request(call) if reply else self.services.send(call))
 
     async def execute_command(self, command: str | BaseModel, data: Any = None) -> Answer:
         """Have the application's own handler carry a command out, here and now.

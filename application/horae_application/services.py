@@ -139,6 +139,10 @@ class Services(Protocol):
         """
         ...
 
+    async def ping(self, service: str, seconds: float) -> bool:
+        """True if a service of this name answers, as micro services do."""
+        ...
+
 
 def command_action(
     service: str, command: str, *, reply: bool, timeout: str | float | timedelta
@@ -217,6 +221,11 @@ class OwnServices:
         """Done, and kept nowhere."""
         await self.request(call)
         return {}
+
+    async def ping(self, service: str, seconds: float) -> bool:
+        """True if this process has a command of it."""
+        del seconds
+        return any(name.rpartition(".")[0] == service for name in self._commands.names())
 
 
 async def answer(handler: Handler, call: Call) -> Any:

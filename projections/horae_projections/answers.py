@@ -13,6 +13,7 @@ from horae_domain.durations import parse_duration
 from horae_domain.events import COMMAND
 from horae_domain.instants import format_instant, parse_instant
 from horae_projections import planned
+from horae_projections.hiding import without_secrets
 from horae_projections.rows import Attempt, Counts, DecisionRow, ExecutionRow, ScheduleRow
 
 LARGE = 4096
@@ -101,7 +102,9 @@ def definition_of(id_: str, row: ScheduleRow) -> dict[str, Any]:
 def schedule(id_: str, tenant: str, row: ScheduleRow, now: datetime) -> dict[str, Any]:
     """A schedule as `schedule.get` and `schedule.list` answer it."""
     counts = row.counts or NOTHING_YET
-    return definition_of(id_, row) | {
+    definition = definition_of(id_, row)
+    definition["payload"] = without_secrets(definition["action"].get("name"), definition["payload"])
+    return definition | {
         "tenant": tenant,
         "status": status_of(row, now),
         "note": row.note or "",

@@ -55,14 +55,14 @@ def follow_decision(
 def answer(row: ScheduleRow, now: datetime) -> list[dict[str, Any]]:
     """What is planned, in the order in which it comes."""
     found = [
-        (plan.comes, _plan(nominal, plan))
+        (plan.comes, _plan(nominal, plan, row.told["action"].get("name")))
         for nominal, plan in (row.plans or {}).items()
         if not plan.decided and (plan.away or plan.due > now)
     ]
     return [shown for _, shown in sorted(found, key=lambda each: each[0])]
 
 
-def _plan(nominal: str, plan: Plan) -> dict[str, Any]:
+def _plan(nominal: str, plan: Plan, handler: str | None) -> dict[str, Any]:
     return {
         "due": format_instant(plan.due),
         "nominal": nominal,
@@ -72,7 +72,7 @@ def _plan(nominal: str, plan: Plan) -> dict[str, Any]:
         "approved": plan.verdict is Verdict.APPROVED,
         "note": plan.note,
         "author": plan.author,
-        **payload_of(plan),
+        **payload_of(plan, handler),
     }
 
 

@@ -14,6 +14,7 @@ from horae_domain.instants import format_instant
 from horae_domain.occurrences import TICK, anchor_of, first_bound, next_occurrence
 from horae_domain.plans import Plan, Plans, Verdict
 from horae_domain.zones import load_zone
+from horae_projections.hiding import without_secrets
 from horae_projections.rows import ScheduleRow
 
 Answer = dict[str, Any]
@@ -117,6 +118,7 @@ def instants_of(definition: Definition, found: list[Coming]) -> list[str]:
 
 def answer(definition: Definition, found: list[Coming]) -> Answer:
     """Instants as they will fire, and of each occurrence what is known."""
+    handler = getattr(definition.action, "name", None)
     return {
         "next": instants_of(definition, found),
         "occurrences": [
@@ -129,16 +131,18 @@ def answer(definition: Definition, found: list[Coming]) -> Answer:
                 "held": each.plan is not None and each.plan.verdict is Verdict.HOLD,
                 "note": each.plan.note if each.plan else "",
                 "author": each.plan.author if each.plan else None,
-                **payload_of(each.plan),
+                **payload_of(each.plan, handler),
             }
             for each in found
         ],
     }
 
 
-def payload_of(plan: Plan | None) -> Answer:
+def payload_of(plan: Plan | None, handler: str | None) -> Answer:
     """`payload`, if the occurrence has one of its own."""
-    return {"payload": msgspec.json.decode(plan.payload)} if plan and plan.payload else {}
+    if plan is None or not plan.payload:
+        return {}
+    return {"payload": without_secrets(handler, msgspec.json.decode(plan.payload))}
 
 
 def shown(definition: Definition, due: datetime) -> str:

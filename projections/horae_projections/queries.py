@@ -14,6 +14,7 @@ from horae_domain.positions import Position, parse_position
 from horae_projections import answers, lists, preview
 from horae_projections.digests import digests
 from horae_projections.health import Probe, assess
+from horae_projections.hiding import may_hide, without_secrets
 from horae_projections.messages import (
     GetCommand,
     GetExecution,
@@ -171,6 +172,10 @@ class Queries:
         if stored is None:
             raise ExecutionNotFound("no such execution", field="id", value=query.id)
         found = answers.execution(query.id, unpack(EXECUTIONS, stored))
+        if may_hide(found["payload"]):
+            _, (row,) = await self._views.rows([Key(SCHEDULES, tenant, found["schedule_id"])])
+            action = {} if row is None else unpack(SCHEDULES, row).told["action"]
+            found["payload"] = without_secrets(action.get("name"), found["payload"])
         return {"ok": True, "position": position} | found
 
     async def _command(self, tenant: str, query: GetCommand) -> Answer:

@@ -87,6 +87,17 @@ class NatsServices:
         """Where JetStream keeps the command: `stream` and `sequence`."""
         return await self._on_loop(self._send(call))
 
+    async def ping(self, service: str, seconds: float) -> bool:
+        """True if a micro service of this name answers `$SRV.PING`."""
+        return await self._on_loop(self._ping(service, seconds))
+
+    async def _ping(self, service: str, seconds: float) -> bool:
+        try:
+            await self._nc.request(f"$SRV.PING.{service}", timeout=seconds)
+        except (nats.errors.Error, OSError, TimeoutError):
+            return False
+        return True
+
     async def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
         """Await on the connection's loop, for a handler may run on one of its own."""
         if asyncio.get_running_loop() is self._loop:

@@ -1,0 +1,24 @@
+"""Handlers that ship with Horae (A7); their names begin with `horae.`.
+
+They are served wherever what they need is installed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from typing import Any
+
+from horae_infrastructure.handlers.health_check import health_check
+from horae_infrastructure.handlers.notify import notify
+
+PREFIX = "horae."
+"""What the names of applications' own handlers do not begin with."""
+
+
+def shipped() -> Mapping[str, Callable[..., Any]]:
+    """What this installation can serve, by name."""
+    handlers: dict[str, Callable[..., Any]] = {"horae.health_check": health_check}
+    if find_spec("apprise") is not None:
+        handlers["horae.notify"] = notify
+    return handlers
