@@ -185,9 +185,41 @@ class Client(CommandCalls):
         """Executions, newest first."""
         return await self.query("execution.list", filters)
 
-    async def cancel_execution(self, id: str, *, reason: str = "") -> Json:  # noqa: A002
-        """End an execution before its outcome."""
-        return await self.command("execution.cancel", {"id": id, "reason": reason})
+    async def cancel_execution(
+        self,
+        id: str,  # noqa: A002 - the wire's name
+        *,
+        reason: str = "",
+        graceful: bool = False,
+        grace: str | float | timedelta | None = None,
+    ) -> Json:
+        """End an execution before its outcome.
+
+        Args:
+            id: the execution's.
+            reason: kept in the history.
+            graceful: ask a running handler to stop, and let its outcome count.
+            grace: how long it may take to stop; 30 s unless told.
+        """
+        body: Json = {"id": id, "reason": reason}
+        if graceful:
+            body["mode"] = "graceful"
+        if grace is not None:
+            body["grace"] = grace
+        return await self.command("execution.cancel", body)
+
+    async def retry_execution(self, id: str, *, idempotency_key: str | None = None) -> Json:  # noqa: A002
+        """Try again what has ended without success, or now what is delayed."""
+        return await self.command("execution.retry", {"id": id}, key=idempotency_key)
+
+    async def list_dead_letters(self, **filters: Any) -> Json:
+        """Executions out of retries, the latest first, by `schedule_id`, `error_type`, `since`."""
+        return await self.query("dead_letter.list", filters)
+
+    async def requeue_dead_letters(self, id: str | None = None, **filters: Any) -> Json:  # noqa: A002
+        """Try one dead letter again, or with `all=True` or filters at most 1,000."""
+        which = filters if id is None else {"id": id, **filters}
+        return await self.command("dead_letter.requeue", which)
 
     async def reprioritize_execution(self, id: str, priority: str) -> Json:  # noqa: A002
         """Let an execution that waits do so under another priority."""

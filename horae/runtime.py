@@ -20,6 +20,7 @@ from collections.abc import (
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+import msgspec
 import structlog
 
 from horae.client import Client
@@ -27,6 +28,7 @@ from horae.ending import Ending, cancel
 from horae.probes import probes
 from horae.process_name import process_name
 from horae.restraint import watch
+from horae_application.dead_letters import Look, nobody_looks
 from horae_application.engine import LINGER, Committed, Deliver, Engine, deliver_here
 from horae_application.gateway import Gateway, new_request
 from horae_application.messages import (
@@ -162,6 +164,8 @@ class Runtime:
         self.queries: Queries | None = None
         self.executors: Callable[[], Sequence[Any]] = list
         """What executors elsewhere have announced."""
+        self.elsewhere: Look = nobody_looks
+        """Answers queries where this process has no views."""
         self.connected: Callable[[], bool] | None = None
         """Whether NATS is reached, in a process that needs it."""
         self.ending = Ending(settings.stop_limit)
@@ -203,6 +207,16 @@ class Runtime:
         except HoraeError as error:
             return refused(error)
         return Reply(200, answer)
+
+    async def look(self, tenant: str, name: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The answer to a query, of this process's views or of those elsewhere.
+
+        Raises:
+            HoraeError: the refusal; Unavailable if no views can be reached.
+        """
+        if self.queries is None:
+            return await self.elsewhere(tenant, name, body)
+        return await self.queries.answer(tenant, name, msgspec.json.encode(body))
 
     def require_queries(self) -> Queries:
         """The queries of this process."""
@@ -367,7 +381,9 @@ async def _add_engine(
         processes="executor" in runtime.roles and runtime.settings.allow_processes,
         find=bus.find if bus is not None else None,
     )
-    runtime.gateway = Gateway(runtime.engine, serving, forwarder)
+    runtime.gateway = Gateway(runtime.engine, serving, forwarder, look=runtime.look)
+    if bus is not None and runtime.queries is None:
+        runtime.elsewhere = bus.query
     thread = threading.Thread(target=runtime.engine.run, name="horae-engine", daemon=True)
     thread.start()
     stack.push_async_callback(_stop_engine, runtime, thread)

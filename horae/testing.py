@@ -19,6 +19,7 @@ from horae.app import Horae, declare
 from horae.client import Client, Json
 from horae.probes import probes
 from horae.runtime import Runtime, Serving
+from horae_application.dead_letters import Look
 from horae_application.engine import Committed, Engine
 from horae_application.gateway import Gateway
 from horae_application.ownership import Ownership
@@ -203,7 +204,11 @@ async def engine(
         store, clock, Ownership(store, "test"), executor=runtime.executor, listener=_ignore
     )
     runtime.engine.lines.window = WINDOW
-    runtime.gateway = Gateway(runtime.engine, Serving(served.registry, processes=allow_processes))
+    runtime.gateway = Gateway(
+        runtime.engine,
+        Serving(served.registry, processes=allow_processes),
+        look=_look(runtime),
+    )
     runtime.engine.step()
     await runtime.projector.catch_up()
     tested = TestEngine(runtime, clock)
@@ -213,6 +218,17 @@ async def engine(
     finally:
         await runtime.executor.drain(0)
         store.close()
+
+
+def _look(runtime: Runtime) -> Look:
+    """Queries of the gateway, with views brought up to date before."""
+
+    async def look(tenant: str, name: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        assert runtime.projector is not None  # noqa: S101
+        await runtime.projector.catch_up()
+        return await runtime.look(tenant, name, body)
+
+    return look
 
 
 def _ignore(committed: Committed) -> None:

@@ -84,6 +84,10 @@ class NatsWiring:
             stack.push_async_callback(wiring.work_bus.stop)
         return wiring
 
+    async def query(self, tenant: str, name: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The answer to a query, of views elsewhere."""
+        return await NatsCaller(self._nc, tenant, actor="engine").query(name, body)
+
     def address(self, owner: str) -> str:
         """Where this process's engine is reached by the others."""
         self._address = engine_address(owner)

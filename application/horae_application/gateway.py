@@ -13,6 +13,7 @@ from uuid import uuid4
 import msgspec
 
 from horae_application import messages
+from horae_application.dead_letters import Look, nobody_looks, requeue
 from horae_application.engine import Engine
 from horae_application.known import Known, require, unserved
 from horae_application.messages import OK, Command, Reply, Request, read_command, refused
@@ -33,10 +34,18 @@ PAUSE = 0.1
 class Gateway:
     """Answers commands: decides here what is owned here, forwards the rest."""
 
-    def __init__(self, engine: Engine, known: Known, forwarder: Forwarder | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        known: Known,
+        forwarder: Forwarder | None = None,
+        *,
+        look: Look = nobody_looks,
+    ) -> None:
         self._engine = engine
         self._known = known
         self._forwarder = forwarder
+        self._look = look
 
     async def command(self, request: Request) -> Reply:
         """The reply to a command; never raises."""
@@ -44,6 +53,8 @@ class Gateway:
             command = read_command(request.name, request.body)
             if isinstance(command, messages.CreateMany):
                 return await self._create_many(request, command)
+            if isinstance(command, messages.RequeueDeadLetter) and command.id is None:
+                return await requeue(self._look, self._bring, request, command)
             request, command = keyed(request, command)
             await require(self._known, request.tenant, command)
             return await self._bring(request, command)

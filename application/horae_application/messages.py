@@ -7,7 +7,7 @@ and name the field that is wrong.
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import msgspec
 from pydantic import (
@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 from pydantic_core import PydanticCustomError
 
@@ -185,6 +186,26 @@ class ReportError(Model):
     """True if another attempt would fail in the same way: the policy is not asked."""
 
 
+class RequeueDeadLetter(Command):
+    """`dead_letter.requeue`: one by `id`, or `all`, or those that fit, at most 1,000 at a time."""
+
+    name = "dead_letter.requeue"
+    id: ExecutionId | None = None
+    all: bool = False
+    schedule_id: Identifier | None = None
+    error_type: Annotated[str, Field(max_length=255)] | None = None
+    since: Instant | None = None
+    limit: Annotated[int, Field(ge=1, le=1000)] = 1000
+
+    @model_validator(mode="after")
+    def _one_or_many(self) -> Self:
+        filters = (self.schedule_id, self.error_type, self.since)
+        many = self.all or any(each is not None for each in filters)
+        if many == (self.id is not None):
+            raise PydanticCustomError("which", "either an id, or `all`, or a filter")
+        return self
+
+
 MAX_PROGRESS = 16 * 1024
 """Bytes of JSON that the progress told by a heartbeat may have."""
 
@@ -322,6 +343,7 @@ COMMANDS: dict[str, type[Command]] = {
         RetryExecution,
         ScheduleCommand,
         CancelCommand,
+        RequeueDeadLetter,
     )
 }
 

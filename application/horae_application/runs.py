@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -32,6 +32,7 @@ def execution_of(command: Command) -> str | None:
         case (
             messages.CancelExecution()
             | messages.RetryExecution()
+            | messages.RequeueDeadLetter()
             | messages.ReprioritizeExecution()
         ):
             return command.id
@@ -71,7 +72,9 @@ class Runs:
             case messages.CancelExecution():
                 return self._cancel(task, command, cause)
             case messages.RetryExecution():
-                return self._retry(task, command, cause)
+                return self._retry(task, command.id, cause)
+            case messages.RequeueDeadLetter() if command.id is not None:
+                return self._retry(task, command.id, cause, only={Status.DEAD, Status.PENDING})
             case messages.ReprioritizeExecution():
                 return self._reprioritize(task, command, cause)
             case _:
@@ -173,8 +176,12 @@ class Runs:
             facts |= {"stopping": True, "until": format_instant(run.stop_by)}
         return Answer(task, OK, facts, index)
 
-    def _retry(self, task: Task, command: messages.RetryExecution, cause: Cause) -> Answer:
-        stream, run, _ = self._find(task.request.tenant, command.id)
+    def _retry(
+        self, task: Task, id_: str, cause: Cause, *, only: Container[Status] | None = None
+    ) -> Answer:
+        stream, run, _ = self._find(task.request.tenant, id_)
+        if only is not None and run.status not in only:
+            raise IllegalState(f"execution {id_} is {run.status}", field="id", state=run.status)
         decision = self._draft.begin(stream)
         decider.requeue(decision, run, cause)
         index = self._draft.accept(stream, decision)

@@ -58,6 +58,7 @@ KEYED = {
     "execution.reprioritize",
     "execution.retry",
     "command.cancel",
+    "dead_letter.requeue",
 }
 """Commands whose idempotency key is recorded; the others have a lease, which says the same.
 

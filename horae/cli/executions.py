@@ -142,18 +142,40 @@ def logs(id_: Id, nats: Nats = None, tenant: Tenant = "default", as_json: AsJson
 def cancel(
     id_: Id,
     reason: Annotated[str, typer.Option(help="Why; it is kept in the history.")] = "",
+    graceful: Annotated[
+        bool, typer.Option("--graceful", help="Let a running handler stop by itself.")
+    ] = False,
+    grace: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="How long it may take; 30s unless told.")
+    ] = None,
     nats: Nats = None,
     tenant: Tenant = "default",
     as_json: AsJson = False,
 ) -> None:
     """End an execution before its outcome."""
-    from horae.cli.session import command
+    from horae.cli.session import command, given
 
-    answer = command(nats, tenant, "execution.cancel", {"id": id_, "reason": reason})
+    body = {"id": id_, "reason": reason} | given(grace=grace)
+    if graceful or grace is not None:
+        body["mode"] = "graceful"
+    answer = command(nats, tenant, "execution.cancel", body)
     if as_json:
         print_json(answer)
         return
-    print_line(f"execution {id_}: {answer.get('status', 'cancelled')}")
+    until = f", asked to stop by {answer['until']}" if answer.get("stopping") else ""
+    print_line(f"execution {id_}: {answer['status']}{until}")
+
+
+@app.command()
+def retry(id_: Id, nats: Nats = None, tenant: Tenant = "default", as_json: AsJson = False) -> None:
+    """Try again what has ended without success, or now what waits for a retry."""
+    from horae.cli.session import command
+
+    answer = command(nats, tenant, "execution.retry", {"id": id_})
+    if as_json:
+        print_json(answer)
+        return
+    print_line(f"execution {id_}: {answer['status']}, attempt {answer['attempt']}")
 
 
 @app.command()

@@ -77,6 +77,7 @@ def test_every_command_is_read_and_decided_or_refused_with_a_code(desk: Stepped)
         "execution.retry": {"id": unknown},
         "command.schedule": {"command": "Remind", "after": "1h", "key": "k"},
         "command.cancel": {"id": "no"},
+        "dead_letter.requeue": {"id": unknown},
     }
     assert bodies.keys() == COMMANDS.keys() - {"schedule.create_many"}
     codes = {name: desk.ask(name, body) for name, body in bodies.items()}
@@ -92,6 +93,7 @@ def test_every_command_is_read_and_decided_or_refused_with_a_code(desk: Stepped)
         "execution.cancel",
         "execution.reprioritize",
         "execution.retry",
+        "dead_letter.requeue",
     }
     assert desk.names() == ["schedule.created", "command.scheduled"], "refusals leave no event"
 
