@@ -23,6 +23,8 @@ from horae_domain.errors import InvalidField
 from horae_domain.instants import format_instant
 
 Json = dict[str, Any]
+Instant = datetime | str
+"""Aware, or ISO 8601 with an offset."""
 
 
 class Caller(Protocol):
@@ -174,6 +176,51 @@ class Client(CommandCalls):
     async def schedule_history(self, id: str, **options: Any) -> Json:  # noqa: A002
         """What was decided for a schedule, newest first."""
         return await self.query("schedule.history", {"id": id, **options})
+
+    # --- one occurrence ---------------------------------------------------------------------------
+
+    async def skip_occurrence(self, id: str, at: Instant, *, note: str = "") -> Json:  # noqa: A002
+        """Let the occurrence that is nominally due at `at` not fire; drop it if it is held."""
+        return await self.command("occurrence.skip", {"id": id, "at": at, "note": note})
+
+    async def move_occurrence(
+        self,
+        id: str,  # noqa: A002 - the wire's name
+        at: Instant,
+        to: Instant,
+        *,
+        note: str = "",
+    ) -> Json:
+        """Let it fire at `to` instead."""
+        return await self.command("occurrence.move", {"id": id, "at": at, "to": to, "note": note})
+
+    async def hold_occurrence(self, id: str, at: Instant, *, note: str = "") -> Json:  # noqa: A002
+        """Let it wait for approval when it comes due."""
+        return await self.command("occurrence.hold", {"id": id, "at": at, "note": note})
+
+    async def approve_occurrence(
+        self,
+        id: str,  # noqa: A002 - the wire's name
+        at: Instant,
+        *,
+        reject: bool = False,
+        note: str = "",
+    ) -> Json:
+        """Let it fire after all, or with `reject` drop it."""
+        body = {"id": id, "at": at, "reject": reject, "note": note}
+        return await self.command("occurrence.approve", body)
+
+    async def set_occurrence_payload(
+        self,
+        id: str,  # noqa: A002 - the wire's name
+        at: Instant,
+        payload: Any,
+        *,
+        note: str = "",
+    ) -> Json:
+        """Let it run with another payload than the schedule's."""
+        body = {"id": id, "at": at, "payload": payload, "note": note}
+        return await self.command("occurrence.set_payload", body)
 
     # --- executions -------------------------------------------------------------------------------
 

@@ -37,7 +37,8 @@ class Context:
         schedule_id, execution_id, tenant, attempt: whose attempt this is.
         due: the nominal instant, aware, in UTC.
         run_number: which fired occurrence of the schedule this is, from 1; None if triggered.
-        trigger: `kind` (cron, interval, once, manual) and its facts.
+        trigger: `kind` (cron, interval, once, manual) and its facts; of an occurrence that somebody
+            planned `moved_to`, `note` and `planned_by`, too.
         payload: JSON, of the schedule or as overridden by the trigger.
         next_due: the schedule's next occurrence, if there is one.
         correlation_id: of the command that asked for the run, else the execution's id.
@@ -86,8 +87,8 @@ class Context:
 
     @property
     def late_by(self) -> timedelta:
-        """How long after the nominal instant the attempt began."""
-        return self.started_at - self.due
+        """How long after the nominal instant, or where it was moved, the attempt began."""
+        return self.started_at - (self.work.moved_to or self.due)
 
     @property
     def cancelled(self) -> bool:

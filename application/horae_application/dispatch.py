@@ -33,7 +33,7 @@ from horae_domain.definition import (
 from horae_domain.durations import format_duration
 from horae_domain.execution import Execution, Status
 from horae_domain.identity import partition_of_stream
-from horae_domain.instants import to_micros
+from horae_domain.instants import format_instant, to_micros
 from horae_domain.ledger import Line
 from horae_domain.schedule import Cause
 
@@ -297,7 +297,8 @@ def work_of(line: Line, run: Execution) -> Work:
         trigger=_trigger_of(definition, run),
         timeout=limit.total_seconds() if limit is not None else None,
         heartbeat=silence.total_seconds() if silence is not None else None,
-        next_due=line.next_due,
+        next_due=line.fires_at,
+        moved_to=run.moved_to,
         correlation_id=run.correlation_id,
         metadata=definition.metadata,
     )
@@ -316,4 +317,14 @@ def _trigger_of(definition: Definition, run: Execution) -> dict[str, str]:
             facts = {}
         case _:
             facts = {}
-    return {"kind": definition.trigger.type, "nominal": run.nominal, **facts}
+    return {"kind": definition.trigger.type, "nominal": run.nominal, **facts, **_plan_of(run)}
+
+
+def _plan_of(run: Execution) -> dict[str, str]:
+    """What somebody planned for it."""
+    told = {
+        "moved_to": format_instant(run.moved_to) if run.moved_to else None,
+        "note": run.note,
+        "planned_by": run.planned_by,
+    }
+    return {name: value for name, value in told.items() if value}

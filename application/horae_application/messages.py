@@ -175,6 +175,47 @@ class TriggerSchedule(Command):
     payload: Json = None
 
 
+class OccurrenceCommand(Command):
+    """About one occurrence of a schedule: `at` is its nominal due instant, wherever it was moved."""
+
+    id: Identifier
+    at: Instant
+    note: Note = ""
+
+
+class SkipOccurrence(OccurrenceCommand):
+    """`occurrence.skip`: let it not fire; if it is held, drop it."""
+
+    name = "occurrence.skip"
+
+
+class MoveOccurrence(OccurrenceCommand):
+    """`occurrence.move`: let it fire at `to` instead; its own instant takes it back."""
+
+    name = "occurrence.move"
+    to: Instant
+
+
+class HoldOccurrence(OccurrenceCommand):
+    """`occurrence.hold`: let it wait for approval when it comes due."""
+
+    name = "occurrence.hold"
+
+
+class ApproveOccurrence(OccurrenceCommand):
+    """`occurrence.approve`: let it fire after all; with `reject` it is skipped or dropped."""
+
+    name = "occurrence.approve"
+    reject: bool = False
+
+
+class SetOccurrencePayload(OccurrenceCommand):
+    """`occurrence.set_payload`: let it run with another payload than the schedule's."""
+
+    name = "occurrence.set_payload"
+    payload: Json
+
+
 class ReportError(Model):
     """What went wrong in an attempt."""
 
@@ -335,6 +376,11 @@ COMMANDS: dict[str, type[Command]] = {
         ResumeSchedule,
         CancelSchedule,
         TriggerSchedule,
+        SkipOccurrence,
+        MoveOccurrence,
+        HoldOccurrence,
+        ApproveOccurrence,
+        SetOccurrencePayload,
         StartExecution,
         ReportExecution,
         HeartbeatExecution,

@@ -18,7 +18,7 @@ from horae_application.ports import StoredEvent
 from horae_application.pulse import Pulse
 from horae_application.runs import Runs, execution_of
 from horae_application.task import Answer, Task, refusal
-from horae_domain import decider
+from horae_domain import decider, planning
 from horae_domain import schedule as schedules
 from horae_domain.codec import decode
 from horae_domain.edits import Edit, PatchSchedule
@@ -54,6 +54,11 @@ KEYED = {
     "schedule.resume",
     "schedule.cancel",
     "schedule.trigger",
+    "occurrence.skip",
+    "occurrence.move",
+    "occurrence.hold",
+    "occurrence.approve",
+    "occurrence.set_payload",
     "execution.cancel",
     "execution.reprioritize",
     "execution.retry",
@@ -78,6 +83,7 @@ def partition_of_command(tenant: str, command: Command) -> int:
             | messages.ResumeSchedule()
             | messages.CancelSchedule()
             | messages.TriggerSchedule()
+            | messages.OccurrenceCommand()
         ):
             return partition_of(tenant, command.id)
         case _ if (id_ := execution_of(command)) is not None:
@@ -99,6 +105,7 @@ def schedule_of(tenant: str, command: Command) -> str | None:
             | messages.ResumeSchedule()
             | messages.CancelSchedule()
             | messages.TriggerSchedule()
+            | messages.OccurrenceCommand()
         ):
             return command.id
         case _:
@@ -184,6 +191,8 @@ class Desk:
         match command:
             case messages.TriggerSchedule():
                 return self._trigger(task, command)
+            case messages.OccurrenceCommand():
+                return self._plan(task, command)
             case _:
                 cause = self._cause(task)
                 answer = self._runs.decide(task, cause) or self._commanding.decide(task, cause)
@@ -207,6 +216,17 @@ class Desk:
         if index is None and isinstance(command, schedules.CreateSchedule):
             index, position = self._created(stream)
         return Answer(task, OK, facts_of(line, self._draft.at), index, position)
+
+    def _plan(self, task: Task, command: messages.OccurrenceCommand) -> Answer:
+        """One occurrence, and the execution that it is if it was held."""
+        stream = schedule_stream(task.request.tenant, command.id)
+        decision = self._draft.begin(stream)
+        run_id = planning.plan(decision, to_plan(command, self._cause(task)))
+        index = self._draft.accept(stream, decision)
+        facts = facts_of(decision.require(), self._draft.at) | {"at": format_instant(command.at)}
+        if run_id is not None:
+            facts["execution_id"] = run_id
+        return Answer(task, OK, facts, index)
 
     def _created(self, stream: UUID) -> tuple[int | None, int | None]:
         """What a creation that finds its schedule rests on: the first one's event."""
@@ -248,7 +268,7 @@ def facts_of(line: Line, at: datetime) -> dict[str, Any]:
         "id": schedule.id,
         "revision": schedule.revision,
         "status": str(schedules.shown_status(schedule, at)),
-        "next_due": format_instant(line.next_due) if active and line.next_due else None,
+        "next_due": format_instant(line.fires_at) if active and line.fires_at else None,
     }
 
 
@@ -266,6 +286,24 @@ def triggered(id_: str, run: Execution | None, asked: decider.Trigger) -> dict[s
         )
     reason = {"reason": run.reason} if run.reason is not None else {}
     return {"execution_id": id_, "status": str(run.status), **reason}
+
+
+def to_plan(command: messages.OccurrenceCommand, cause: Cause) -> planning.OccurrenceCommand:
+    """The domain's command of a message about one occurrence."""
+    at, note = command.at, command.note
+    match command:
+        case messages.SkipOccurrence() | messages.ApproveOccurrence(reject=True):
+            return planning.SkipOccurrence(at, note, cause)
+        case messages.MoveOccurrence():
+            return planning.MoveOccurrence(at, command.to, note, cause)
+        case messages.HoldOccurrence():
+            return planning.HoldOccurrence(at, note, cause)
+        case messages.ApproveOccurrence():
+            return planning.ApproveOccurrence(at, note, cause)
+        case messages.SetOccurrencePayload():
+            return planning.SetOccurrencePayload(at, command.payload, note, cause)
+        case _:
+            raise Unavailable(f"{command.name} is not for the engine")
 
 
 def to_domain(task: Task, cause: Cause) -> schedules.ScheduleCommand | Edit:

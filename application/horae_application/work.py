@@ -25,7 +25,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     attempt: int
     lease: str
     due: datetime
-    """The nominal instant; lateness counts from it."""
+    """The nominal instant; lateness counts from it, unless it was moved."""
     action: dict[str, Any]
     payload: Any = None
     queue: str = "default"
@@ -39,6 +39,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     heartbeat: float | None = None
     """Seconds after which it is given up without a heartbeat of its handler."""
     next_due: datetime | None = None
+    moved_to: datetime | None = None
+    """Where somebody moved the occurrence."""
     correlation_id: str | None = None
     metadata: dict[str, Any] = {}
     """That of the schedule."""

@@ -131,11 +131,11 @@ def _catch_up(
 
 
 def _before_latest(line: Line, passed: Sequence[Occurrence]) -> Sequence[Occurrence]:
-    """Those before the last one that somebody has not skipped."""
-    for index in range(len(passed) - 1, -1, -1):
-        if verdict_on(line, passed[index]) is not Verdict.SKIP:
-            return passed[:index]
-    return ()
+    """Those that came before the last one that somebody has not skipped."""
+    wanted = [each for each in passed if verdict_on(line, each) is not Verdict.SKIP]
+    if not wanted:
+        return ()
+    return [each for each in passed if each.comes < wanted[-1].comes]
 
 
 def _each(decision: Decision, passed: Sequence[Occurrence], cause: Cause) -> None:

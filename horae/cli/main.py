@@ -7,7 +7,15 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from horae.cli import dead_letters, declarative, executions, imports, running, schedules
+from horae.cli import (
+    dead_letters,
+    declarative,
+    executions,
+    imports,
+    occurrences,
+    running,
+    schedules,
+)
 from horae.cli.defaults import defaults
 from horae.cli.options import AsJson, Config, Cursor, DataDir, Limit, Nats, Store, Tenant
 from horae.cli.output import fail, print_facts, print_json, print_line, print_table
@@ -23,6 +31,7 @@ app = typer.Typer(
 app.command()(running.dev)
 app.command()(running.serve)
 app.add_typer(schedules.app, name="schedule")
+app.add_typer(occurrences.app, name="occurrence")
 app.add_typer(executions.app, name="execution")
 app.add_typer(dead_letters.app, name="dead-letter")
 timers = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What waits for a time.")

@@ -41,7 +41,7 @@ def create(
     if allow_unknown:
         body["allow_unknown"] = True
     answer = ask(nats, tenant, lambda caller: caller.command("schedule.create", body, key=key))
-    _changed(answer, as_json)
+    changed(answer, as_json)
 
 
 @app.command("list")
@@ -115,11 +115,25 @@ def show(id_: Id, nats: Nats = None, tenant: Tenant = "default", as_json: AsJson
             "next": ", ".join(map(cell, answer["next"])),
         }
     )
+    for each in answer["planned"]:
+        print_line(f"planned  {planned_text(each)}")
     if answer.get("executions"):
         from horae.cli.executions import executions_table
 
         print_line()
         executions_table(answer["executions"], with_schedule=False)
+
+
+def planned_text(plan: Json) -> str:
+    """What is planned for an occurrence, on one line."""
+    told = [name for name in ("skipped", "held", "approved") if plan[name]]
+    if plan["moved_to"]:
+        told.insert(0, f"moved to {cell(plan['moved_to'])}")
+    if "payload" in plan:
+        told.append("payload of its own")
+    by = f" by {plan['author']}" if plan["author"] else ""
+    note = f": {plan['note']}" if plan["note"] else ""
+    return f"{cell(plan['due'])}  {', '.join(told)}{by}{note}"
 
 
 def _created(answer: Json) -> str:
@@ -184,7 +198,7 @@ def update(
     if body.setdefault("id", id_) != id_:
         raise InvalidField("the file is of another schedule", field="id", value=body["id"])
     body |= given(expected_revision=expected_revision, allow_unknown=allow_unknown or None)
-    _changed(command(nats, tenant, "schedule.update", body), as_json)
+    changed(command(nats, tenant, "schedule.update", body), as_json)
 
 
 @app.command()
@@ -224,7 +238,7 @@ def patch(
     if body.setdefault("id", id_) != id_:
         raise InvalidField("the id of a schedule does not change", field="id", value=body["id"])
     body |= given(expected_revision=expected_revision, allow_unknown=allow_unknown or None)
-    _changed(command(nats, tenant, "schedule.patch", body), as_json)
+    changed(command(nats, tenant, "schedule.patch", body), as_json)
 
 
 @app.command()
@@ -279,6 +293,22 @@ def trigger(
 
 
 @app.command()
+def skip(
+    id_: Id,
+    at: Annotated[str, typer.Option(metavar="INSTANT", help="When it is nominally due.")],
+    note: Note = "",
+    nats: Nats = None,
+    tenant: Tenant = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Let one occurrence not fire; the same as `horae occurrence skip`."""
+    from horae.cli.session import command
+
+    body = {"id": id_, "at": at, "note": note}
+    changed(command(nats, tenant, "occurrence.skip", body), as_json)
+
+
+@app.command()
 def history(
     id_: Id,
     status: Annotated[str | None, typer.Option(help="Of executions, or missed, paused, …")] = None,
@@ -309,7 +339,17 @@ def _entry(entry: Json) -> tuple[object, ...]:
     if entry["event"] != "execution":
         facts = {
             name: entry.get(name)
-            for name in ("first", "last", "count", "revision", "note", "reason")
+            for name in (
+                "first",
+                "last",
+                "count",
+                "revision",
+                "due",
+                "moved_to",
+                "note",
+                "reason",
+                "actor",
+            )
         }
         detail = " ".join(f"{name}={cell(v)}" for name, v in facts.items() if v not in (None, ""))
         return entry["at"], entry["status"] or entry["event"], None, detail
@@ -338,10 +378,11 @@ def footer(answer: Json, shown: int, what: str) -> None:
 def _noted(name: str, id_: str, note: str, nats: str | None, tenant: str, as_json: bool) -> None:
     from horae.cli.session import command
 
-    _changed(command(nats, tenant, name, {"id": id_, "note": note}), as_json)
+    changed(command(nats, tenant, name, {"id": id_, "note": note}), as_json)
 
 
-def _changed(answer: Json, as_json: bool) -> None:
+def changed(answer: Json, as_json: bool) -> None:
+    """How a schedule stands after a command."""
     if as_json:
         print_json(answer)
         return

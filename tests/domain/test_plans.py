@@ -200,7 +200,7 @@ def test_an_occurrence_is_not_moved_into_the_past():
 
 
 def test_an_occurrence_may_move_onto_another_one():
-    history = History(overlap="allow", catch_up={"mode": "all"})
+    history = History(overlap="allow")
     history.move(0, 60, 120)
     assert history.settle(120) == [fired(60, moved_to=at(120)), fired(120)]
 
