@@ -12,6 +12,7 @@ from pydantic_core import to_jsonable_python
 
 from horae.process_name import process_name
 from horae.restraint import watch
+from horae_application.gateway import new_request
 from horae_application.messages import COMMANDS, Reply
 from horae_application.registry import Functions, Registry, listening
 from horae_application.work import PROCESSES, SERVICE_COMMANDS, Work
@@ -112,6 +113,7 @@ class NatsWiring:
         """Begin to answer, once all other parts are there."""
         runtime, ending = self._runtime, self._runtime.ending
         if runtime.gateway is not None:
+            self.work_bus.refuse = partial(refuse, runtime)
             receiver = NatsReceiver(self._nc, self._address, runtime.gateway.local)
             await receiver.start()
             stack.push_async_callback(lambda: receiver.stop(ending.at_most(CLOSE)))
@@ -248,6 +250,17 @@ class NatsWiring:
                 puller.add(name)
 
         self._on_new(stack, self._registry, pull_new)
+
+
+async def refuse(runtime: Runtime, work: Work, reason: str) -> None:
+    """Fail an attempt that cannot be sent to anybody; a refusal means that it is needed no more."""
+    held: dict[str, Any] = {"execution_id": work.execution_id, "lease": work.lease}
+    error = {"type": "PayloadTooLarge", "message": reason, "final": True}
+    for name, body in (
+        ("execution.start", held | {"worker": "horae"}),
+        ("execution.report", held | {"outcome": "failed", "error": error}),
+    ):
+        await runtime.command(new_request(work.tenant, name, body))
 
 
 def schemas() -> dict[str, Any]:

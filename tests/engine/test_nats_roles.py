@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from horae import Context, Horae, once
+from horae import Context, Horae, HoraeError, manual, once
+from horae.client import Client
+from horae_infrastructure.embedded import Nats
 from horae_infrastructure.settings import Settings
 
 
@@ -31,3 +36,42 @@ async def test_executor_without_an_engine_declares_its_schedules_and_runs_them(
     both = [engine, executor] if first == "engine" else [executor, engine]
     async with both[0], both[1]:
         assert await asyncio.wait_for(ran.get(), 100) == "job"
+
+
+class SmallNats(Nats):
+    """Carries messages of the size that a server has unless told."""
+
+    def prepare(self) -> list[str]:
+        command = super().prepare()
+        path = self.data_dir / "nats.conf"
+        settings = json.loads(path.read_text()) | {"max_payload": 1024**2}
+        path.write_text(json.dumps(settings))
+        return command
+
+
+async def test_work_that_nats_cannot_carry_fails_instead_of_waiting_for_ever(
+    tmp_path: Path,
+) -> None:
+    with SmallNats() as server:
+        told = Settings.read(
+            store_url="memory://", nats_url=server.url, data_dir=tmp_path, events=False
+        )
+        async with Horae("engine").serve(told, roles=("engine", "views")) as runtime:
+            client = runtime.client()
+            action = {"type": "queue", "queue": "mail"}
+            payload = "x" * (1024**2 - 2)
+            await client.create_schedule("s", manual(), action, payload=payload)
+            id_ = (await client.trigger_schedule("s"))["execution_id"]
+            found = await ended(client, id_)
+    assert found["status"] == "failed"
+    assert found["attempts"][0]["error"]["type"] == "PayloadTooLarge"
+
+
+async def ended(client: Client, id_: str) -> dict[str, Any]:
+    async with asyncio.timeout(60):
+        while True:
+            with suppress(HoraeError):  # the views follow
+                found = await client.get_execution(id_)
+                if found["attempts"] and found["attempts"][0]["outcome"]:
+                    return found
+            await asyncio.sleep(0.02)

@@ -135,10 +135,9 @@ async def test_wiped_storage_is_filled_with_what_is_outstanding(own_server, own_
 
 
 async def test_restart_with_its_storage_sends_nothing_old_again(own_server, own_nc, bus):
-    bus.publish([work("t")])
+    first = work("t")
+    bus.publish([first])
     await until(lambda: bus.outstanding and bus.unsent == 0)
-    js = own_nc.jetstream()
-    await js.purge_stream(streams.WORK)  # as if a worker had taken it
     back = asyncio.Event()
     own_nc.on_reconnect.append(back.set)
     own_server.kill()
@@ -147,7 +146,45 @@ async def test_restart_with_its_storage_sends_nothing_old_again(own_server, own_
     second = work("t")
     bus.publish([second])
     await until(lambda: bus.outstanding == 2 and bus.unsent == 0)
-    assert await stored(own_nc) == [second]
+    assert await stored(own_nc) == [first, second]
+
+
+async def test_stream_that_was_emptied_by_hand_is_filled_again(own_nc, bus):
+    works = [work("t") for _ in range(3)]
+    await hand_over(bus, *works)
+    await asyncio.sleep(0)
+    bus.withdraw([works[0].execution_id])
+    for _ in range(2):  # the second time as much as the first
+        await own_nc.jetstream().purge_stream(streams.WORK)
+
+        async def filled():
+            return len(await stored(own_nc)) == 2
+
+        await until(filled)
+    found = sorted(each.execution_id for each in await stored(own_nc))
+    assert found == sorted(each.execution_id for each in works[1:])
+
+
+async def test_work_that_waits_in_its_stream_is_not_sent_again(own_nc, bus):
+    await hand_over(bus, work("t"))
+    js = own_nc.jetstream()
+    await asyncio.sleep(1)  # five looks
+    assert (await js.stream_info(streams.WORK)).state.last_seq == 1
+
+
+async def test_work_that_no_message_can_carry_is_refused(own_nc, bus):
+    refused: asyncio.Queue[tuple[Work, str]] = asyncio.Queue()
+
+    async def refuse(each, reason):
+        refused.put_nowait((each, reason))
+
+    bus.refuse = refuse
+    huge = work("t", payload="x" * own_nc.max_payload)
+    bus.publish([huge])
+    each, reason = await asyncio.wait_for(refused.get(), 15)
+    assert each is huge
+    assert str(own_nc.max_payload) in reason
+    assert refused.empty()
 
 
 async def test_deleted_stream_is_made_again(own_nc, bus):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 import nats.errors
@@ -23,22 +23,40 @@ PUBLISH_TIMEOUT = 2.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 
 
+Refuse = Callable[[Work, str], Awaitable[None]]
+
+
+async def _nobody(work: Work, reason: str) -> None:
+    """Nobody is there to be told."""
+    del work, reason
+
+
 class _Entry:
     """One work that is outstanding."""
 
-    __slots__ = ("sent", "work")
+    __slots__ = ("copies", "seen", "sent", "work")
 
     def __init__(self, work: Work) -> None:
         self.work = work
         self.sent = False
+        self.seen = False
+        """Whether a look at the stream has come since it was sent."""
+        self.copies = 0
+        """How often it has gone from the stream without having been taken."""
+
+    @property
+    def message_id(self) -> str:
+        """By which JetStream drops what it has already."""
+        first = f"{self.work.execution_id}.{self.work.lease}"
+        return f"{first}.{self.copies}" if self.copies else first
 
 
 class NatsWorkBus:
     """Publishes work to `HORAE_WORK` and remembers it until it is withdrawn.
 
     What was never acknowledged is sent until it is; a stream that was made anew, because its storage
-    was wiped, is filled with all that is outstanding. A message's id is the execution and its lease,
-    so that JetStream drops what it has already. Nothing here is a record: a new owner publishes its
+    was wiped, or one that was emptied by hand, is filled with all that is outstanding. A message's
+    id is the execution and its lease, so that JetStream drops what it has already. Nothing here is a record: a new owner publishes its
     outstanding work again.
 
     Args:
@@ -68,6 +86,8 @@ class NatsWorkBus:
         self._ready = asyncio.Event()
         self._identity: str | None = None
         self._loops: list[asyncio.Task[None]] = []
+        self.refuse: Refuse = _nobody
+        """Told of work that no message can carry, and why."""
 
     @property
     def outstanding(self) -> int:
@@ -121,12 +141,13 @@ class NatsWorkBus:
             self._look.clear()
             wait = self._check_every
             try:
-                found = identity(await ensure(self._js, self._config))
+                found = await ensure(self._js, self._config)
             except (nats.errors.Error, OSError) as error:
                 _log.warning("work_stream_unavailable", error=str(error))
                 wait = min(1.0, wait)
             else:
-                self._seen(found)
+                self._seen(identity(found))
+                self._refill(found.state.messages)
             try:
                 await asyncio.wait_for(self._look.wait(), wait)
             except TimeoutError:
@@ -145,6 +166,19 @@ class NatsWorkBus:
                 entry.sent = False
                 self._queue.put_nowait(entry)
 
+    def _refill(self, messages: int) -> None:
+        """Send again what is gone from an empty stream although nobody has taken it."""
+        sent = [entry for entry in self._entries.values() if entry.sent]
+        lost = [] if messages else [entry for entry in sent if entry.seen]
+        if lost:
+            _log.warning("work_stream_emptied", published_again=len(lost))
+        for entry in sent:
+            entry.seen = True
+        for entry in lost:
+            entry.sent = entry.seen = False
+            entry.copies += 1  # JetStream knows the former id for ten minutes
+            self._queue.put_nowait(entry)
+
     async def _send_all(self) -> None:
         while True:
             entry = await self._queue.get()
@@ -156,7 +190,7 @@ class NatsWorkBus:
         work, pause = entry.work, FIRST_PAUSE
         try:
             while self._entries.get(work.execution_id) is entry:
-                if self._nc.is_connected and await self._try(work):
+                if self._nc.is_connected and await self._try(entry):
                     entry.sent = True
                     return
                 await asyncio.sleep(pause)
@@ -164,15 +198,19 @@ class NatsWorkBus:
         finally:
             self._slots.release()
 
-    async def _try(self, work: Work) -> bool:
+    async def _try(self, entry: _Entry) -> bool:
         """One publish. One that timed out may arrive all the same: its id makes the next harmless."""
+        work = entry.work
         try:
             await self._js.publish(
                 work_subject(work),
                 _encode(work),
                 timeout=PUBLISH_TIMEOUT,
-                headers={MESSAGE_ID: f"{work.execution_id}.{work.lease}"},
+                headers={MESSAGE_ID: entry.message_id},
             )
+        except nats.errors.MaxPayloadError:
+            limit = self._nc.max_payload
+            await self.refuse(work, f"NATS carries messages of at most {limit} bytes")
         except (nats.errors.Error, OSError) as error:
             _log.warning("work_not_published", execution_id=work.execution_id, error=str(error))
             if isinstance(error, nats.js.errors.NoStreamResponseError):
