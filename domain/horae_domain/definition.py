@@ -337,12 +337,13 @@ class Definition(Model):
     start_at: Instant | None = None
     end_at: Instant | None = None
     max_executions: Annotated[int, Field(ge=1)] | None = None
+    pause_on_failures: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    """After so many executions in a row without success the schedule is paused (G10)."""
 
     requires: Annotated[tuple[str, ...], _not_yet(())] = ()
     calendars: Annotated[tuple[str, ...], _not_yet(())] = ()
     jitter: Annotated[Duration, _not_yet(timedelta(0))] = timedelta(0)
     spread: Nothing = None
-    pause_on_failures: Nothing = None
     wait_for: Nothing = None
     cancel_on: Nothing = None
 

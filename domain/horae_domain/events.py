@@ -127,6 +127,14 @@ class SchedulePaused(Event, frozen=True, kw_only=True):
     note: str = ""
 
 
+class ScheduleTripped(Event, frozen=True, kw_only=True):
+    """Paused by itself: the execution was the last of so many in a row without success."""
+
+    failures: int
+    execution_id: str
+    reason: str
+
+
 class ScheduleResumed(Event, frozen=True, kw_only=True):
     """Occurrences fire again, beginning after `at`."""
 
@@ -467,6 +475,7 @@ NAMES: dict[type[Event], str] = {
     CommandScheduled: "command.scheduled.v1",
     ScheduleUpdated: "schedule.updated.v1",
     SchedulePaused: "schedule.paused.v1",
+    ScheduleTripped: "schedule.tripped.v1",
     ScheduleResumed: "schedule.resumed.v1",
     ScheduleCompleted: "schedule.completed.v1",
     ScheduleCancelled: "schedule.cancelled.v1",

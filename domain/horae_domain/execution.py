@@ -123,6 +123,10 @@ _WAITING = {Status.PENDING, Status.DELAYED, *_PARKED}
 _ALIVE = {*_WAITING, Status.RUNNING}
 
 
+FAILURES = (ExecutionFailed, ExecutionTimedOut, ExecutionDeadLettered)
+"""Events that end an execution without success, though nobody asked for it."""
+
+
 class Execution(msgspec.Struct, frozen=True, kw_only=True):
     """An execution as its own events tell it."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple, assert_never
+from typing import Any, NamedTuple, assert_never
 
 import msgspec
 
@@ -15,7 +15,13 @@ from horae_domain import execution as executions
 from horae_domain import overlap
 from horae_domain.decision import Decision
 from horae_domain.definition import CatchUpMode, ManualTrigger
-from horae_domain.events import ScheduleCompleted
+from horae_domain.events import (
+    ExecutionDeadLettered,
+    ExecutionFailed,
+    ExecutionTimedOut,
+    ScheduleCompleted,
+    ScheduleTripped,
+)
 from horae_domain.lanes import lane_of
 from horae_domain.ledger import CROWDED, Line
 from horae_domain.occurrence_events import (
@@ -34,6 +40,9 @@ from horae_domain.schedule import Cause, Status, about
 
 GRACE = timedelta(seconds=10)
 """How late an occurrence may be decided and still count as on time where catch-up is `skip`."""
+
+MAX_REASON = 500
+"""Characters of the reason for which a schedule pauses itself."""
 
 CHUNK = 1000
 """The most instants that one decision looks at one by one."""
@@ -62,6 +71,7 @@ def settle(decision: Decision, cause: Cause) -> None:
         close_overlap(decision, cause)
     for id_ in list(decision.require().live):
         _expire(decision, id_, cause)
+    trip(decision, cause)
     overlap.release(decision, cause)
     if decision.require().fires_by(cause.at):
         _decide_due(decision, cause)
@@ -71,6 +81,7 @@ def settle(decision: Decision, cause: Cause) -> None:
 
 def go_on(decision: Decision, cause: Cause) -> None:
     """What follows, in the same commit, from a run's end or from more room than before."""
+    trip(decision, cause)
     overlap.release(decision, cause)
     if decision.require().active:
         complete(decision, cause)
@@ -239,6 +250,42 @@ def complete(decision: Decision, cause: Cause) -> None:
     if reason is not None and not line.parked:
         schedule = line.schedule
         decision.add(ScheduleCompleted(reason=reason, **about(schedule.tenant, schedule.id, cause)))
+
+
+def trip(decision: Decision, cause: Cause) -> None:
+    """Pause a schedule if a failure of this decision is one too many in a row (G10).
+
+    What is due by then is decided before, as for any pause.
+    """
+    line = decision.require()
+    limit = line.definition.pause_on_failures
+    if limit is None or line.failures < limit or not line.active:
+        return
+    failed = [event for event in decision.events if isinstance(event, executions.FAILURES)]
+    if not failed:
+        return
+    while decision.require().fires_by(cause.at):
+        _decide_due(decision, cause)
+    complete(decision, cause)
+    line = decision.require()
+    if line.active:
+        about_ = about(line.schedule.tenant, line.schedule.id, cause)
+        decision.add(_tripped(line, failed[-1], about_))
+
+
+def _tripped(
+    line: Line,
+    failed: ExecutionFailed | ExecutionTimedOut | ExecutionDeadLettered,
+    about_: dict[str, Any],
+) -> ScheduleTripped:
+    error = f"{failed.error.get('type')}: {failed.error.get('message')}"
+    reason = f"{line.failures} executions in a row without success, the last one by {error}"
+    return ScheduleTripped(
+        failures=line.failures,
+        execution_id=failed.execution_id,
+        reason=reason[:MAX_REASON],
+        **about_,
+    )
 
 
 def _end(line: Line) -> str | None:

@@ -65,7 +65,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     fired: int = 0
     """Occurrences fired in this incarnation; what `max_executions` counts."""
     failures: int = 0
-    """Executions that ended without success since the last that succeeded."""
+    """Executions that ended without success since the last that succeeded, or since a resume."""
     skips: int = 0
     """Skips behind unfinished runs recorded one by one since something fired or ended."""
     cooldown_until: datetime | None = None
@@ -286,7 +286,7 @@ def _schedule_changes(line: Line, schedule: Schedule, event: Event) -> dict[str,
             return {"skips": 0, **_passed(line, _bound(line, schedule, event.at), due)}
         case ScheduleResumed():
             due = None if _spent(line, schedule) else event.next_due
-            return _passed(line, _bound(line, schedule, event.at), due)
+            return {"failures": 0, **_passed(line, _bound(line, schedule, event.at), due)}
         case OccurrencesDecided() if event.nominal is not None:
             return _decided(line, event.nominal, event.last, event)
         case OccurrencesDecided():

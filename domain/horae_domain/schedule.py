@@ -37,6 +37,7 @@ from horae_domain.events import (
     SchedulePaused,
     ScheduleQuarantined,
     ScheduleResumed,
+    ScheduleTripped,
     ScheduleUpdated,
 )
 from horae_domain.instants import format_instant
@@ -218,7 +219,7 @@ def _create(schedule: Schedule | None, command: CreateSchedule) -> list[Event]:
         incarnation=schedule.incarnation + 1 if schedule else 1,
         revision=schedule.revision + 1 if schedule else 1,
         anchor=anchor,
-        next_due=_first_due(definition, anchor, cause.at),
+        next_due=_first_due(definition, anchor, cause.at, first_bound(definition, cause.at)),
         tzdata=tzdata_version(),
         **about(command.tenant, definition.id, cause),
     )
@@ -228,7 +229,9 @@ def _create(schedule: Schedule | None, command: CreateSchedule) -> list[Event]:
     return [created, paused]
 
 
-def _first_due(definition: Definition, anchor: datetime, at: datetime) -> datetime | None:
+def _first_due(
+    definition: Definition, anchor: datetime, at: datetime, after: datetime
+) -> datetime | None:
     trigger = definition.trigger
     if isinstance(trigger, ManualTrigger):
         return None
@@ -243,7 +246,7 @@ def _first_due(definition: Definition, anchor: datetime, at: datetime) -> dateti
             field="trigger.at",
             value=format_instant(trigger.at),
         )
-    occurrence = next_occurrence(definition, anchor, first_bound(definition, at))
+    occurrence = next_occurrence(definition, anchor, after)
     if occurrence is None:
         field = "end_at" if definition.end_at else "trigger"
         raise InvalidTrigger("the schedule would never fire", field=field)
@@ -256,11 +259,13 @@ def _update(schedule: Schedule, command: UpdateSchedule) -> list[Event]:
     if schedule.definition.canonical() == definition.canonical():
         return []
     anchor = _kept_anchor(schedule, definition) or anchor_of(definition, cause.at)
+    same = schedule.definition.trigger == definition.trigger
+    after = cause.at if same else first_bound(definition, cause.at)
     if _has_same_times(schedule.definition, definition):
-        following = next_occurrence(definition, anchor, first_bound(definition, cause.at))
+        following = next_occurrence(definition, anchor, after)
         due = following.due if following else None
     else:
-        due = _first_due(definition, anchor, cause.at)
+        due = _first_due(definition, anchor, cause.at, after)
     updated = ScheduleUpdated(
         definition=definition.canonical(),
         revision=schedule.revision + 1,
@@ -355,21 +360,32 @@ def evolve(schedule: Schedule | None, event: Event) -> Schedule | None:
                 "anchor": event.anchor,
                 "next_due": event.next_due,
             }
-        case SchedulePaused():
-            changes = {"status": Status.PAUSED, "note": event.note}
-        case ScheduleResumed():
-            changes = {"status": Status.ACTIVE, "note": "", "next_due": event.next_due}
-        case ScheduleCompleted():
-            changes = {"status": Status.COMPLETED, "note": event.reason, "next_due": None}
-        case ScheduleCancelled():
-            changes = {"status": Status.CANCELLED, "note": event.note, "next_due": None}
-        case ScheduleQuarantined():
-            changes = {"status": Status.FAILED, "note": event.reason, "next_due": None}
         case OccurrencesDecided() | OccurrenceEvent():
             return msgspec.structs.replace(schedule, version=version)
         case _:
-            return schedule
+            changes = _standing(event)
+            if not changes:
+                return schedule
     return msgspec.structs.replace(schedule, version=version, changed_at=event.at, **changes)
+
+
+def _standing(event: Event) -> dict[str, Any]:
+    """The changes of an event after which a schedule stands otherwise; none of others."""
+    match event:
+        case SchedulePaused():
+            return {"status": Status.PAUSED, "note": event.note}
+        case ScheduleTripped():
+            return {"status": Status.PAUSED, "note": event.reason}
+        case ScheduleResumed():
+            return {"status": Status.ACTIVE, "note": "", "next_due": event.next_due}
+        case ScheduleCompleted():
+            return {"status": Status.COMPLETED, "note": event.reason, "next_due": None}
+        case ScheduleCancelled():
+            return {"status": Status.CANCELLED, "note": event.note, "next_due": None}
+        case ScheduleQuarantined():
+            return {"status": Status.FAILED, "note": event.reason, "next_due": None}
+        case _:
+            return {}
 
 
 def _created(

@@ -102,7 +102,7 @@ def show(id_: Id, nats: Nats = None, tenant: Tenant = "default", as_json: AsJson
         {
             "id": answer["id"],
             "name": answer["name"],
-            "status": answer["status"],
+            "status": _status(answer),
             "note": answer["note"],
             "trigger": trigger_text(answer["trigger"]),
             "action": action_text(action),
@@ -139,6 +139,14 @@ def planned_text(plan: Json) -> str:
 def _created(answer: Json) -> str:
     by = f" by {answer['created_by']}" if answer["created_by"] else ""
     return f"{cell(answer['created_at'])}{by}"
+
+
+def _status(answer: Json) -> str:
+    """The status; of a paused schedule with its author, and since when."""
+    if answer["paused_at"] is None:
+        return str(answer["status"])
+    by = "by its failures" if answer["tripped"] else f"by {answer['paused_by'] or 'somebody'}"
+    return f"{answer['status']} {by} since {cell(answer['paused_at'])}"
 
 
 @app.command()

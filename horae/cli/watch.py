@@ -22,6 +22,7 @@ from horae_domain.events import (
     ExecutionSucceeded,
     ExecutionTimedOut,
     OccurrencesDecided,
+    ScheduleTripped,
 )
 
 CHUNK = 500
@@ -76,7 +77,7 @@ def describe(stored: StoredEvent) -> str | None:
         event = decode(stored.name, stored.state)
     except Undecodable:
         return None
-    said = _said(event)
+    said = _said(event) or _said_of_schedule(event)
     if said is None:
         return None
     what, detail = said
@@ -116,6 +117,14 @@ def _not_run(event: Event) -> tuple[str, str] | None:
             return "skipped", event.reason
         case ExecutionCancelled():
             return "cancelled", event.reason
+        case _:
+            return None
+
+
+def _said_of_schedule(event: Event) -> tuple[str, str] | None:
+    match event:
+        case ScheduleTripped():
+            return "PAUSED", event.reason
         case OccurrencesDecided():
             count = "" if event.count is None else f"{event.count} occurrences, "
             return event.decision, f"{count}{event.reason}"

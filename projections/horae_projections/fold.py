@@ -42,6 +42,7 @@ from horae_domain.events import (
     SchedulePaused,
     ScheduleQuarantined,
     ScheduleResumed,
+    ScheduleTripped,
     ScheduleUpdated,
 )
 from horae_domain.instants import parse_instant
@@ -57,6 +58,7 @@ from horae_projections.rows import (
     Counts,
     DecisionRow,
     ExecutionRow,
+    Pause,
     ScheduleRow,
     pack_command,
     pack_definition,
@@ -127,6 +129,14 @@ def _begun(definition: dict[str, Any], at: datetime) -> str:
     return "pending" if start and parse_instant(start, field="start_at") > at else "active"
 
 
+def _paused(row: ScheduleRow, note: str, pause: Pause) -> None:
+    row.status, row.note, row.next_due, row.pause = "paused", note, None, pause
+
+
+def _ended(row: ScheduleRow, status: str, note: str) -> None:
+    row.status, row.note, row.next_due, row.pause = status, note, None, None
+
+
 def _change_schedule(row: ScheduleRow, event: Event) -> None:
     match event:
         case ScheduleUpdated():
@@ -137,24 +147,30 @@ def _change_schedule(row: ScheduleRow, event: Event) -> None:
                 row.status = _begun(event.definition, event.at)
                 row.next_due = event.next_due
         case SchedulePaused():
-            row.status, row.note, row.next_due = "paused", event.note, None
+            _paused(row, event.note, Pause(event.at, event.actor))
+        case ScheduleTripped():
+            _paused(row, event.reason, Pause(event.at, tripped=True))
         case ScheduleResumed():
-            row.status, row.note = _begun(row.told, event.at), None
+            row.status, row.note, row.pause = _begun(row.told, event.at), None, None
             row.next_due = event.next_due
         case ScheduleCompleted():
-            row.status, row.note, row.next_due = "completed", event.reason, None
+            _ended(row, "completed", event.reason)
         case ScheduleCancelled():
-            row.status, row.note, row.next_due = "cancelled", event.note, None
+            _ended(row, "cancelled", event.note)
         case ScheduleQuarantined():
-            row.status, row.note, row.next_due = "failed", event.reason, None
+            _ended(row, "failed", event.reason)
         case OccurrencesDecided():
-            _decided(row, event.next_due)
-            if event.decision == "missed":
-                _counts(row).missed += event.count or 0
-            else:
-                _counts(row).skipped += event.count or 0
+            _decided_at_once(row, event)
         case _:
             pass
+
+
+def _decided_at_once(row: ScheduleRow, event: OccurrencesDecided) -> None:
+    _decided(row, event.next_due)
+    if event.decision == "missed":
+        _counts(row).missed += event.count or 0
+    else:
+        _counts(row).skipped += event.count or 0
 
 
 def _decided(row: ScheduleRow, next_due: datetime | None) -> None:
@@ -187,6 +203,13 @@ def _decision(event: Event) -> DecisionRow | None:
         case SchedulePaused() | ScheduleResumed() | ScheduleCancelled():
             kind = name_of(event).split(".")[1]
             status, at, facts = kind, event.at, {"reason": event.note}
+        case ScheduleTripped():
+            status, at = "tripped", event.at
+            facts = {
+                "reason": event.reason,
+                "failures": event.failures,
+                "execution_id": event.execution_id,
+            }
         case ScheduleQuarantined():
             status, at, facts = "failed", event.at, {"reason": event.reason}
         case _:

@@ -25,7 +25,9 @@ ExecutionStatus = Literal[
     "skipped",
     "dead",
 ]
-HistoryStatus = ExecutionStatus | Literal["missed", "planned", "updated", "paused", "resumed"]
+HistoryStatus = (
+    ExecutionStatus | Literal["missed", "planned", "updated", "paused", "tripped", "resumed"]
+)
 TimerKind = Literal["schedule", "retry", "poll", "timeout", "stop"]
 
 

@@ -23,7 +23,7 @@ SCHEDULES = "s"
 EXECUTIONS = "x"
 DECISIONS = "d"
 
-FORMAT = 1
+FORMAT = 2
 """Of the rows and indexes; a view of another format is built anew beside the old one."""
 
 TYPES = ("cron", "interval", "once", "manual")
@@ -62,6 +62,15 @@ class Counts(msgspec.Struct, array_like=True, gc=False):
     """Of those fired, what counts towards `max_executions`."""
 
 
+class Pause(msgspec.Struct, array_like=True, gc=False):
+    """Since when a schedule is paused, and by whom."""
+
+    at: datetime
+    by: str | None = None
+    tripped: bool = False
+    """True if it has paused itself, because of failures."""
+
+
 class ScheduleRow(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     """A schedule as it is answered."""
 
@@ -85,6 +94,7 @@ class ScheduleRow(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     """What somebody planned for occurrences to come, by nominal label."""
     correlation_id: str | None = None
     """What a scheduled command belongs to."""
+    pause: Pause | None = None
 
     @property
     def fires_at(self) -> datetime | None:

@@ -28,6 +28,7 @@ from horae_domain.events import (
     ReportRefused,
     RequestAnswered,
     ScheduleCreated,
+    ScheduleTripped,
     ScheduleUpdated,
 )
 from horae_infrastructure.store.memory import MemoryStore
@@ -398,6 +399,23 @@ def test_schedule_before_its_start_is_pending_in_replies_too(desk: Stepped) -> N
     desk.clock.move(3600)
     desk.settle()
     assert desk.ask("schedule.resume", {"id": "job"}).body["status"] == "active"
+
+
+# --- failures in a row ---------------------------------------------------------------------------
+
+
+def test_failures_in_a_row_are_counted_across_a_restart(desk: Stepped, restart: Any) -> None:
+    desk.create(pause_on_failures=2, retry={"max_attempts": 1})
+    desk.advance(60)
+    desk.report(desk.executor.started[0], "failed")
+    later = restart()
+    later.advance(60)
+    reply = later.report(later.executor.started[0], "failed")
+    (tripped,) = later.events(ScheduleTripped)
+    assert (tripped.failures, tripped.execution_id) == (2, reply.body["execution_id"])
+    assert later.ask("schedule.pause", {"id": "job"}).body["status"] == "paused"
+    later.advance(3600)
+    assert later.count("execution.requested") == 2
 
 
 # --- tenants -------------------------------------------------------------------------------------

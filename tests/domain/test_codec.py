@@ -52,6 +52,7 @@ from horae_domain.events import (
     SchedulePaused,
     ScheduleQuarantined,
     ScheduleResumed,
+    ScheduleTripped,
     ScheduleUpdated,
 )
 
@@ -104,6 +105,7 @@ EXAMPLES: list[Event] = [
     ),
     ScheduleUpdated(revision=4, **BEGUN, **ALL),
     SchedulePaused(note="holiday", **ALL),
+    ScheduleTripped(failures=3, execution_id=RUN["execution_id"], reason="three", **ALL),
     ScheduleResumed(note="back", next_due=AT, **ALL),
     ScheduleCompleted(reason="end_at", **ALL),
     ScheduleCancelled(note="no more", **ALL),

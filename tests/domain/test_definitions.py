@@ -206,7 +206,7 @@ REFUSED = {
     "key with an empty part": ({"concurrency_key": "a..b"}, FIELD, "concurrency_key"),
     "key that ends in a dot": ({"concurrency_key": "a."}, FIELD, "concurrency_key"),
     "long key": ({"concurrency_key": "k" * 256}, FIELD, "concurrency_key"),
-    "pause on failures": ({"pause_on_failures": 3}, FIELD, "pause_on_failures"),
+    "pause on no failures": ({"pause_on_failures": 0}, FIELD, "pause_on_failures"),
     "confirmation": ({"wait_for": {"event": "E"}}, FIELD, "wait_for"),
     "cancelling event": ({"cancel_on": {"event": "E"}}, FIELD, "cancel_on"),
     "frequent heartbeat": ({"timeout": {"heartbeat": 0.999}}, FIELD, "timeout.heartbeat"),

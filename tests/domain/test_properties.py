@@ -17,6 +17,7 @@ from horae_domain import decider
 from horae_domain.codec import decode, encode, name_of
 from horae_domain.decision import Decision
 from horae_domain.definition import Definition, Overlap, Priority, parse_definition
+from horae_domain.edits import PatchSchedule
 from horae_domain.errors import HoraeError
 from horae_domain.events import (
     NAMES,
@@ -26,6 +27,7 @@ from horae_domain.events import (
     ExecutionCancelled,
     ExecutionDeadLettered,
     ExecutionDropped,
+    ExecutionEvent,
     ExecutionFailed,
     ExecutionHeld,
     ExecutionReleased,
@@ -40,8 +42,11 @@ from horae_domain.events import (
     ScheduleCancelled,
     ScheduleCompleted,
     ScheduleCreated,
+    ScheduleResumed,
+    ScheduleTripped,
     ScheduleUpdated,
 )
+from horae_domain.execution import FAILURES
 from horae_domain.identity import execution_id
 from horae_domain.ledger import Line, evolve
 from horae_domain.occurrences import TICK, due_by
@@ -91,6 +96,7 @@ policies: dict[str, st.SearchStrategy[Any]] = {
     "payload": st.sampled_from([None, {"a": 1}]),
     "priority": st.sampled_from(["medium", "medium", "low", "high"]),
     "max_executions": st.none() | st.integers(1, 6),
+    "pause_on_failures": st.none() | st.integers(1, 3),
     "enabled": st.sampled_from([True, True, True, False]),
 }
 contents = st.fixed_dictionaries({"trigger": triggers}, optional=policies)
@@ -149,6 +155,10 @@ class OneLine(RuleBasedStateMachine):
     def update(self, content):
         asked = UpdateSchedule(definition(**content), None, cause(self.now))
         self.attempt(decider.command, asked)
+
+    @rule(fields=st.fixed_dictionaries({}, optional=policies))
+    def patch(self, fields):
+        self.attempt(decider.command, PatchSchedule(fields, None, cause(self.now)))
 
     @rule(content=contents)
     def create_again(self, content):
@@ -274,6 +284,7 @@ class OneLine(RuleBasedStateMachine):
             outcomes_are_accepted_once(events)
             limits_hold(events)
             lanes_hold(events)
+            failures_in_a_row_pause(events)
             instants_are_decided_once(events, self.history.line)
 
 
@@ -301,7 +312,7 @@ def ids_are_decided_once(events: list[Event]) -> None:
 def outcomes_are_accepted_once(events: list[Event]) -> None:
     ended: set[str] = set()
     for event in events:
-        id_ = getattr(event, "execution_id", None)
+        id_ = event.execution_id if isinstance(event, ExecutionEvent) else None
         if isinstance(event, ExecutionRequeued):
             ended.discard(event.execution_id)
         if id_ in ended:
@@ -323,12 +334,36 @@ def limits_hold(events: list[Event]) -> None:
         line = evolve(line, event)
 
 
+def failures_in_a_row_pause(events: list[Event]) -> None:
+    """One failure too many in a row is followed by a pause, and nothing else is."""
+    line: Line | None = None
+    row, owed = 0, False
+    for event in events:
+        if owed and isinstance(event, ScheduleTripped):
+            assert event.failures == row
+            owed = False
+        assert not isinstance(event, ScheduleTripped) or (line is not None and line.active)
+        line = evolve(line, event)
+        assert line is not None
+        if isinstance(event, ExecutionSucceeded | ScheduleResumed | ScheduleCreated):
+            row = 0
+        if isinstance(event, FAILURES):
+            row += 1
+            limit = line.definition.pause_on_failures
+            owed = line.active and limit is not None and row >= limit
+            since = event.at
+        owed = owed and line.active
+        assert not owed or event.at == since
+    assert not owed
+
+
 class Lanes:
     """The unfinished and the buffered of each value of the key, by the events alone."""
 
     def __init__(self) -> None:
         self.waits: dict[str, ExecutionBuffered] = {}
         self.runs: dict[str, ExecutionRequested | ExecutionBuffered] = {}
+        self.ended: dict[str, ExecutionRequested | ExecutionBuffered] = {}
         self.priorities: dict[str, str] = {}
 
     def value(self, line: Line, event: ExecutionRequested | ExecutionBuffered) -> object:
@@ -381,9 +416,13 @@ class Lanes:
                 self.priorities[event.execution_id] = event.priority
             case ExecutionReleased():
                 self.runs[event.execution_id] = self.waits.pop(event.execution_id)
+            case ExecutionRequeued() if event.execution_id in self.ended:
+                self.runs[event.execution_id] = self.ended.pop(event.execution_id)
             case _ if isinstance(event, ENDS):
-                self.runs.pop(event.execution_id, None)
-                self.waits.pop(event.execution_id, None)
+                id_ = event.execution_id
+                run = self.runs.pop(id_, None) or self.waits.pop(id_, None)
+                if run is not None:
+                    self.ended[id_] = run
 
 
 def lanes_hold(events: list[Event]) -> None:
@@ -415,11 +454,16 @@ def lanes_hold(events: list[Event]) -> None:
 class Reign:
     """The time under one revision of the definition, and what it had to decide."""
 
-    def __init__(self, event: ScheduleCreated | ScheduleUpdated) -> None:
+    def __init__(self, event: ScheduleCreated | ScheduleUpdated, former: Reign | None) -> None:
         self.definition = parse_definition(event.definition)
         self.anchor = event.anchor
         once = self.definition.trigger.type == "once"
-        self.after = event.at - TICK if once else event.at
+        anew = (
+            former is None
+            or isinstance(event, ScheduleCreated)
+            or former.definition.trigger != self.definition.trigger
+        )
+        self.after = event.at - TICK if once and anew else event.at
 
     def occurrences(self, through: datetime) -> list[Occurrence]:
         return due_by(self.definition, self.anchor, self.after, through, 1_000_000)
@@ -473,8 +517,8 @@ def instants_are_decided_once(events: list[Event], line: Line) -> None:
         match event:
             case ScheduleCreated() | ScheduleUpdated():
                 ends.setdefault(revision, event.at)
-                revision = event.revision
-                reigns[revision] = Reign(event)
+                former, revision = reigns.get(revision), event.revision
+                reigns[revision] = Reign(event, former)
             case ScheduleCompleted():
                 ends.setdefault(revision, decided_last())
             case ScheduleCancelled():

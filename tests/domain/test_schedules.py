@@ -295,6 +295,17 @@ def test_update_that_enables_a_once_schedule_at_its_instant_lets_it_fire():
     ]
 
 
+def test_update_at_the_instant_that_a_pause_has_skipped_does_not_offer_it_again():
+    once = {"type": "once", "at": at(100)}
+    history = History(0, trigger=once, enabled=False)
+    assert history.update(100, trigger=once) == [
+        like(OccurrencesDecided, first=at(100), reason="paused"),
+        like(ScheduleUpdated, next_due=None),
+        like(ScheduleResumed, next_due=None),
+        like(ScheduleCompleted, reason="exhausted"),
+    ]
+
+
 def test_pause_of_an_operator_survives_an_update():
     history = History(0)
     history.pause(1)

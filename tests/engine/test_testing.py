@@ -301,3 +301,31 @@ async def simulate(
     versions = Counter(event.execution_id for event in log if isinstance(event, ExecutionRequested))
     assert set(versions.values()) <= {1}
     assert all(isinstance(event, Event) for event in log if isinstance(event, ExecutionEvent))
+
+
+# --- failures in a row ---------------------------------------------------------------------------
+
+
+async def test_schedule_pauses_itself_after_failures_in_a_row_until_it_is_resumed() -> None:
+    app = Horae("test")
+    broken = True
+
+    @app.schedule("fragile", every("1 minute"), retry=Retry(max_attempts=1), pause_on_failures=3)
+    async def fragile(context: Context) -> None:
+        if broken:
+            raise LookupError("no such host")
+
+    async with testing.engine(app) as engine:
+        await engine.advance("1 hour")
+        shown = await engine.get_schedule("fragile")
+        assert (shown["status"], shown["tripped"]) == ("paused", True)
+        assert shown["paused_at"] == "2026-01-01T00:03:00Z"
+        assert shown["note"].endswith("the last one by LookupError: no such host")
+        assert shown["statistics"]["failed"] == 3
+        broken = False
+        resumed = await engine.resume_schedule("fragile", note="host is back")
+        assert (resumed["status"], resumed["next_due"]) == ("active", "2026-01-01T01:01:00Z")
+        await engine.advance("10 minutes")
+        shown = await engine.get_schedule("fragile")
+        assert (shown["status"], shown["tripped"], shown["note"]) == ("active", False, "")
+        assert shown["statistics"]["succeeded"] == 10

@@ -30,6 +30,7 @@ from horae_domain.events import (
     SchedulePaused,
     ScheduleQuarantined,
     ScheduleResumed,
+    ScheduleTripped,
     ScheduleUpdated,
 )
 from horae_infrastructure.views.memory import MemoryViews
@@ -105,6 +106,40 @@ async def test_pause_hides_the_next_run_and_resume_brings_it_back(desk: Desk):
     assert (answer["status"], answer["note"]) == ("active", "")
     assert answer["next_due"] == "2026-01-01T00:01:00Z"
     assert answer["changed_at"] == "2026-01-01T00:00:02Z"
+
+
+async def test_pause_has_its_author_and_its_time_until_it_ends(desk: Desk):
+    paused = SchedulePaused(at=at(1), schedule_id="a", note="holiday", actor="ann")
+    await desk.tell(created(), paused)
+    answer = await schedule(desk)
+    assert (answer["paused_at"], answer["paused_by"]) == ("2026-01-01T00:00:01Z", "ann")
+    assert answer["tripped"] is False
+    await desk.tell(ScheduleResumed(at=at(2), schedule_id="a"))
+    answer = await schedule(desk)
+    assert (answer["paused_at"], answer["paused_by"]) == (None, None)
+    await desk.tell(paused, ScheduleCancelled(at=at(3), schedule_id="a"))
+    assert (await schedule(desk))["paused_at"] is None
+
+
+async def test_tripped_schedule_is_paused_and_says_why(desk: Desk):
+    await desk.tell(
+        created(),
+        requested(),
+        ScheduleTripped(
+            at=at(61), schedule_id="a", failures=3, execution_id=execution_id(1), reason="three"
+        ),
+    )
+    answer = await schedule(desk)
+    assert (answer["status"], answer["tripped"], answer["note"]) == ("paused", True, "three")
+    assert (answer["paused_at"], answer["paused_by"]) == ("2026-01-01T00:01:01Z", None)
+    assert (answer["next_due"], answer["next"]) == (None, [])
+    assert (await desk.ask("schedule.list", status="paused"))["total"] == 1
+    (entry,) = (await desk.ask("schedule.history", id="a", status="tripped"))["history"]
+    assert (entry["reason"], entry["failures"]) == ("three", 3)
+    assert entry["execution_id"] == execution_id(1)
+    await desk.tell(ScheduleResumed(at=at(62), schedule_id="a", next_due=at(120)))
+    answer = await schedule(desk)
+    assert (answer["status"], answer["tripped"], answer["note"]) == ("active", False, "")
 
 
 async def test_an_update_while_paused_stays_paused(desk: Desk):

@@ -22,7 +22,7 @@ from nats.js.api import StreamInfo
 
 from horae_application.ports import StoredEvent, StoreError
 from horae_domain.codec import Undecodable, decode, name_of
-from horae_domain.events import Event
+from horae_domain.events import Event, ExecutionEvent
 from horae_domain.positions import Position
 from horae_infrastructure.nats.connection import Connection
 from horae_infrastructure.nats.streams import EVENTS, StreamSettings, ensure, events_stream
@@ -105,7 +105,7 @@ def message(store: str, stored: StoredEvent) -> Message | None:
         id=f"{store}.{stored.position}",
         source=f"horae/{store}",
         type=name,
-        subject=str(getattr(event, "execution_id", event.schedule_id)),
+        subject=event.execution_id if isinstance(event, ExecutionEvent) else event.schedule_id,
         time=event.at,
         tenant=event.tenant,
         position=str(Position(store, 0, stored.position)),
