@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from hashlib import blake2b
-from typing import Any, TypeVar, overload
+from typing import Any, Literal, TypeVar, overload
 
 import structlog
 
 from horae.client import Client, Json, define
+from horae.driving import Drive, DrivenClient
 from horae.ending import cancel
 from horae.runtime import ROLES, Runtime, bootstrap
 from horae.services import Service
@@ -155,14 +156,35 @@ class Horae:
 
     # --- engines ----------------------------------------------------------------------------------
 
+    @overload
+    def embedded(
+        self, store_url: str = ..., *, drive: Literal["thread"] = ..., **settings: Any
+    ) -> AbstractAsyncContextManager[Client]: ...
+
+    @overload
+    def embedded(
+        self, store_url: str = ..., *, drive: Literal["manual"], **settings: Any
+    ) -> AbstractAsyncContextManager[DrivenClient]: ...
+
+    def embedded(
+        self, store_url: str = "memory://", *, drive: Drive = "thread", **settings: Any
+    ) -> AbstractAsyncContextManager[Client]:
+        """An engine inside this process: no servers, views in memory, handlers on this loop.
+
+        With `drive="manual"` it has no thread of its own and fires nothing by itself: its client
+        has `due`, `process_due` and `worker`.
+        """
+        return self._embedded(store_url, drive, settings)
+
     @asynccontextmanager
-    async def embedded(
-        self, store_url: str = "memory://", **settings: Any
+    async def _embedded(
+        self, store_url: str, drive: Drive, settings: Json
     ) -> AsyncIterator[Client]:
-        """An engine inside this process: no servers, views in memory, handlers on this loop."""
         told = Settings.read(store_url=store_url, redis_url="memory://", **settings)
-        async with self.serve(told.model_copy(update={"nats_url": None})) as runtime:
-            yield runtime.client()
+        alone = told.model_copy(update={"nats_url": None})
+        async with self.serve(alone, drive=drive) as runtime:
+            driver = runtime.driver
+            yield runtime.client() if driver is None else DrivenClient(runtime, driver)
 
     @asynccontextmanager
     async def connect(
@@ -175,10 +197,11 @@ class Horae:
 
     @asynccontextmanager
     async def serve(
-        self, settings: Settings, *, roles: tuple[str, ...] = ROLES
+        self, settings: Settings, *, roles: tuple[str, ...] = ROLES, drive: Drive = "thread"
     ) -> AsyncIterator[Runtime]:
         """Run roles in this process against the given servers."""
-        async with bootstrap(settings, self.registry, roles=roles, app=self.name) as runtime:
+        told: Json = {"roles": roles, "app": self.name, "drive": drive}
+        async with bootstrap(settings, self.registry, **told) as runtime:
             if "executor" not in roles:
                 yield runtime
             elif runtime.gateway is not None:

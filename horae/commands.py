@@ -118,6 +118,15 @@ class CommandCalls(Protocol):
             body["min_position"] = str(self._written)
         return restored(self._cqrs, await self.query("command.get", body))
 
+    async def due_at(self, now: datetime, limit: int) -> list[ScheduledCommand]:
+        """The commands that are due at an instant and not yet handed out, soonest first."""
+        asked: Json = {"type": "command", "status": "active", "next_to": now, "limit": limit}
+        asked |= {"sort": "next_run"}
+        if self._written is not None:
+            asked["min_position"] = str(self._written)
+        listed = await self.query("schedule.list", asked)
+        return [await self.get(each["id"]) for each in listed["schedules"]]
+
     async def _write(
         self, name: str, body: Json, key: str | None = None, correlation_id: str | None = None
     ) -> Json:

@@ -24,6 +24,7 @@ import msgspec
 import structlog
 
 from horae.client import Client
+from horae.driving import Drive, Driver, ManualEngine
 from horae.ending import Ending, cancel
 from horae.probes import probes
 from horae.process_name import process_name
@@ -159,6 +160,8 @@ class Runtime:
         self.store: EventStore | None = None
         self.engine: Engine | None = None
         self.gateway: Gateway | None = None
+        self.driver: Driver | None = None
+        """Of an engine that is driven by hand."""
         self.executor: Executor | None = None
         self.projector: Projector | None = None
         self.queries: Queries | None = None
@@ -266,6 +269,7 @@ async def bootstrap(
     roles: Collection[str] = ROLES,
     app: str = "app",
     clock: Clock | None = None,
+    drive: Drive = "thread",
 ) -> AsyncIterator[Runtime]:
     """Build and run a process; on leaving, running handlers are drained and all is closed."""
     runtime = Runtime(settings, roles, registry)
@@ -281,7 +285,7 @@ async def bootstrap(
         if "views" in roles:
             await _add_views(stack, runtime)
         if "engine" in roles:
-            await _add_engine(stack, runtime, registry, clock or SystemClock(), bus)
+            await _add_engine(stack, runtime, registry, clock or SystemClock(), bus, drive)
         if bus is not None:
             await bus.serve(stack)
         stack.callback(runtime.end)
@@ -333,7 +337,12 @@ def _views(url: str | None) -> ViewStore:
 
 
 async def _add_engine(
-    stack: AsyncExitStack, runtime: Runtime, registry: Registry, clock: Clock, bus: Any
+    stack: AsyncExitStack,
+    runtime: Runtime,
+    registry: Registry,
+    clock: Clock,
+    bus: Any,
+    drive: Drive,
 ) -> None:
     assert runtime.store is not None  # noqa: S101 - opened for this role
     loop = asyncio.get_running_loop()
@@ -359,14 +368,14 @@ async def _add_engine(
     work_bus: WorkBus | None = bus.work_bus if bus is not None else None
     forwarder: Forwarder | None = bus.forwarder if bus is not None else None
     announced = bus.announced if bus is not None else None
-    runtime.engine = Engine(
+    runtime.engine = (Engine if drive == "thread" else ManualEngine)(
         runtime.store,
         clock,
         Ownership(runtime.store, name, address),
         executor=runtime.executor,
         bus=work_bus,
         deliver=_on(loop),
-        linger=LINGER,
+        linger=LINGER if drive == "thread" else 0.0,
         listener=_listener(runtime),
     )
     engine = runtime.engine
@@ -384,6 +393,12 @@ async def _add_engine(
     runtime.gateway = Gateway(runtime.engine, serving, forwarder, look=runtime.look)
     if bus is not None and runtime.queries is None:
         runtime.elsewhere = bus.query
+    if isinstance(runtime.engine, ManualEngine):
+        assert runtime.executor is not None  # noqa: S101 - who drives by hand executes here
+        runtime.driver = Driver(runtime.engine, runtime.executor)
+        await runtime.driver.take_turn()
+        stack.push_async_callback(_stop_driver, runtime, runtime.driver)
+        return
     thread = threading.Thread(target=runtime.engine.run, name="horae-engine", daemon=True)
     thread.start()
     stack.push_async_callback(_stop_engine, runtime, thread)
@@ -406,6 +421,12 @@ def _listener(runtime: Runtime) -> Any:
             projector.hint(committed.positions, committed.events)
 
     return listen
+
+
+async def _stop_driver(runtime: Runtime, driver: Driver) -> None:
+    assert runtime.executor is not None  # noqa: S101 - it was made
+    await runtime.executor.drain(runtime.ending.for_work)
+    await driver.close()
 
 
 async def _stop_engine(runtime: Runtime, thread: threading.Thread) -> None:

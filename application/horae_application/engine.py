@@ -138,6 +138,8 @@ class Engine:
         self._head = 0
         self._stopping = threading.Event()
         self._closed = threading.Event()
+        self.firing = True
+        """False while what is due waits until somebody lets it fire."""
         self.store_error: str | None = None
         self.committed = 0
         self.max_waiting = INBOX
@@ -210,7 +212,7 @@ class Engine:
         if self._linger and (rest := self._company(tasks, micros)) > 0:
             self._again = tasks
             return rest
-        fires = 0 if self.wall.held else self._at_once(MAX_DUE, tasks)
+        fires = 0 if self.wall.held or not self.firing else self._at_once(MAX_DUE, tasks)
         due = self.lines.pop_due(micros, fires)
         self._count(len(due))
         draft = Draft(self.lines, at)
@@ -561,7 +563,7 @@ class Engine:
         wake = self.lines.next_wake()
         if self.wall.held:
             wakes.append(RECHECK)
-        elif wake is not None:
+        elif wake is not None and self.firing:
             wakes.append((wake - to_micros(self._clock.now())) / 1_000_000)
         pause = max(0.0, min(wakes))
         return max(pause, TICK) if self._linger and self._rate > BUSY else pause

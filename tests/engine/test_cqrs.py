@@ -159,7 +159,7 @@ def test_decorated_function_stays_as_it_is() -> None:
 
     assert app.command(place) is place
     assert app.command("again")(place) is place
-    assert list(app.registry.names()) == ["command:PlaceOrder", "command:again"]
+    assert {"command:PlaceOrder", "command:again"} < set(app.registry.names())
 
 
 def test_two_handlers_of_one_command_are_refused() -> None:

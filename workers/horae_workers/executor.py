@@ -9,6 +9,7 @@ pile up beyond the executor's size.
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
@@ -88,6 +89,8 @@ class Executor:
         self._tasks: dict[tuple[str, str], asyncio.Task[None]] = {}
         self._controls: dict[tuple[str, str], Control] = {}
         self.concurrency = concurrency
+        self.open = True
+        """False while it takes no work, until somebody lets it."""
         self.done = 0
         self.freed: Callable[[], None] = _nothing
         """Called when a slot is free again without a report that says so."""
@@ -116,7 +119,7 @@ class Executor:
 
     def free(self) -> int:
         """How many more attempts it would start at once."""
-        if not self._accepting or self._over is not None:
+        if not self._accepting or not self.open or self._over is not None:
             return 0
         return self.concurrency - self._held - self._taken - self._pulled - self._orphans
 
@@ -356,6 +359,20 @@ class Executor:
     def running(self) -> int:
         """Attempts that hold a slot."""
         return self._taken + self._pulled
+
+    @property
+    def busy(self) -> bool:
+        """True while attempts run, or their outcome is on its way."""
+        return bool(self._taken or self._tasks)
+
+    async def one_ended(self, seconds: float) -> None:
+        """Wait until one of the attempts has ended, at most so long."""
+        tasks = list(self._tasks.values())
+        if tasks:
+            limit = None if math.isinf(seconds) else seconds
+            await asyncio.wait(tasks, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+        else:
+            await asyncio.sleep(0)  # what was started from the thread has not begun yet
 
     @property
     def orphans(self) -> int:
