@@ -141,6 +141,31 @@ REFUSED = {
     "function of a long name": (function(name="a" * 256), FIELD, "action.name"),
     "function isolated elsewhere": (function(isolation="moon"), FIELD, "action.isolation"),
     "queue without name": ({"action": {"type": "queue"}}, FIELD, "action.queue"),
+    "command without service": (
+        {"action": {"type": "command", "command": "Run"}},
+        FIELD,
+        "action.service",
+    ),
+    "service of an empty token": (
+        {"action": {"type": "command", "service": "a..b", "command": "Run"}},
+        FIELD,
+        "action.service",
+    ),
+    "service that is a filter": (
+        {"action": {"type": "command", "service": "a.>", "command": "Run"}},
+        FIELD,
+        "action.service",
+    ),
+    "command of two tokens": (
+        {"action": {"type": "command", "service": "a", "command": "b.c"}},
+        FIELD,
+        "action.command",
+    ),
+    "command that waits for nothing": (
+        {"action": {"type": "command", "service": "a", "command": "b", "timeout": 0}},
+        FIELD,
+        "action.timeout",
+    ),
     "queue of a bad name": ({"action": {"type": "queue", "queue": "a/b"}}, FIELD, "action.queue"),
     "process without command": (process(command=[]), FIELD, "action.command"),
     "process of a shell line": (process(command="rm -r"), FIELD, "action.command"),
@@ -314,6 +339,15 @@ ACCEPTED = {
     "start and end at one instant": {"start_at": at(0), "end_at": at(0)},
     "only an end": {"end_at": at(0)},
     "queue": {"action": {"type": "queue", "queue": "reports"}},
+    "command": {
+        "action": {
+            "type": "command",
+            "service": "agents.a",
+            "command": "Run",
+            "reply": False,
+            "timeout": "9s",
+        }
+    },
     "process": process(
         command=["a" * 131072],
         env={"A": "b"},

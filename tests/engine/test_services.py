@@ -301,10 +301,7 @@ async def test_micro_service_of_anybody_is_found_by_discovery(told: Settings, nc
     await nc.subscribe("$SRV.INFO", cb=info)
     await nc.flush()
     async with Horae("engine").serve(told) as runtime:
-        answer = await runtime.client().create_schedule(
-            "r", manual(), command("agents.research", "Run")
-        )
-    assert answer["status"] == "active"
+        await accepted(runtime.client(), "r", command("agents.research", "Run"))
 
 
 async def test_service_may_announce_itself_without_being_a_micro_service(

@@ -59,6 +59,18 @@ async function kept(nc) {
   return message;
 }
 
+// The engine gives services a second to say who they are; a busy machine may need another one.
+async function accepted(ask, definition) {
+  const deadline = Date.now() + PATIENCE_MS;
+  for (;;) {
+    try {
+      return await ask("command", "schedule.create", definition);
+    } catch (error) {
+      if (error.code !== "unknown_handler" || Date.now() > deadline) throw error;
+    }
+  }
+}
+
 function check(condition, complaint) {
   if (!condition) throw new Error(complaint);
 }
@@ -71,7 +83,7 @@ async function main(nc) {
 
   const run = async (id, action, payload) => {
     const trigger = { type: "manual" };
-    await ask("command", "schedule.create", { id: `${service}.${id}`, trigger, action, payload });
+    await accepted(ask, { id: `${service}.${id}`, trigger, action, payload });
     const { execution_id } = await ask("command", "schedule.trigger", { id: `${service}.${id}` });
     return succeeded(execution_id);
   };
