@@ -136,6 +136,21 @@ class Client(CommandCalls):
             body["expected_revision"] = expected_revision
         return await self.command("schedule.patch", body, key=idempotency_key)
 
+    async def bulk_schedules(
+        self,
+        operation: str,
+        filter: Mapping[str, Any],  # noqa: A002 - the wire's name
+        *,
+        note: str = "",
+        tags: Mapping[str, Iterable[str]] | None = None,
+        dry_run: bool = False,
+    ) -> Json:
+        """Pause, resume, cancel or retag (`tags`: add, remove) all that match filters of a list."""
+        body: Json = {"operation": operation, "filter": filter, "note": note, "dry_run": dry_run}
+        if tags is not None:
+            body["tags"] = {name: list(each) for name, each in tags.items()}
+        return await self.command("schedule.bulk", body)
+
     async def pause_schedule(self, id: str, *, note: str = "") -> Json:  # noqa: A002
         """Fire nothing until resumed."""
         return await self.command("schedule.pause", {"id": id, "note": note})

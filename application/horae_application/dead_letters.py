@@ -65,4 +65,4 @@ async def nobody_looks(tenant: str, name: str, body: Mapping[str, Any]) -> Mappi
         Unavailable: always.
     """
     del tenant, name, body
-    raise Unavailable("no views can be asked which dead letters there are; name them by id")
+    raise Unavailable("no views can be asked which there are; name them by id")

@@ -194,6 +194,10 @@ class Engine:
         """What the clock says; decisions go by a time that is checked besides."""
         return self._clock.now()
 
+    def head(self) -> str:
+        """Where the log ends now, whoever has written it; it asks the store."""
+        return self.position(self._store.head())
+
     def position(self, number: int) -> str:
         """The opaque form of a position."""
         return str(Position(self._store.identity, 0, number))

@@ -13,6 +13,7 @@ from uuid import uuid4
 import msgspec
 
 from horae_application import messages
+from horae_application.bulk import change_all
 from horae_application.dead_letters import Look, nobody_looks, requeue
 from horae_application.engine import Engine
 from horae_application.known import Known, require, unserved
@@ -55,6 +56,9 @@ class Gateway:
                 return await self._create_many(request, command)
             if isinstance(command, messages.RequeueDeadLetter) and command.id is None:
                 return await requeue(self._look, self._bring, request, command)
+            if isinstance(command, messages.BulkSchedules):
+                head = await asyncio.to_thread(self._engine.head)
+                return await change_all(self._look, self._bring, request, command, head)
             request, command = keyed(request, command)
             await require(self._known, request.tenant, command)
             return await self._bring(request, command)

@@ -142,6 +142,45 @@ class PatchSchedule(Command):
         return self.__pydantic_extra__
 
 
+Tag = Annotated[str, Field(min_length=1, max_length=128)]
+Tags = Annotated[tuple[Tag, ...], Field(max_length=64)]
+
+
+class RetagSchedule(Command):
+    """`schedule.retag`: take tags away, then add others."""
+
+    name = "schedule.retag"
+    id: Identifier
+    add: Tags = ()
+    remove: Tags = ()
+
+
+class TagChange(Model):
+    """Tags to add and to take away."""
+
+    add: Tags = ()
+    remove: Tags = ()
+
+
+class BulkSchedules(Command):
+    """`schedule.bulk`: an operation on all schedules that match the filters of `schedule.list`."""
+
+    name = "schedule.bulk"
+    filter: dict[str, Any]
+    operation: Literal["pause", "resume", "cancel", "retag"]
+    note: Note = ""
+    tags: TagChange | None = None
+    dry_run: bool = False
+
+    @model_validator(mode="after")
+    def _has_its_tags(self) -> Self:
+        if (self.operation == "retag") != (self.tags is not None):
+            raise PydanticCustomError(
+                "tags", "`tags` belong to the operation retag, and it to them"
+            )
+        return self
+
+
 class PauseSchedule(Command):
     """`schedule.pause`."""
 
@@ -372,6 +411,8 @@ COMMANDS: dict[str, type[Command]] = {
         CreateMany,
         UpdateSchedule,
         PatchSchedule,
+        RetagSchedule,
+        BulkSchedules,
         PauseSchedule,
         ResumeSchedule,
         CancelSchedule,

@@ -21,7 +21,7 @@ from horae_application.task import Answer, Task, refusal
 from horae_domain import decider, planning
 from horae_domain import schedule as schedules
 from horae_domain.codec import decode
-from horae_domain.edits import Edit, PatchSchedule
+from horae_domain.edits import Edit, PatchSchedule, RetagSchedule
 from horae_domain.errors import (
     HoraeError,
     IdempotencyConflict,
@@ -50,6 +50,7 @@ KEYED = {
     "schedule.create",
     "schedule.update",
     "schedule.patch",
+    "schedule.retag",
     "schedule.pause",
     "schedule.resume",
     "schedule.cancel",
@@ -79,6 +80,7 @@ def partition_of_command(tenant: str, command: Command) -> int:
             return partition_of(tenant, command.definition.id)
         case (
             messages.PatchSchedule()
+            | messages.RetagSchedule()
             | messages.PauseSchedule()
             | messages.ResumeSchedule()
             | messages.CancelSchedule()
@@ -101,6 +103,7 @@ def schedule_of(tenant: str, command: Command) -> str | None:
             return command.definition.id
         case (
             messages.PatchSchedule()
+            | messages.RetagSchedule()
             | messages.PauseSchedule()
             | messages.ResumeSchedule()
             | messages.CancelSchedule()
@@ -314,6 +317,8 @@ def to_domain(task: Task, cause: Cause) -> schedules.ScheduleCommand | Edit:
             return schedules.CreateSchedule(task.request.tenant, command.definition, cause)
         case messages.UpdateSchedule():
             return schedules.UpdateSchedule(command.definition, command.expected_revision, cause)
+        case messages.RetagSchedule():
+            return RetagSchedule(command.add, command.remove, cause)
         case messages.PatchSchedule():
             return PatchSchedule(command.patch, command.expected_revision, cause)
         case messages.PauseSchedule():

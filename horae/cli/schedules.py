@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from horae.cli.bulk import bulk
 from horae.cli.options import AsJson, Cursor, DefinitionFile, Limit, Nats, Note, Tenant
 from horae.cli.output import (
     action_text,
@@ -18,6 +19,8 @@ from horae.cli.output import (
 )
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Schedules: what fires when.")
+
+app.command()(bulk)
 
 Id = Annotated[str, typer.Argument(metavar="ID")]
 Json = dict[str, Any]

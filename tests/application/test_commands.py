@@ -66,6 +66,7 @@ def test_every_command_is_read_and_decided_or_refused_with_a_code(desk: Stepped)
         "schedule.create": {"id": "a", "trigger": {"type": "manual"}, "action": WORK},
         "schedule.update": {"id": "no", "trigger": {"type": "manual"}, "action": WORK},
         "schedule.patch": {"id": "no"},
+        "schedule.retag": {"id": "no"},
         "schedule.pause": {"id": "no"},
         "schedule.resume": {"id": "no"},
         "schedule.cancel": {"id": "no"},
@@ -85,7 +86,7 @@ def test_every_command_is_read_and_decided_or_refused_with_a_code(desk: Stepped)
         "command.cancel": {"id": "no"},
         "dead_letter.requeue": {"id": unknown},
     }
-    assert bodies.keys() == COMMANDS.keys() - {"schedule.create_many"}
+    assert bodies.keys() == COMMANDS.keys() - {"schedule.create_many", "schedule.bulk"}
     codes = {name: desk.ask(name, body) for name, body in bodies.items()}
     assert codes.pop("schedule.create").ok
     assert codes.pop("command.schedule").ok

@@ -300,3 +300,23 @@ def test_reference_describes_the_commands_as_they_are():
     root = Path(__file__).parents[2]
     written = (root / "docs" / "reference" / "cli.md").read_text()
     assert runpy.run_path(str(root / "scripts" / "cli_reference.py"))["reference"]() == written
+
+
+def test_bulk_changes_all_that_match_after_a_dry_run(horae, write):
+    for name in ("bulk-1", "bulk-2"):
+        assert (
+            horae("schedule", "create", "-f", write(definition(id=name, tags=["bulk"]))).code == 0
+        )
+    told = horae("schedule", "bulk", "pause", "--tag", "bulk", "--dry-run").out
+    assert told == "2 match, 2 would change, 0 failed\n"
+    done = horae("schedule", "bulk", "pause", "--filter", '{"tags": ["bulk"]}', "--json").document
+    assert (done["changed"], done["ids"]) == (2, ["bulk-1", "bulk-2"])
+    retagged = horae(
+        "schedule", "bulk", "retag", "--tag", "bulk", "--add", "done", "--remove", "bulk"
+    )
+    assert retagged.out == "2 match, 2 changed, 0 failed\n"
+    assert (
+        horae("schedule", "bulk", "cancel", "--tag", "bulk").out == "0 match, 0 changed, 0 failed\n"
+    )
+    assert horae("schedule", "bulk", "cancel").code == 2
+    assert horae("schedule", "bulk", "cancel", "--filter", "[]").code == 1
