@@ -390,6 +390,8 @@ async def _add_engine(
         processes="executor" in runtime.roles and runtime.settings.allow_processes,
         find=bus.find if bus is not None else None,
     )
+    if runtime.queries is not None:
+        runtime.queries.progress_of = runtime.engine.lines.pulse.progress_of
     runtime.gateway = Gateway(runtime.engine, serving, forwarder, look=runtime.look)
     if bus is not None and runtime.queries is None:
         runtime.elsewhere = bus.query

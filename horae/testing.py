@@ -204,6 +204,8 @@ async def engine(
         store, clock, Ownership(store, "test"), executor=runtime.executor, listener=_ignore
     )
     runtime.engine.lines.window = WINDOW
+    if runtime.queries is not None:
+        runtime.queries.progress_of = runtime.engine.lines.pulse.progress_of
     runtime.gateway = Gateway(
         runtime.engine,
         Serving(served.registry, processes=allow_processes),

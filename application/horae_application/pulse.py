@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from horae_domain.execution import Execution, heard
+from horae_domain.instants import format_instant
 from horae_domain.ledger import Line
 
 
@@ -40,6 +41,13 @@ class Pulse:
     def get(self, id_: str) -> Beat | None:
         """What was last heard of an execution; from any thread."""
         return self._beats.get(id_)
+
+    def progress_of(self, id_: str) -> dict[str, Any] | None:
+        """The latest progress of an execution, and when it was told; from any thread."""
+        beat = self._beats.get(id_)
+        if beat is None or beat.told_at is None:
+            return None
+        return {"at": format_instant(beat.told_at), "value": beat.progress}
 
     def begin(self, runs: Iterable[Execution], at: datetime) -> None:
         """Listen to attempts that another owner gave out."""

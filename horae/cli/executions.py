@@ -125,7 +125,7 @@ def logs(id_: Id, nats: Nats = None, tenant: Tenant = "default", as_json: AsJson
     """Show what a handler logged, and the stacks of failed attempts."""
     from horae.cli.session import query
 
-    answer = query(nats, tenant, "execution.get", {"id": id_})
+    answer = query(nats, tenant, "execution.logs", {"id": id_})
     if as_json:
         print_json({"ok": True, "id": id_, "logs": answer["logs"]})
         return

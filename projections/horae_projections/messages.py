@@ -143,6 +143,13 @@ class GetCommand(Query):
     id: Identifier
 
 
+class ExecutionLogs(Query):
+    """`execution.logs`: what its handler logged, and how its attempts ended."""
+
+    name = "execution.logs"
+    id: ExecutionId
+
+
 class ListExecutions(Page):
     """`execution.list`: the latest due first, by schedule, status and time (inclusive)."""
 
@@ -187,6 +194,7 @@ QUERIES: dict[str, type[Query]] = {
         GetExecution,
         GetCommand,
         ListExecutions,
+        ExecutionLogs,
         ListDeadLetters,
         ListTimers,
         Health,

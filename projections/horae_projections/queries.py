@@ -16,6 +16,7 @@ from horae_projections.digests import digests
 from horae_projections.health import Probe, assess
 from horae_projections.hiding import may_hide, without_secrets
 from horae_projections.messages import (
+    ExecutionLogs,
     GetCommand,
     GetExecution,
     GetSchedule,
@@ -54,6 +55,12 @@ class Progress(Protocol):
         ...
 
 
+def _unheard(id_: str) -> Answer | None:
+    """For views without an engine beside them."""
+    del id_
+    return None
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
 
@@ -80,6 +87,8 @@ class Queries:
         self._probes = probes if probes is not None else {}
         self._progress = progress
         self._now = now
+        self.progress_of: Callable[[str], Answer | None] = _unheard
+        """What the owner of a running execution has last heard of its progress, if it is here."""
 
     async def answer(self, tenant: str, name: str, body: bytes = b"") -> Answer:
         """The answer to a request, with the position that it rests on.
@@ -118,6 +127,8 @@ class Queries:
 
     async def _list(self, tenant: str, query: Query) -> Answer:
         match query:
+            case ExecutionLogs():
+                return await self._logs(tenant, query)
             case ListExecutions():
                 return await lists.executions(self._views, tenant, query)
             case ListDeadLetters():
@@ -176,7 +187,13 @@ class Queries:
             _, (row,) = await self._views.rows([Key(SCHEDULES, tenant, found["schedule_id"])])
             action = {} if row is None else unpack(SCHEDULES, row).told["action"]
             found["payload"] = without_secrets(action.get("name"), found["payload"])
+        running = found["status"] == "running"
+        found["progress"] = self.progress_of(query.id) if running else None
         return {"ok": True, "position": position} | found
+
+    async def _logs(self, tenant: str, query: ExecutionLogs) -> Answer:
+        found = await self._execution(tenant, GetExecution(id=query.id))
+        return {name: found[name] for name in ("ok", "position", "id", "logs", "attempts")}
 
     async def _command(self, tenant: str, query: GetCommand) -> Answer:
         position, (stored,) = await self._views.rows([Key(SCHEDULES, tenant, query.id)])

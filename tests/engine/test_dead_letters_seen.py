@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
+
 import pytest
 
 from horae import Context, Horae, HoraeError, Retry, manual, testing
@@ -93,3 +96,48 @@ async def test_either_one_or_many_are_meant(which: dict[str, object]) -> None:
     async with testing.engine() as engine:
         with pytest.raises(HoraeError, match="either an id"):
             await engine.command("dead_letter.requeue", which)
+
+
+async def test_logs_are_a_query_of_their_own() -> None:
+    app = Horae("test")
+
+    @app.handler("work")
+    async def work(context: Context) -> None:
+        context.log("hello", n=1)
+
+    async with testing.engine(app) as engine:
+        await engine.create_schedule("a", manual(), "work")
+        run = (await engine.trigger_schedule("a"))["execution_id"]
+        await engine.settle()
+        answer = await engine.query("execution.logs", {"id": run})
+    assert [line["message"] for line in answer["logs"]] == ["hello"]
+    assert (answer["id"], answer["attempts"][0]["outcome"]) == (run, "succeeded")
+
+
+async def test_progress_is_shown_while_it_runs_and_kept_with_the_outcome() -> None:
+    app = Horae("test")
+    told, go = asyncio.Event(), asyncio.Event()
+
+    @app.handler("work")
+    async def work(context: Context) -> None:
+        context.heartbeat({"rows": 7})
+        told.set()
+        await go.wait()
+
+    async with app.embedded() as client:
+        await client.create_schedule("a", manual(), "work")
+        run = (await client.trigger_schedule("a"))["execution_id"]
+        await told.wait()
+        async with asyncio.timeout(60):
+            while True:
+                with suppress(HoraeError):
+                    answer = await client.get_execution(run)
+                    if answer["progress"] is not None:
+                        break
+                await asyncio.sleep(0.01)
+            assert answer["progress"]["value"] == {"rows": 7}
+            go.set()
+            while answer["status"] == "running":
+                answer = await client.get_execution(run)
+                await asyncio.sleep(0.01)
+    assert (answer["progress"], answer["metadata"]) == (None, {"progress": {"rows": 7}})

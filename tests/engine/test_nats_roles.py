@@ -75,3 +75,52 @@ async def ended(client: Client, id_: str) -> dict[str, Any]:
                 if found["attempts"] and found["attempts"][0]["outcome"]:
                     return found
             await asyncio.sleep(0.02)
+
+
+async def test_executor_elsewhere_is_asked_to_stop_and_its_result_counts(
+    nats_url: str, tmp_path: Path
+) -> None:
+    told = Settings.read(
+        store_url="memory://",
+        nats_url=nats_url,
+        tenant="roles-stop",
+        data_dir=tmp_path,
+        events=False,
+    )
+    app = Horae("desk")
+    there = asyncio.Event()
+
+    @app.schedule("job", manual(), timeout={"start_to_close": None})
+    async def job(context: Context) -> str:
+        context.heartbeat({"rows": 7})
+        there.set()
+        try:
+            await asyncio.sleep(600)
+        except asyncio.CancelledError:
+            return "partial"
+        return "never"
+
+    engine = Horae("engine").serve(told, roles=("engine", "views"))
+    async with engine as runtime, app.serve(told, roles=("executor",)):
+        client = runtime.client()
+        async with asyncio.timeout(100):
+            run = await triggered(client)
+            await there.wait()
+            reply = await client.cancel_execution(run, graceful=True)
+            assert (reply["status"], reply["stopping"]) == ("running", True)
+            answer = await client.get_execution(run)
+            while answer["status"] == "running":
+                await asyncio.sleep(0.05)
+                answer = await client.get_execution(run)
+    assert (answer["status"], answer["result"]) == ("succeeded", "partial")
+    assert answer["metadata"] == {"progress": {"rows": 7}}
+
+
+async def triggered(client: Client) -> str:
+    """The execution, once the schedule is declared and the views know it."""
+    while True:
+        with suppress(HoraeError):
+            run: str = (await client.trigger_schedule("job", key="k"))["execution_id"]
+            await client.get_execution(run)
+            return run
+        await asyncio.sleep(0.05)
