@@ -192,6 +192,19 @@ class Client(CommandCalls):
         """What was decided for a schedule, newest first."""
         return await self.query("schedule.history", {"id": id, **options})
 
+    async def backfill_schedule(
+        self,
+        id: str,  # noqa: A002 - the wire's name
+        start: Instant,
+        end: Instant,
+        *,
+        idempotency_key: str | None = None,
+        **options: Any,
+    ) -> Json:
+        """Run what was due from `start` to `end` again, with its own times; see `overlap`, `dry_run`."""
+        body = {"id": id, "from": start, "to": end, **options}
+        return await self.command("schedule.backfill", body, key=idempotency_key)
+
     # --- one occurrence ---------------------------------------------------------------------------
 
     async def skip_occurrence(self, id: str, at: Instant, *, note: str = "") -> Json:  # noqa: A002

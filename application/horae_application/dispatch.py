@@ -308,6 +308,8 @@ def _trigger_of(definition: Definition, run: Execution) -> dict[str, str]:
     """Why it runs, as the handler is told."""
     if run.kind == "key":
         return {"kind": "manual", "key": run.nominal}
+    if run.backfill_id is not None:
+        return {"kind": "backfill", "nominal": run.nominal, "backfill_id": run.backfill_id}
     match definition.trigger:
         case CronTrigger(expression=expression, timezone=timezone):
             facts = {"expression": expression, "timezone": timezone}

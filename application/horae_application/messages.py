@@ -21,6 +21,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from horae_domain.backfills import Order
 from horae_domain.definition import (
     Definition,
     Duration,
@@ -212,6 +213,21 @@ class TriggerSchedule(Command):
     id: Identifier
     key: Key | None = None
     payload: Json = None
+
+
+class BackfillSchedule(Command):
+    """`schedule.backfill`: run what was due from `from` to `to`, both inclusive, with its own times.
+
+    With `dry_run` it is only told how many there are.
+    """
+
+    name = "schedule.backfill"
+    id: Identifier
+    from_: Annotated[Instant, Field(alias="from")]
+    to: Instant
+    overlap: Order = Order.BUFFER_ALL
+    dry_run: bool = False
+    note: Note = ""
 
 
 class OccurrenceCommand(Command):
@@ -417,6 +433,7 @@ COMMANDS: dict[str, type[Command]] = {
         ResumeSchedule,
         CancelSchedule,
         TriggerSchedule,
+        BackfillSchedule,
         SkipOccurrence,
         MoveOccurrence,
         HoldOccurrence,

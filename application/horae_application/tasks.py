@@ -18,7 +18,7 @@ from horae_application.ports import StoredEvent
 from horae_application.pulse import Pulse
 from horae_application.runs import Runs, execution_of
 from horae_application.task import Answer, Task, refusal
-from horae_domain import decider, planning
+from horae_domain import backfilling, decider, planning
 from horae_domain import schedule as schedules
 from horae_domain.codec import decode
 from horae_domain.edits import Edit, PatchSchedule, RetagSchedule
@@ -46,6 +46,9 @@ from horae_domain.schedule import Cause
 
 _log = structlog.get_logger(__name__)
 
+SHOWN = 10
+"""Instants of a backfill that its answer names."""
+
 KEYED = {
     "schedule.create",
     "schedule.update",
@@ -55,6 +58,7 @@ KEYED = {
     "schedule.resume",
     "schedule.cancel",
     "schedule.trigger",
+    "schedule.backfill",
     "occurrence.skip",
     "occurrence.move",
     "occurrence.hold",
@@ -85,6 +89,7 @@ def partition_of_command(tenant: str, command: Command) -> int:
             | messages.ResumeSchedule()
             | messages.CancelSchedule()
             | messages.TriggerSchedule()
+            | messages.BackfillSchedule()
             | messages.OccurrenceCommand()
         ):
             return partition_of(tenant, command.id)
@@ -108,6 +113,7 @@ def schedule_of(tenant: str, command: Command) -> str | None:
             | messages.ResumeSchedule()
             | messages.CancelSchedule()
             | messages.TriggerSchedule()
+            | messages.BackfillSchedule()
             | messages.OccurrenceCommand()
         ):
             return command.id
@@ -196,6 +202,8 @@ class Desk:
                 return self._trigger(task, command)
             case messages.OccurrenceCommand():
                 return self._plan(task, command)
+            case messages.BackfillSchedule():
+                return self._backfill(task, command)
             case _:
                 cause = self._cause(task)
                 answer = self._runs.decide(task, cause) or self._commanding.decide(task, cause)
@@ -230,6 +238,26 @@ class Desk:
         if run_id is not None:
             facts["execution_id"] = run_id
         return Answer(task, OK, facts, index)
+
+    def _backfill(self, task: Task, command: messages.BackfillSchedule) -> Answer:
+        request = task.request
+        stream = schedule_stream(request.tenant, command.id)
+        decision = self._draft.begin(stream)
+        key = request.key or request.command_id or uuid4().hex
+        id_ = request_stream(request.tenant, f"{request.name}:{command.id}", key).hex[:16]
+        asked = backfilling.BackfillSchedule(
+            id_, command.from_, command.to, command.overlap, command.note, self._cause(task)
+        )
+        if command.dry_run:
+            found = backfilling.find(decision.require(), asked)
+            facts: dict[str, Any] = {"id": command.id, "dry_run": True}
+            index = None
+        else:
+            found = backfilling.backfill(decision, asked)
+            index = self._draft.accept(stream, decision)
+            facts = {"id": command.id, "backfill_id": id_}
+        first = [format_instant(each.due) for each in found[:SHOWN]]
+        return Answer(task, OK, facts | {"count": len(found), "first": first}, index)
 
     def _created(self, stream: UUID) -> tuple[int | None, int | None]:
         """What a creation that finds its schedule rests on: the first one's event."""

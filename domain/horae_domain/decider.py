@@ -10,8 +10,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, NamedTuple
 
+from horae_domain import backfill_runs, overlap
 from horae_domain import execution as executions
-from horae_domain import overlap
 from horae_domain import schedule as schedules
 from horae_domain.decision import Decision
 from horae_domain.definition import Priority
@@ -29,6 +29,7 @@ from horae_domain.recurrence import Occurrence
 from horae_domain.schedule import (
     CancelSchedule,
     Cause,
+    CreateSchedule,
     PauseSchedule,
     ResumeSchedule,
     ScheduleCommand,
@@ -37,6 +38,10 @@ from horae_domain.schedule import (
 )
 
 # --- commands ------------------------------------------------------------------------------------
+
+
+ENDS = {CreateSchedule: "replaced", CancelSchedule: "cancelled"}
+"""Why a backfill ends by a command on its schedule."""
 
 
 class Trigger(NamedTuple):
@@ -61,9 +66,7 @@ def command(decision: Decision, asked: ScheduleCommand | Edit) -> None:
             settle_all(decision, asked.cause)
         if isinstance(asked, UpdateSchedule | ResumeSchedule | CancelSchedule):
             close_pause(decision, asked.cause)
-    schedule = decision.line.schedule if decision.line else None
-    for event in schedules.decide(schedule, asked):
-        decision.add(around_plans(decision.line, event))
+    _change(decision, asked)
     if isinstance(asked, UpdateSchedule | ResumeSchedule):
         go_on(decision, asked.cause)
     if isinstance(asked, CancelSchedule):
@@ -71,6 +74,15 @@ def command(decision: Decision, asked: ScheduleCommand | Edit) -> None:
             if run.status is not executions.Status.RUNNING:
                 decision.add(*executions.cancel(run, "schedule_cancelled", asked.cause))
         overlap.drop(decision, "schedule_cancelled", asked.cause)
+
+
+def _change(decision: Decision, asked: ScheduleCommand) -> None:
+    schedule = decision.line.schedule if decision.line else None
+    events = schedules.decide(schedule, asked)
+    if events and isinstance(asked, CreateSchedule | CancelSchedule):
+        backfill_runs.end(decision, ENDS[type(asked)], asked.cause)
+    for event in events:
+        decision.add(around_plans(decision.line, event))
 
 
 def trigger(decision: Decision, asked: Trigger) -> str:

@@ -163,7 +163,8 @@ class ScheduleQuarantined(Event, frozen=True, kw_only=True):
 class OccurrencesDecided(Event, frozen=True, kw_only=True):
     """One decision for all occurrences from `first` to `last`, both inclusive; null is not counted.
 
-    With a `nominal` for that one alone, which came due at `moved_to`.
+    With a `nominal` for that one alone, which came due at `moved_to`; with a `backfill_id` for what
+    that backfill passed over.
     """
 
     decision: str
@@ -176,6 +177,29 @@ class OccurrencesDecided(Event, frozen=True, kw_only=True):
     next_due: datetime | None = None
     nominal: str | None = None
     moved_to: datetime | None = None
+    backfill_id: str | None = None
+
+
+class ScheduleBackfillStarted(Event, frozen=True, kw_only=True):
+    """The occurrences after `start`, from `first` to `last`, are run again by a revision."""
+
+    backfill_id: str
+    start: datetime
+    first: datetime
+    last: datetime
+    overlap: str
+    count: int
+    revision: int
+    anchor: datetime
+    note: str = ""
+
+
+class ScheduleBackfillCompleted(Event, frozen=True, kw_only=True):
+    """A backfill is `done`, or ended before: so many occurrences are `left` without a decision."""
+
+    backfill_id: str
+    reason: str
+    left: int = 0
 
 
 # --- single occurrences --------------------------------------------------------------------------
@@ -253,6 +277,8 @@ class ExecutionRequested(ExecutionEvent, frozen=True, kw_only=True):
     heartbeat: float | None = None
     start_by: datetime | None = None
     end_by: datetime | None = None
+    backfill_id: str | None = None
+    unbounded: bool = False
     moved_to: datetime | None = None
     note: str = ""
     planned_by: str | None = None
@@ -481,6 +507,8 @@ NAMES: dict[type[Event], str] = {
     ScheduleCancelled: "schedule.cancelled.v1",
     ScheduleQuarantined: "schedule.quarantined.v1",
     OccurrencesDecided: "schedule.occurrences_decided.v1",
+    ScheduleBackfillStarted: "schedule.backfill_started.v1",
+    ScheduleBackfillCompleted: "schedule.backfill_completed.v1",
     OccurrenceSkipped: "schedule.occurrence_skipped.v1",
     OccurrenceMoved: "schedule.occurrence_moved.v1",
     OccurrenceHeld: "schedule.occurrence_held.v1",

@@ -168,6 +168,9 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     correlation_id: str | None = None
     reason: str | None = None
     """Why it did not fire."""
+    backfill_id: str | None = None
+    unbounded: bool = False
+    """True if nothing that is unfinished keeps it from running."""
     moved_to: datetime | None = None
     """Where somebody moved it."""
     note: str = ""
@@ -765,6 +768,8 @@ def _requested(event: ExecutionRequested) -> Execution:
         start_by=event.start_by,
         end_by=event.end_by,
         correlation_id=event.correlation_id,
+        backfill_id=event.backfill_id,
+        unbounded=event.unbounded,
         moved_to=event.moved_to,
         note=event.note,
         planned_by=event.planned_by,

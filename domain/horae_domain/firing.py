@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, assert_never
 
 import msgspec
 
+from horae_domain import backfill_runs, overlap
 from horae_domain import execution as executions
-from horae_domain import overlap
 from horae_domain.decision import Decision
 from horae_domain.definition import CatchUpMode, ManualTrigger
 from horae_domain.events import (
@@ -75,6 +75,7 @@ def settle(decision: Decision, cause: Cause) -> None:
     overlap.release(decision, cause)
     if decision.require().fires_by(cause.at):
         _decide_due(decision, cause)
+    backfill_runs.advance(decision, cause)
     if decision.require().active:
         complete(decision, cause)
 
@@ -83,6 +84,7 @@ def go_on(decision: Decision, cause: Cause) -> None:
     """What follows, in the same commit, from a run's end or from more room than before."""
     trip(decision, cause)
     overlap.release(decision, cause)
+    backfill_runs.advance(decision, cause)
     if decision.require().active:
         complete(decision, cause)
 

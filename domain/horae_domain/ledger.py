@@ -14,9 +14,10 @@ from typing import Any
 
 import msgspec
 
+from horae_domain import backfills, plans
 from horae_domain import execution as executions
-from horae_domain import plans
 from horae_domain import schedule as schedules
+from horae_domain.backfills import Backfill, Order
 from horae_domain.definition import Definition, OnceTrigger, Overlap, Retry
 from horae_domain.events import (
     Event,
@@ -31,6 +32,8 @@ from horae_domain.events import (
     OccurrenceEvent,
     OccurrencesDecided,
     OccurrenceSkipped,
+    ScheduleBackfillCompleted,
+    ScheduleBackfillStarted,
     ScheduleCancelled,
     ScheduleCompleted,
     ScheduleCreated,
@@ -50,6 +53,10 @@ SINGLE_SKIPS = 10
 """Skips behind unfinished runs that are recorded one by one; further ones as a range."""
 BUFFER = 1_000
 """The most occurrences of a schedule that are buffered at once."""
+OFF_CALENDAR = frozenset({"key", "backfill"})
+"""Kinds of executions that are not the calendar's: they count for no limit of it."""
+BACKFILL_RUNS = 1_000
+"""Unfinished executions of a backfill that is allowed to run all at once."""
 CROWDED = frozenset({"overlap", "buffer_full"})
 """Reasons of skips behind unfinished runs."""
 
@@ -75,6 +82,8 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     """What is decided and has not fired yet, in the order in which it came."""
     plans: dict[str, Plan] = {}
     """What somebody planned for occurrences to come, by nominal label."""
+    backfills: dict[str, Backfill] = {}
+    """Backfills that go on, by their ids."""
 
     @property
     def definition(self) -> Definition:
@@ -103,6 +112,8 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
     def lane_of(self, execution: Execution) -> Lane:
         """What an execution counts together with."""
+        if execution.unbounded and self.definition.concurrency is None:
+            return execution.id.encode()
         if self.definition.concurrency_key is None:
             return None
         told = execution.overridden
@@ -190,6 +201,32 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
         return min((each for each in (self.next_due, *moved) if each is not None), default=None)
 
     @property
+    def backfilling(self) -> bool:
+        """True if backfills go on: unless the schedule is paused, cancelled or cannot be read."""
+        return self.schedule.status in {Status.ACTIVE, Status.COMPLETED}
+
+    def runs_of(self, backfill_id: str) -> int:
+        """How many executions of a backfill are unfinished."""
+        return sum(run.backfill_id == backfill_id for run in self.live.values())
+
+    def has_room(self, backfill_id: str) -> bool:
+        """True if a backfill may request one more execution now."""
+        if self.backfills[backfill_id].order is Order.ALLOW:
+            return self.runs_of(backfill_id) < BACKFILL_RUNS
+        limit = self.definition.concurrency or 1
+        return len(self.live) < limit or len(self.unfinished(self.lane)) < limit
+
+    @property
+    def backfills_at(self) -> datetime | None:
+        """An instant that has passed, if a backfill can go on or is done."""
+        if not self.backfills or not self.backfilling:
+            return None
+        for id_, going in self.backfills.items():
+            if self.has_room(id_) if going.left else not self.runs_of(id_):
+                return going.cursor
+        return None
+
+    @property
     def holds_at(self) -> datetime | None:
         """When the first occurrence that is to wait for approval comes due."""
         moments = [plan.comes for plan in self.plans.values() if plan.verdict is Verdict.HOLD]
@@ -205,6 +242,8 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
         moments = [
             moment for run in self.live.values() if (moment := run.wake_after(now)) is not None
         ]
+        if (going := self.backfills_at) is not None:
+            moments.append(going)
         if self.active:
             due = self.holds_at if self.waits_for_run else self.fires_at
             if due is not None:
@@ -226,7 +265,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def settled(self) -> bool:
         """True if it needs no line any more."""
-        return self.schedule.status.ended and not (self.live or self.parked)
+        return self.schedule.status.ended and not (self.live or self.parked or self.backfills)
 
     def may_start(self, execution: Execution) -> bool:
         """True unless as many executions run as the schedule allows at once."""
@@ -287,13 +326,19 @@ def _schedule_changes(line: Line, schedule: Schedule, event: Event) -> dict[str,
         case ScheduleResumed():
             due = None if _spent(line, schedule) else event.next_due
             return {"failures": 0, **_passed(line, _bound(line, schedule, event.at), due)}
+        case ScheduleBackfillStarted() | ScheduleBackfillCompleted():
+            return {"backfills": backfills.followed(line.backfills, event)}
+        case OccurrencesDecided() if event.backfill_id is not None:
+            return {"backfills": backfills.followed(line.backfills, event)}
         case OccurrencesDecided() if event.nominal is not None:
             return _decided(line, event.nominal, event.last, event)
         case OccurrencesDecided():
             return _passed(line, max(line.through, event.last), event.next_due)
         case OccurrenceEvent():
             return _planned(line, event)
-        case ScheduleCompleted() | ScheduleCancelled() | ScheduleQuarantined():
+        case ScheduleQuarantined():
+            return {"next_due": None, "plans": {}, "backfills": {}}
+        case ScheduleCompleted() | ScheduleCancelled():
             return {"next_due": None, "plans": {}}
         case _:
             return {}
@@ -325,7 +370,9 @@ def _placed(runs: dict[str, Execution], run: Execution, *, there: bool) -> dict[
 def _execution_changes(line: Line, event: ExecutionEvent, run: Execution) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     match event:
-        case ExecutionRequested() if event.kind != "key":
+        case ExecutionRequested() if event.backfill_id is not None:
+            changes = {"backfills": backfills.followed(line.backfills, event)}
+        case ExecutionRequested() if event.kind not in OFF_CALENDAR:
             changes = _fired(line, event.at) | _decided(line, event.nominal, event.due, event)
         case ExecutionReleased() if run.kind != "key":
             changes = _fired(line, event.at) | {"next_due": event.next_due}
@@ -417,6 +464,7 @@ class Packed(msgspec.Struct, frozen=True, array_like=True):
     live: list[str]
     parked: list[str] = []
     plans: dict[str, Plan] = {}
+    backfills: dict[str, Backfill] = {}
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -438,6 +486,7 @@ def pack(line: Line) -> bytes:
             list(line.live),
             list(line.parked),
             line.plans,
+            line.backfills,
         )
     )
 
@@ -466,6 +515,7 @@ def unpack(state: bytes, schedule: Schedule, live: Mapping[str, Execution]) -> L
         live={each: live[each] for each in packed.live},
         parked={each: live[each] for each in packed.parked},
         plans=packed.plans,
+        backfills=packed.backfills,
     )
 
 
@@ -489,6 +539,7 @@ def _is_fresh(line: Line) -> bool:
             or line.skips
             or line.cooldown_until
             or line.plans
+            or line.backfills
         )
         and line.through == first_bound(schedule.definition, schedule.created_at)
         and line.next_due == schedule.next_due

@@ -31,6 +31,8 @@ from horae_domain.events import (
     Event,
     OccurrenceEvent,
     OccurrencesDecided,
+    ScheduleBackfillCompleted,
+    ScheduleBackfillStarted,
     ScheduleCancelled,
     ScheduleCompleted,
     ScheduleCreated,
@@ -360,7 +362,12 @@ def evolve(schedule: Schedule | None, event: Event) -> Schedule | None:
                 "anchor": event.anchor,
                 "next_due": event.next_due,
             }
-        case OccurrencesDecided() | OccurrenceEvent():
+        case (
+            OccurrencesDecided()
+            | OccurrenceEvent()
+            | ScheduleBackfillStarted()
+            | ScheduleBackfillCompleted()
+        ):
             return msgspec.structs.replace(schedule, version=version)
         case _:
             changes = _standing(event)

@@ -320,6 +320,36 @@ def skip(
 
 
 @app.command()
+def backfill(
+    id_: Id,
+    from_: Annotated[str, typer.Option("--from", metavar="INSTANT", help="Inclusive.")],
+    to: Annotated[str, typer.Option(metavar="INSTANT", help="Inclusive, in the past.")],
+    overlap: Annotated[
+        str | None, typer.Option(help="buffer_all (one after another), allow, skip.")
+    ] = None,
+    key: Annotated[str | None, typer.Option(help="Idempotency key.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only say how many there are.")
+    ] = False,
+    note: Note = "",
+    nats: Nats = None,
+    tenant: Tenant = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Run the occurrences of a past window again, with their own times."""
+    from horae.cli.session import ask, given
+
+    body = {"id": id_, "from": from_, "to": to, "note": note}
+    body |= given(overlap=overlap, dry_run=dry_run or None)
+    answer = ask(nats, tenant, lambda caller: caller.command("schedule.backfill", body, key=key))
+    if as_json:
+        print_json(answer)
+        return
+    what = "would run again" if dry_run else f"run again by backfill {answer['backfill_id']}"
+    print_line(f"{id_}: {answer['count']} occurrences {what}, the first of {answer['first'][0]}")
+
+
+@app.command()
 def history(
     id_: Id,
     status: Annotated[str | None, typer.Option(help="Of executions, or missed, paused, …")] = None,

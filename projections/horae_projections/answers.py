@@ -157,6 +157,7 @@ def execution(id_: str, row: ExecutionRow, *, whole: bool = True) -> dict[str, A
         "moved_to": instant(row.moved_to),
         "note": row.plan_note,
         "planned_by": row.planned_by,
+        "backfill_id": row.backfill_id,
         "trigger": {"kind": TRIGGERS.get(row.kind, row.kind), "nominal": row.nominal},
         "run_number": row.run_number,
         "requested_at": instant(row.requested_at),

@@ -36,6 +36,8 @@ from horae_domain.events import (
     OccurrencesDecided,
     ReportRefused,
     RequestAnswered,
+    ScheduleBackfillCompleted,
+    ScheduleBackfillStarted,
     ScheduleCancelled,
     ScheduleCompleted,
     ScheduleCreated,
@@ -46,6 +48,7 @@ from horae_domain.events import (
     ScheduleUpdated,
 )
 from horae_domain.instants import parse_instant
+from horae_domain.ledger import OFF_CALENDAR
 from horae_projections import planned
 from horae_projections.ports import Key
 from horae_projections.rows import (
@@ -67,6 +70,13 @@ from horae_projections.sheet import BORN, Sheet
 
 _NOW = {"running", "buffered", "held"}
 Born = ExecutionRequested | ExecutionBuffered | ExecutionHeld | ExecutionSkipped
+OF_OCCURRENCES = (
+    OccurrencesDecided,
+    OccurrenceEvent,
+    ScheduleBackfillStarted,
+    ScheduleBackfillCompleted,
+)
+"""Events of a schedule's stream that do not change the schedule."""
 _ENDED = {"succeeded", "failed", "timed_out", "cancelled", "skipped", "dead"}
 
 
@@ -90,7 +100,7 @@ def _project_schedule(sheet: Sheet, number: int, event: Event) -> None:
     row: ScheduleRow | None = sheet.get(key)
     if row is None:
         return
-    if not isinstance(event, OccurrencesDecided | OccurrenceEvent):
+    if not isinstance(event, OF_OCCURRENCES):
         row.changed_at = event.at
     _change_schedule(row, event)
     planned.follow(row, event)
@@ -166,7 +176,8 @@ def _change_schedule(row: ScheduleRow, event: Event) -> None:
 
 
 def _decided_at_once(row: ScheduleRow, event: OccurrencesDecided) -> None:
-    _decided(row, event.next_due)
+    if event.backfill_id is None:
+        _decided(row, event.next_due)
     if event.decision == "missed":
         _counts(row).missed += event.count or 0
     else:
@@ -184,20 +195,6 @@ def _decision(event: Event) -> DecisionRow | None:
     """What a schedule's history tells besides its executions."""
     facts: dict[str, Any]
     match event:
-        case OccurrencesDecided():
-            status, at = event.decision, event.last
-            facts = {
-                "reason": event.reason,
-                "first": event.first,
-                "last": event.last,
-                "count": event.count,
-                "revision": event.revision,
-                "blocked_by": event.blocked_by,
-            }
-            if event.moved_to is not None:
-                facts |= {"nominal": event.nominal, "moved_to": event.moved_to}
-        case OccurrenceEvent():
-            status, at, facts = "planned", event.at, planned.facts_of(event)
         case ScheduleUpdated():
             status, at, facts = "updated", event.at, {"revision": event.revision}
         case SchedulePaused() | ScheduleResumed() | ScheduleCancelled():
@@ -213,12 +210,38 @@ def _decision(event: Event) -> DecisionRow | None:
         case ScheduleQuarantined():
             status, at, facts = "failed", event.at, {"reason": event.reason}
         case _:
-            return None
+            told = _of_occurrences(event)
+            if told is None:
+                return None
+            status, at, facts = told
     if event.actor is not None:
         facts["actor"] = event.actor
     return DecisionRow(
         schedule_id=event.schedule_id, event=name_of(event), status=status, at=at, facts=facts
     )
+
+
+def _of_occurrences(event: Event) -> tuple[str, datetime, dict[str, Any]] | None:
+    """What it tells of ranges, of plans and of backfills."""
+    names: tuple[str, ...]
+    match event:
+        case OccurrencesDecided():
+            names = ("reason", "first", "last", "count", "revision", "blocked_by")
+            facts = {name: getattr(event, name) for name in names}
+            if event.moved_to is not None:
+                facts |= {"nominal": event.nominal, "moved_to": event.moved_to}
+            if event.backfill_id is not None:
+                facts["backfill_id"] = event.backfill_id
+            return event.decision, event.last, facts
+        case OccurrenceEvent():
+            return "planned", event.at, planned.facts_of(event)
+        case ScheduleBackfillStarted():
+            names = ("backfill_id", "first", "last", "count", "overlap", "note")
+        case ScheduleBackfillCompleted():
+            names = ("backfill_id", "reason", "left")
+        case _:
+            return None
+    return "backfill", event.at, {name: getattr(event, name) for name in names}
 
 
 # --- executions ----------------------------------------------------------------------------------
@@ -258,6 +281,7 @@ def _requested(event: Born) -> ExecutionRow:
         correlation_id=event.correlation_id,
         attempts=[],
         timeline=[],
+        backfill_id=event.backfill_id if isinstance(event, ExecutionRequested) else None,
         moved_to=event.moved_to,
         plan_note=event.note,
         planned_by=event.planned_by,
@@ -286,7 +310,7 @@ def _requested(event: Born) -> ExecutionRow:
 
 
 def _fired(schedule: ScheduleRow, event: Born) -> None:
-    if event.kind != "key":
+    if event.kind not in OFF_CALENDAR:
         _decided(schedule, event.next_due)
         planned.follow_decision(schedule, event.nominal, event.due, event.moved_to, event.at)
     if isinstance(event, ExecutionRequested):
@@ -302,7 +326,7 @@ def _released(schedule: ScheduleRow, row: ExecutionRow, event: ExecutionReleased
 def _last(schedule: ScheduleRow, kind: str, due: datetime, execution_id: str) -> None:
     counts = _counts(schedule)
     counts.fired += 1
-    counts.counted += kind != "key"
+    counts.counted += kind not in OFF_CALENDAR
     schedule.last_due = due
     schedule.last_execution_id = execution_id
 

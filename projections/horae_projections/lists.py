@@ -39,7 +39,8 @@ from horae_projections.rows import (
 FOREVER = 2.0**60
 """A number above every instant and below infinity, which stands for no time at all."""
 DECISION_STATUSES = (
-    "missed", "skipped", "planned", "updated", "paused", "tripped", "resumed", "cancelled", "failed",
+    "missed", "skipped", "planned", "backfill", "updated", "paused", "tripped", "resumed",
+    "cancelled", "failed",
 )  # fmt: skip
 
 Answer = dict[str, Any]

@@ -26,7 +26,8 @@ ExecutionStatus = Literal[
     "dead",
 ]
 HistoryStatus = (
-    ExecutionStatus | Literal["missed", "planned", "updated", "paused", "tripped", "resumed"]
+    ExecutionStatus
+    | Literal["missed", "planned", "backfill", "updated", "paused", "tripped", "resumed"]
 )
 TimerKind = Literal["schedule", "retry", "poll", "timeout", "stop"]
 

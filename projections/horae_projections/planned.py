@@ -33,7 +33,7 @@ def follow(row: ScheduleRow, event: Event) -> None:
             row.plans = planned(row.plans or {}, event)
             if row.status != "paused":
                 row.next_due = event.next_due
-        case OccurrencesDecided():
+        case OccurrencesDecided() if event.backfill_id is None:
             follow_decision(row, event.nominal or "", event.last, event.moved_to, event.at)
         case ScheduleUpdated() | ScheduleResumed():
             row.plans = kept(row.plans or {}, event.at) or None

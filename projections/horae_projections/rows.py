@@ -155,6 +155,7 @@ class ExecutionRow(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     """When it has timed out as a whole."""
     moved_to: datetime | None = None
     plan_note: str = ""
+    backfill_id: str | None = None
     planned_by: str | None = None
 
     @property

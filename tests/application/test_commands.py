@@ -71,6 +71,11 @@ def test_every_command_is_read_and_decided_or_refused_with_a_code(desk: Stepped)
         "schedule.resume": {"id": "no"},
         "schedule.cancel": {"id": "no"},
         "schedule.trigger": {"id": "no"},
+        "schedule.backfill": {
+            "id": "no",
+            "from": "2026-01-05T07:00:00Z",
+            "to": "2026-01-05T07:00:00Z",
+        },
         "occurrence.skip": {"id": "no", "at": "2026-01-05T09:00:00Z"},
         "occurrence.hold": {"id": "no", "at": "2026-01-05T09:00:00Z"},
         "occurrence.approve": {"id": "no", "at": "2026-01-05T09:00:00Z"},

@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from horae_domain import decider, firing, planning
+from horae_domain import backfilling, decider, firing, planning
+from horae_domain.backfills import Order
 from horae_domain.codec import decode, encode, name_of
 from horae_domain.decider import Trigger
 from horae_domain.decision import Decision
@@ -167,6 +168,14 @@ class History:
 
     def plan(self, asked: planning.OccurrenceCommand) -> list[Event]:
         return self.do(planning.plan, asked)
+
+    def backfill(
+        self, seconds: float, first: float, last: float, order: str = "buffer_all", id_: str = "b"
+    ) -> list[Event]:
+        asked = backfilling.BackfillSchedule(
+            id_, at(first), at(last), Order(order), "again", cause(seconds)
+        )
+        return self.do(backfilling.backfill, asked)
 
     def skip(self, seconds: float, due: float, note: str = "", **told: Any) -> list[Event]:
         return self.plan(planning.SkipOccurrence(at(due), note, cause(seconds, **told)))

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from desk import NOW, Desk, at, definition
 
-from horae_domain import decider, firing, planning
+from horae_domain import backfilling, decider, firing, planning
+from horae_domain.backfills import Order
 from horae_domain.decision import Decision
 from horae_domain.definition import parse_definition
 from horae_domain.events import (
@@ -18,6 +19,8 @@ from horae_domain.events import (
     OccurrenceMoved,
     OccurrencePayloadSet,
     OccurrenceSkipped,
+    ScheduleBackfillCompleted,
+    ScheduleBackfillStarted,
 )
 from horae_domain.instants import format_instant
 from horae_domain.schedule import (
@@ -247,3 +250,36 @@ async def test_nothing_to_come_is_nothing_to_preview(planner: Planner):
     asked = {"trigger": {"type": "interval", "every": 60}, "end_at": format_instant(NOW)}
     answer = await planner.desk.ask("schedule.preview", from_=format_instant(at(1)), **asked)
     assert answer == {"ok": True, "next": [], "occurrences": []}
+
+
+async def test_a_backfill_stands_in_the_history_and_leaves_the_calendar_alone(desk: Desk):
+    planner = Planner(desk)
+    told = definition("a", overlap="allow", max_executions=9, catch_up={"window": 0})
+    await planner.do(0, CreateSchedule, "default", parse_definition(told))
+    await planner.settle(330)
+    before = await planner.get()
+    decision = Decision(planner.line)
+    cause = Cause(at(340), actor="ann")
+    asked = backfilling.BackfillSchedule("b", at(60), at(180), Order.SKIP, "again", cause)
+    backfilling.backfill(decision, asked)
+    await desk.tell(*decision.events)
+    assert type(decision.events[0]) is ScheduleBackfillStarted
+    answer = await planner.get()
+    assert (answer["next_due"], answer["next"]) == (before["next_due"], before["next"])
+    assert answer["statistics"]["fired"] == before["statistics"]["fired"] + 1
+    assert answer["statistics"]["skipped"] == before["statistics"]["skipped"] + 2
+    runs = (await desk.ask("execution.list", status="pending"))["executions"]
+    (run,) = [each for each in runs if each["backfill_id"] == "b"]
+    assert (run["trigger"]["kind"], run["due"]) == ("backfill", minute(1)[0])
+    done = ScheduleBackfillCompleted(
+        at=at(350), schedule_id="a", backfill_id="b", reason="done", left=0
+    )
+    await desk.tell(done)
+    entries = (await desk.ask("schedule.history", id="a", status="backfill"))["history"]
+    assert [each["event"] for each in entries] == [
+        "schedule.backfill_completed.v1",
+        "schedule.backfill_started.v1",
+    ]
+    assert (entries[1]["count"], entries[1]["note"], entries[1]["actor"]) == (3, "again", "ann")
+    skipped = (await desk.ask("schedule.history", id="a", status="skipped"))["history"]
+    assert [each["backfill_id"] for each in skipped] == ["b"]
