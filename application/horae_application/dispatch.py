@@ -34,6 +34,7 @@ from horae_domain.durations import format_duration
 from horae_domain.execution import Execution, Status
 from horae_domain.identity import partition_of_stream
 from horae_domain.instants import format_instant, to_micros
+from horae_domain.lanes import Lane
 from horae_domain.ledger import Line
 from horae_domain.schedule import Cause
 
@@ -44,6 +45,8 @@ holds up no other; the rest waits here."""
 Entry = tuple[int, int, str, UUID]
 Destination = tuple[str, str, str]
 """Tenant, type of action, and the name of the queue or function."""
+Place = tuple[UUID, Lane]
+"""A schedule's stream and a lane of it: what a limit of concurrency holds for."""
 
 
 class Sent(NamedTuple):
@@ -88,18 +91,27 @@ class Dispatch:
         if not self._local:
             return
         slots = self._executor.hold(len(self._local))
+        full: set[Place] = set()
         while slots > len(draft.works) and self._local:
             _, _, id_, stream = heapq.heappop(self._local)
             self._queued.discard(id_)
-            self._hand_over(draft, id_, stream)
+            self._hand_over(draft, id_, stream, full)
         if slots > len(draft.works):
             self._executor.hold(len(draft.works))
 
-    def _hand_over(self, draft: Draft, id_: str, stream: UUID) -> None:
+    def _hand_over(self, draft: Draft, id_: str, stream: UUID, full: set[Place]) -> None:
+        """Start an attempt here, unless as many run; then its place is noted as full.
+
+        When a line changes, what is ready in it is queued again.
+        """
         line = draft.line(stream)
         run = line.live.get(id_) if line else None
-        if line is None or run is None or not run.ready(draft.at) or not line.may_start(run):
-            return  # when a line changes, what is ready in it is queued again
+        if line is None or run is None or not run.ready(draft.at):
+            return
+        place = stream, line.lane_of(run)
+        if place in full or not line.may_start(run):
+            full.add(place)
+            return
         owner = self._ownership.owner
         if not draft.hand_over(stream, run, owner):
             decision = draft.begin(stream)
@@ -167,15 +179,21 @@ class Dispatch:
         """What may be published now of the work that waits for a destination."""
         works = []
         waiting = self._remote[destination]
+        full: set[Place] = set()
         while waiting and self._out[destination] < OUTSTANDING:
             _, _, id_, stream = heapq.heappop(waiting)
             self._queued.discard(id_)
             found = lines.get(stream)
             run = found.live.get(id_) if found else None
-            if found is not None and run is not None and self._admits(found, run, now):
-                works.append(work_of(found, run))
-                self._published[id_] = Sent(stream, destination)
-                self._out[destination] += 1
+            if found is None or run is None or not run.ready(now):
+                continue
+            place = stream, found.lane_of(run)
+            if place in full or not self._has_room(found, place[1]):
+                full.add(place)
+                continue
+            works.append(work_of(found, run))
+            self._published[id_] = Sent(stream, destination)
+            self._out[destination] += 1
         if not waiting:
             del self._remote[destination]
         return works
@@ -190,14 +208,14 @@ class Dispatch:
         if ids and self._bus is not None:
             self._bus.withdraw(ids)
 
-    def _admits(self, line: Line, run: Execution, now: datetime) -> bool:
-        """True if it waits for a worker, and fits with what runs and what is published already."""
+    def _has_room(self, line: Line, lane: Lane) -> bool:
+        """True if less runs or is published of a lane than may run at once."""
         limit = line.definition.limit
-        if limit is None or not run.ready(now):
-            return run.ready(now)
+        if limit is None:
+            return True
         out = sum(
             each.status is Status.RUNNING or each.id in self._published
-            for each in line.unfinished(line.lane_of(run))
+            for each in line.unfinished(lane)
         )
         return out < limit
 

@@ -220,11 +220,18 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
         """When the first of its timeouts is over."""
         if self.status is Status.RUNNING:
             return _first(self.deadline, self.silent_by, self.stop_by, self.end_by)
+        if self.start_by is None and self.end_by is None:
+            return None
         return _first(self.start_by, self.end_by) if self.status.alive else None
+
+    def late(self, now: datetime) -> bool:
+        """True if one of its timeouts is over."""
+        first = self.bound
+        return first is not None and first <= now
 
 
 def _first(*moments: datetime | None) -> datetime | None:
-    return min((each for each in moments if each is not None), default=None)
+    return min([each for each in moments if each is not None], default=None)
 
 
 # --- decide --------------------------------------------------------------------------------------
@@ -423,9 +430,9 @@ def _stopped(execution: Execution, cause: Cause) -> Event:
 
 def expire(execution: Execution, definition: Definition, cause: Cause) -> list[Event]:
     """What follows from the first of its timeouts (G8), if that is over."""
-    first = execution.bound
-    if first is None or first > cause.at:
+    if not execution.late(cause.at):
         return []
+    first = execution.bound
     if execution.status is not Status.RUNNING:
         late = LATE_END if first == execution.end_by else LATE_START
         return [

@@ -69,8 +69,8 @@ def settle(decision: Decision, cause: Cause) -> None:
     """
     if decision.require().waits_for_run:
         close_overlap(decision, cause)
-    for id_ in list(decision.require().live):
-        _expire(decision, id_, cause)
+    for run in [run for run in decision.require().live.values() if run.late(cause.at)]:
+        _expire(decision, run.id, cause)
     trip(decision, cause)
     overlap.release(decision, cause)
     if decision.require().fires_by(cause.at):

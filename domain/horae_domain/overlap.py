@@ -31,17 +31,17 @@ def admit(
     definition = line.definition
     told = payload["payload"] if payload.get("overridden") else definition.payload
     lane = lane_of(definition, told)
-    reason = line.refusal(lane)
-    if reason is not None:
-        decision.add(skipped(line, kind, occurrence, reason, lane, cause, **payload))
-        return
     if line.crowded(lane):
+        reason = line.refusal(lane)
+        if reason is not None:
+            decision.add(skipped(line, kind, occurrence, reason, lane, cause, **payload))
+            return
         _make_way(decision, lane, cause)
         line = decision.require()
-    if line.crowded(lane):
-        decision.add(buffered(line, kind, occurrence, lane, cause, **payload))
-    else:
-        decision.add(requested(line, kind, occurrence, cause, **payload))
+        if line.crowded(lane):
+            decision.add(buffered(line, kind, occurrence, lane, cause, **payload))
+            return
+    decision.add(requested(line, kind, occurrence, cause, **payload))
 
 
 def approve(decision: Decision, run: Execution, cause: Cause) -> None:

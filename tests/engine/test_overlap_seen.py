@@ -84,14 +84,15 @@ async def test_handler_that_is_asked_to_stop_makes_way_for_the_newer_run() -> No
     async with testing.engine(app) as engine, asyncio.timeout(100):
         await engine.create_schedule("job", manual(), "work", overlap="cancel_other")
         first = await engine.trigger_schedule("job")
-        await engine.settle()
+        await engine.advance("1 second")
         second = await engine.trigger_schedule("job")
         assert second["status"] == "buffered"
         while await statuses(engine) != ["cancelled", "running"]:
             await engine.settle()
         shown = await engine.get_execution(first["execution_id"])
+        newer = await engine.get_execution(second["execution_id"])
         assert shown["reason"] == "cancelled_by_overlap"
-        assert shown["finished_at"] == shown["due"], "without waiting for the grace to pass"
+        assert shown["finished_at"] == newer["due"], "without waiting for the grace to pass"
 
 
 async def test_buffered_triggers_run_by_priority_and_then_by_age() -> None:
