@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field
 
-from horae_domain.definition import Dst, Identifier, Instant, Model, Trigger
+from horae_domain.definition import Dst, Identifier, Instant, Model, Nothing, Trigger
 from horae_domain.errors import InvalidField
 from horae_domain.wire import ExecutionId, read_object, validate
 
@@ -51,6 +51,8 @@ class Query(Model):
     name: ClassVar[str]
     min_position: str | None = None
     wait_ms: Annotated[int, Field(ge=0, le=60_000)] = 5_000
+    as_of: Nothing = None
+    """An instant or a position of the past; not offered yet."""
 
 
 class GetSchedule(Query):

@@ -121,18 +121,21 @@ class Projector:
 
     async def reached(self, position: Position, timeout: float) -> bool:  # noqa: ASYNC109
         """Wait until the view has seen a position; False after `timeout` seconds."""
-        async with self._moved:
-            try:
-                async with asyncio.timeout(timeout):
-                    await self._moved.wait_for(
-                        lambda: (
-                            not self._building
-                            and self._at is not None
-                            and position.reached_by(self._at)
-                        )
+        self._awaited += 1
+        self._urgent.set()
+        try:
+            async with self._moved, asyncio.timeout(timeout):
+                await self._moved.wait_for(
+                    lambda: (
+                        not self._building
+                        and self._at is not None
+                        and position.reached_by(self._at)
                     )
-            except TimeoutError:
-                return False
+                )
+        except TimeoutError:
+            return False
+        finally:
+            self._awaited -= 1
         return True
 
     def health(self) -> dict[str, Any]:

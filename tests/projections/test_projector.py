@@ -348,3 +348,19 @@ class TestValkey:
             await desk.projector.catch_up()
             assert client.dbsize() == before
         await views.close()
+
+
+async def test_whoever_waits_for_a_position_does_not_wait_for_others_to_come(monkeypatch):
+    monkeypatch.setattr(module, "PACE", 1e9)
+    desk = Desk(open_views("memory://"))
+    projector = Projector(desk.log, desk.views, alone=True)
+    running = asyncio.create_task(projector.run())
+    while projector.position is None:
+        await asyncio.sleep(0)
+    for number in range(1, 4):
+        event = created(f"s{number}")
+        desk.write(event)
+        projector.hint([number], [event])
+        assert await projector.reached(Position(desk.log.identity, 0, number), 60)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)

@@ -17,6 +17,7 @@ from horae_domain.errors import (
 )
 from horae_domain.events import ScheduleCancelled, SchedulePaused
 from horae_domain.positions import Position, parse_position
+from horae_projections.messages import QUERIES
 from horae_projections.queries import Queries
 
 CRON = {"type": "cron", "expression": "0 2 * * *", "timezone": "Europe/Berlin"}
@@ -256,6 +257,14 @@ class TestReadingYourWrites:
         await desk.tell(created())
         with pytest.raises(Unavailable):
             await desk.ask("schedule.list", min_position="beef.0.1", wait_ms=0)
+
+
+@pytest.mark.parametrize("name", sorted(QUERIES))
+async def test_the_past_is_not_offered_yet_and_refused_by_name(desk: Desk, name: str):
+    with pytest.raises(InvalidField) as refused:
+        await desk.ask(name, as_of="2026-01-01T00:00:00Z")
+    assert refused.value.field == "as_of"
+    assert "does not offer it" in refused.value.message
 
 
 class TestHealth:
