@@ -7,11 +7,8 @@ import asyncio
 import json
 import os
 import signal
-import sys
 import time
 from pathlib import Path
-
-import structlog
 
 from horae import Context, Horae, interpreter
 from horae_infrastructure.settings import Settings
@@ -38,10 +35,6 @@ def forget() -> None:
 
 
 async def main() -> None:
-    structlog.configure(
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        wrapper_class=structlog.make_filtering_bound_logger(30),
-    )
     interpreter.tune()
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()

@@ -9,8 +9,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from hashlib import blake2b
 from typing import Any, Literal, TypeVar, overload
 
-import structlog
-
 from horae.client import Client, Json, define
 from horae.driving import Drive, DrivenClient
 from horae.ending import cancel
@@ -18,6 +16,7 @@ from horae.runtime import ROLES, Runtime, bootstrap
 from horae.services import Service
 from horae.triggers import Trigger
 from horae_application.cqrs import Cqrs, Kind
+from horae_application.log import get_logger
 from horae_application.registry import Registry
 from horae_domain.definition import parse_definition
 from horae_domain.errors import (
@@ -37,7 +36,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 VIEWS_MS = 5_000
 """How long a start waits for the views to know what is declared."""
 
-_log = structlog.get_logger("horae")
+_log = get_logger("horae")
 
 
 class Horae:

@@ -14,10 +14,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from horae import interpreter
 from horae.ending import cancel
+from horae_application.log import get_logger
 from horae_domain.errors import InvalidField
 from horae_infrastructure.settings import EMBEDDED_POSTGRES, SHORT_STORES, Settings
 
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 LOOK = 0.5
 """Seconds between looks at the embedded servers."""
 
-_log = structlog.get_logger("horae.dev")
+_log = get_logger("horae.dev")
 
 
 # --- surroundings --------------------------------------------------------------------------------

@@ -8,11 +8,10 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
-import structlog
-
 from horae.client import Client, Json
 from horae.commands import ScheduledCommand
 from horae_application.engine import Engine
+from horae_application.log import get_logger
 from horae_application.task import Task
 from horae_domain.errors import HoraeError, Unavailable
 from horae_workers.executor import Executor
@@ -25,7 +24,7 @@ Drive = Literal["thread", "manual"]
 POLL = 60.0
 """Seconds after which a worker looks again though nobody has woken it."""
 
-_log = structlog.get_logger("horae")
+_log = get_logger("horae")
 
 
 class ManualEngine(Engine):

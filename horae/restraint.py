@@ -7,9 +7,8 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
 
-import structlog
-
 from horae.ending import cancel
+from horae_application.log import get_logger
 from horae_infrastructure.settings import Settings
 from horae_infrastructure.usage import ProcessUsage
 from horae_workers.bounds import EVERY, Bounds
@@ -18,7 +17,7 @@ from horae_workers.executor import Executor
 if TYPE_CHECKING:
     from horae.runtime import Runtime
 
-_log = structlog.get_logger("horae.executor")
+_log = get_logger("horae.executor")
 
 
 async def watch(

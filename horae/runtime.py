@@ -21,7 +21,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import msgspec
-import structlog
 
 from horae.client import Client
 from horae.driving import Drive, Driver, ManualEngine
@@ -32,6 +31,7 @@ from horae.restraint import watch
 from horae_application.dead_letters import Look, nobody_looks
 from horae_application.engine import LINGER, Committed, Deliver, Engine, deliver_here
 from horae_application.gateway import Gateway, new_request
+from horae_application.log import get_logger
 from horae_application.messages import (
     Command,
     HeartbeatExecution,
@@ -63,7 +63,7 @@ JOIN = 10.0
 ROLES = ("engine", "executor", "views")
 """What a process can do; all of it unless told."""
 
-_log = structlog.get_logger("horae")
+_log = get_logger("horae")
 
 
 class Serving:

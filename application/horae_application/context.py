@@ -11,11 +11,11 @@ from hashlib import blake2b
 from typing import Any
 
 import msgspec
-import structlog
 from pydantic import BaseModel
 
 from horae_application.control import Control
 from horae_application.cqrs import Answer, Cqrs, Kind
+from horae_application.log import get_logger
 from horae_application.result import Span, encodable
 from horae_application.services import Services, call_of, command_action
 from horae_application.work import Work
@@ -28,6 +28,9 @@ MAX_PROGRESS = 16 * 1024
 """Bytes of JSON that the progress of a heartbeat has."""
 MAX_TEXT = 2000
 """Characters of a message or a fact that are kept."""
+
+
+_log = get_logger("horae.handler")
 
 
 class Context:
@@ -81,7 +84,7 @@ class Context:
         self.started_at = self._now()
         self.logs: list[dict[str, Any]] = []
         self._logged = 0
-        self._logger = structlog.get_logger("horae.handler").bind(
+        self._logger = _log.bind(
             schedule_id=work.schedule_id, execution_id=work.execution_id, attempt=work.attempt
         )
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, get_type_hints
 
 import msgspec
-import structlog
 from pydantic import BaseModel, ValidationError
 
+from horae_application.log import get_logger
 from horae_domain.definition import translate
 from horae_domain.errors import HoraeError, InvalidField, UnknownCommand
 
@@ -23,7 +23,7 @@ NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
 Function = Callable[..., Any]
 Kind = Literal["command", "query"]
 
-_log = structlog.get_logger("horae.handler")
+_log = get_logger("horae.handler")
 
 
 class Answer(msgspec.Struct, frozen=True):

@@ -15,12 +15,11 @@ from datetime import datetime
 from typing import NamedTuple
 from uuid import UUID
 
-import structlog
-
 from horae_application import messages
 from horae_application.dispatch import Dispatch
 from horae_application.draft import Draft
 from horae_application.lines import MAX_REASON, Broken, Lines
+from horae_application.log import get_logger
 from horae_application.messages import OK, Reply, refused
 from horae_application.ownership import Ownership
 from horae_application.ports import (
@@ -76,7 +75,7 @@ CREATIONS = (messages.CreateSchedule, messages.ScheduleCommand)
 STORE_PAUSE = 0.2
 """Seconds between tries while the store cannot be reached."""
 
-_log = structlog.get_logger(__name__)
+_log = get_logger("horae.engine")
 
 
 class Committed(NamedTuple):

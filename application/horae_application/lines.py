@@ -14,8 +14,8 @@ from typing import NamedTuple
 from uuid import UUID
 
 import msgspec
-import structlog
 
+from horae_application.log import get_logger
 from horae_application.ports import EventStore, LedgerRow, StoredEvent
 from horae_application.pulse import Pulse
 from horae_domain import execution as executions
@@ -37,7 +37,7 @@ MAX_REASON = 1_000
 CACHE = 2_000
 """Lines kept although nothing of theirs is alive or due soon."""
 
-_log = structlog.get_logger(__name__)
+_log = get_logger("horae.lines")
 
 
 class Broken(NamedTuple):

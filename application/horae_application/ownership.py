@@ -11,8 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-import structlog
-
+from horae_application.log import get_logger
 from horae_application.ports import PARTITIONS, EventStore, Fenced
 from horae_application.ports import Ownership as Owned
 
@@ -21,7 +20,7 @@ TTL = 4.0
 TICK = 1.0
 """Seconds between renewals."""
 
-_log = structlog.get_logger(__name__)
+_log = get_logger("horae.ownership")
 _NOTHING: frozenset[int] = frozenset()
 
 

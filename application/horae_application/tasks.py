@@ -7,12 +7,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
-import structlog
-
 from horae_application import messages
 from horae_application.commanding import Commanding, scheduled_of
 from horae_application.draft import Draft
 from horae_application.lines import fold_execution
+from horae_application.log import get_logger
 from horae_application.messages import OK, Command
 from horae_application.ports import StoredEvent
 from horae_application.pulse import Pulse
@@ -44,7 +43,7 @@ from horae_domain.instants import format_instant
 from horae_domain.ledger import Line
 from horae_domain.schedule import Cause
 
-_log = structlog.get_logger(__name__)
+_log = get_logger("horae.tasks")
 
 SHOWN = 10
 """Instants of a backfill that its answer names."""

@@ -7,9 +7,9 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import structlog
+from horae_application.log import get_logger
 
-_log = structlog.get_logger(__name__)
+_log = get_logger("horae.threads")
 
 
 def in_thread(call: Callable[[], Any]) -> tuple[threading.Thread, asyncio.Future[Any]]:

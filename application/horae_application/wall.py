@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-import structlog
-
+from horae_application.log import get_logger
 from horae_application.ports import Clock, EventStore
 from horae_domain.instants import from_micros
 
@@ -21,7 +20,7 @@ RECHECK = 1.0
 CHECK = 30.0
 """The same while it is."""
 
-_log = structlog.get_logger(__name__)
+_log = get_logger("horae.wall")
 
 
 class Wall:

@@ -143,10 +143,9 @@ def serve(
 
 
 async def _serve(app: Horae, settings: Settings, roles: tuple[str, ...], *, as_json: bool) -> None:
-    import structlog
-
     from horae.cli.logs import configure
     from horae.dev import Signals
+    from horae_application.log import get_logger
     from horae_infrastructure.settings import hide
 
     signals = Signals(settings.stop_limit)
@@ -157,7 +156,7 @@ async def _serve(app: Horae, settings: Settings, roles: tuple[str, ...], *, as_j
             if as_json:
                 print_json(facts)
             else:
-                structlog.get_logger("horae").info("ready", **facts)
+                get_logger("horae").info("ready", **facts)
             await signals.wait()
     except asyncio.CancelledError:
         print_line("stopped while starting")
@@ -165,17 +164,14 @@ async def _serve(app: Horae, settings: Settings, roles: tuple[str, ...], *, as_j
 
 def _settings(*, quiet: bool = False, **given: Any) -> Settings:
     """Settings, and the log as they say; a quiet one has warnings only, unless they say."""
-    import structlog
-
     from horae.cli.logs import configure
+    from horae_application.log import get_logger
     from horae_infrastructure.settings import Settings
 
     settings = Settings.read(**given)
     configure("console:warning" if quiet and not settings.told("log") else settings.log)
     for name, near in settings.unknown.items():
-        structlog.get_logger("horae").warning(
-            "unknown setting", variable=name, nearest=near or None
-        )
+        get_logger("horae").warning("unknown setting", variable=name, nearest=near or None)
     return settings
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import uuid
 from collections import deque
 from collections.abc import Sequence
@@ -43,7 +44,12 @@ BACKOFF = (0.05, 2.0)
 Item = tuple[int, Event | None]
 """An event with its number; None for one that cannot be decoded."""
 
-_log = structlog.get_logger(__name__)
+_log = structlog.wrap_logger(
+    logging.getLogger("horae.projector"),
+    processors=[structlog.stdlib.filter_by_level, structlog.stdlib.render_to_log_kwargs],
+    wrapper_class=structlog.stdlib.BoundLogger,
+)
+"""To the standard library; without the program's will nothing goes to standard output."""
 
 
 class Projector:

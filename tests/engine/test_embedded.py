@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 from pydantic import BaseModel
 
 from horae import Context, Horae, Result, Retry, cron, every, manual, once
@@ -402,7 +402,7 @@ async def test_what_is_declared_is_found_at_once(url: str, tmp_path: Path) -> No
 
 @pytest.mark.parametrize("prune", [False, True])
 async def test_schedule_that_left_the_code_is_reported_and_cancelled_if_asked(
-    tmp_path: Path, prune: bool
+    tmp_path: Path, prune: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     url = f"sqlite:///{tmp_path}/horae.db"
 
@@ -420,7 +420,7 @@ async def test_schedule_that_left_the_code_is_reported_and_cancelled_if_asked(
         await client.create_schedule("by-hand", manual(), "kept")
     async with make("theirs", name="other").embedded(url, data_dir=tmp_path):
         pass
-    with structlog.testing.capture_logs() as logs:
+    with caplog.at_level(logging.WARNING, logger="horae"):
         async with make("kept").embedded(url, data_dir=tmp_path) as client:
             states = {
                 id_: (await client.get_schedule(id_))["status"]
@@ -431,6 +431,7 @@ async def test_schedule_that_left_the_code_is_reported_and_cancelled_if_asked(
                 wanted = "cancelled" if prune else "active"
                 while (await client.get_schedule("left"))["status"] != wanted:
                     await asyncio.sleep(0.01)
+    logs = [each.msg for each in caplog.records if isinstance(each.msg, dict)]
     (said,) = [each for each in logs if each["event"] == "schedules no longer declared"]
     assert said["schedules"] == ["left"]
     assert said["cancelled"] is prune

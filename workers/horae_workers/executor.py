@@ -16,11 +16,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
-import structlog
-
 from horae_application.beats import Beats, interval_of
 from horae_application.context import Context
 from horae_application.control import Control, Stopped
+from horae_application.log import get_logger
 from horae_application.messages import Reply, refused
 from horae_application.registry import Handler, PayloadInvalid, Registry
 from horae_application.result import Finished, RetryAfter, outcome_of
@@ -35,7 +34,7 @@ CONCURRENCY = 16
 MAX_STACK = 16_000
 """Characters of a stack trace that are kept."""
 
-_log = structlog.get_logger(__name__)
+_log = get_logger("horae.executor")
 
 Reporter = Callable[[Work, dict[str, Any]], Awaitable[Reply]]
 """Carries the outcome of an attempt to whoever owns it."""

@@ -13,16 +13,16 @@ from typing import Any
 
 import msgspec
 import nats.errors
-import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from horae_application.log import get_logger
 from horae_infrastructure.nats.connection import Connection
 from horae_infrastructure.nats.subjects import ANNOUNCE, ASK
 from horae_infrastructure.nats.tasks import cancel, drain
 
-_log = structlog.get_logger("horae.nats.announce")
+_log = get_logger("horae.nats.announce")
 
 EVERY = 5.0
 EXPIRY = 20.0

@@ -10,14 +10,14 @@ from typing import Any
 
 import nats
 import nats.errors
-import structlog
 from nats.aio.client import Client, Server
 from nats.protocol.parser import PERMISSIONS_ERR
 
+from horae_application.log import get_logger
 from horae_domain.errors import PayloadTooLarge, Unavailable
 from horae_infrastructure.nats.tasks import cancel
 
-_log = structlog.get_logger("horae.nats")
+_log = get_logger("horae.nats")
 
 Callback = Callable[[], Awaitable[None]]
 

@@ -16,14 +16,14 @@ from typing import Any
 
 import msgspec
 import nats.errors
-import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from horae_application.log import get_logger
 from horae_infrastructure.nats.tasks import drain
 
-_log = structlog.get_logger("horae.nats.discovery")
+_log = get_logger("horae.nats.discovery")
 _encode = msgspec.json.Encoder().encode
 
 _LOOK = 0.01

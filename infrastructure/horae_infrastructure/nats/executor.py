@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import msgspec
-import structlog
 from nats.aio.msg import Msg
 
+from horae_application.log import get_logger
 from horae_application.work import Work
 from horae_domain.errors import Conflict, HoraeError, InvalidField, NotFound, StaleLease
 from horae_infrastructure.nats.client import NatsCaller
@@ -20,7 +20,7 @@ from horae_infrastructure.nats.streams import StreamSettings, work_stream
 from horae_infrastructure.nats.subjects import durable, function_subject, queue_subject
 from horae_infrastructure.nats.tasks import Tasks, cancel
 
-_log = structlog.get_logger("horae.nats.executor")
+_log = get_logger("horae.nats.executor")
 _decode = msgspec.json.Decoder(Work).decode
 
 Run = Callable[[Work], Awaitable[Mapping[str, Any]]]

@@ -6,18 +6,18 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 import nats.errors
-import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from horae_application.log import get_logger
 from horae_application.messages import Reply, Request, refused
 from horae_domain.errors import HoraeError, Internal, InvalidField, TooManyRequests, Unavailable
 from horae_infrastructure.nats.connection import driver_errors
 from horae_infrastructure.nats.subjects import token
 from horae_infrastructure.nats.tasks import Tasks, drain
 
-_log = structlog.get_logger("horae.nats.forward")
+_log = get_logger("horae.nats.forward")
 _encode = msgspec.msgpack.Encoder().encode
 _request = msgspec.msgpack.Decoder(Request).decode
 _reply = msgspec.msgpack.Decoder(Reply).decode

@@ -10,14 +10,14 @@ from typing import Protocol
 
 import nats.errors
 import nats.js.errors
-import structlog
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy, ConsumerConfig, Header, StreamConfig
 
+from horae_application.log import get_logger
 from horae_infrastructure.nats.connection import Connection
 from horae_infrastructure.nats.streams import ensure
 
-_log = structlog.get_logger("horae.nats.pull")
+_log = get_logger("horae.nats.pull")
 
 PULL_EXPIRES = 5.0
 """Seconds that a pull stands at the server before it is renewed."""

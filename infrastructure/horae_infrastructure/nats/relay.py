@@ -17,9 +17,9 @@ from typing import Any, NamedTuple, Protocol
 import msgspec
 import nats.errors
 import nats.js.errors
-import structlog
 from nats.js.api import StreamInfo
 
+from horae_application.log import get_logger
 from horae_application.ports import StoredEvent, StoreError
 from horae_domain.codec import Undecodable, decode, name_of
 from horae_domain.events import Event, ExecutionEvent
@@ -29,7 +29,7 @@ from horae_infrastructure.nats.streams import EVENTS, StreamSettings, ensure, ev
 from horae_infrastructure.nats.subjects import MESSAGE_ID, POSITION, STORE
 from horae_infrastructure.nats.tasks import cancel
 
-_log = structlog.get_logger("horae.nats.relay")
+_log = get_logger("horae.nats.relay")
 
 BATCH = 500
 """Messages of one atomic batch; the server takes at most 1,000."""

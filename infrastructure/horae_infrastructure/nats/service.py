@@ -15,11 +15,11 @@ from typing import Any
 
 import msgspec
 import nats.errors
-import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from horae_application.log import get_logger
 from horae_application.messages import Reply, Request, refused
 from horae_domain.errors import (
     HoraeError,
@@ -33,7 +33,7 @@ from horae_infrastructure.nats import subjects
 from horae_infrastructure.nats.discovery import QUEUE_GROUP, Discovery, Endpoint
 from horae_infrastructure.nats.tasks import Tasks, drain
 
-_log = structlog.get_logger("horae.nats.service")
+_log = get_logger("horae.nats.service")
 _encode = msgspec.json.Encoder().encode
 
 Handler = Callable[[Request], Awaitable[Reply]]

@@ -16,10 +16,10 @@ from typing import Any
 
 import msgspec
 import nats.errors
-import structlog
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from horae_application.log import get_logger
 from horae_application.registry import Functions, Handler
 from horae_application.services import Call, ServiceError, answer
 from horae_domain.errors import HoraeError
@@ -31,7 +31,7 @@ from horae_infrastructure.nats.pull import Pull, kept
 from horae_infrastructure.nats.streams import StreamSettings, commands_stream
 from horae_infrastructure.nats.tasks import Tasks, cancel, drain
 
-_log = structlog.get_logger("horae.nats.serving")
+_log = get_logger("horae.nats.serving")
 _encode = msgspec.json.Encoder().encode
 
 VERSION = "0.1.0"

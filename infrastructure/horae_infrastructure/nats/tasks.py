@@ -7,10 +7,11 @@ from collections.abc import Coroutine
 from typing import Any
 
 import nats.errors
-import structlog
 from nats.aio.subscription import Subscription
 
-_log = structlog.get_logger("horae.nats")
+from horae_application.log import get_logger
+
+_log = get_logger("horae.nats")
 
 
 class Tasks:

@@ -8,15 +8,15 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 import nats.errors
 import nats.js.errors
-import structlog
 
+from horae_application.log import get_logger
 from horae_application.work import Work
 from horae_infrastructure.nats.connection import Connection
 from horae_infrastructure.nats.streams import StreamSettings, ensure, identity, work_stream
 from horae_infrastructure.nats.subjects import MESSAGE_ID, work_subject
 from horae_infrastructure.nats.tasks import Tasks, cancel
 
-_log = structlog.get_logger("horae.nats.work")
+_log = get_logger("horae.nats.work")
 _encode = msgspec.json.Encoder().encode
 
 PUBLISH_TIMEOUT = 2.0
