@@ -26,7 +26,6 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
-import structlog
 from pydantic import BaseModel
 from sqlalchemy import (
     JSON,
@@ -50,6 +49,7 @@ from sqlalchemy.orm import Session
 from horae.client import Client, plain
 from horae.commands import scheduling
 from horae_application.cqrs import Cqrs
+from horae_application.log import get_logger
 from horae_domain.errors import HoraeError, Internal, TooManyRequests, Unavailable
 from horae_domain.identity import command_id
 
@@ -62,7 +62,7 @@ POLL = 1.0
 LATER = (Unavailable, TooManyRequests, Internal)
 """Refusals after which the same request may be sent again; any other one is final."""
 
-_log = structlog.get_logger("horae.outbox")
+_log = get_logger("horae.outbox")
 
 
 class Outbox:
