@@ -59,3 +59,27 @@ def test_what_is_no_occurrence_is_refused_with_the_nearest(horae, daily):
     assert said.code == 1
     assert said.document["error"]["nearest"][0] == first.replace("+00:00", "Z")
     assert horae("occurrence", "set-payload", id_, "--at", first, "--payload", "{").code == 1
+
+
+def test_a_past_window_is_run_again(horae, write, until):
+    content = {
+        "id": f"b-{uuid.uuid4().hex[:8]}",
+        "trigger": {"type": "cron", "expression": "0 * * * *"},
+        "action": {"type": "function", "name": "echo"},
+    }
+    assert horae("schedule", "create", "-f", write(content)).code == 0
+    id_ = content["id"]
+    window = ("--from", "2026-01-05T00:00:00Z", "--to", "2026-01-05T02:30:00Z")
+    said = horae("schedule", "backfill", id_, *window, "--dry-run")
+    assert "3 occurrences would run again, the first of 2026-01-05T00:00:00Z" in said.out
+    answer = horae("schedule", "backfill", id_, *window, "--overlap", "allow", "--json").document
+    assert answer["count"] == 3
+    assert "run again by backfill" in horae("schedule", "backfill", id_, *window).out
+
+    def ran():
+        out = horae("schedule", "history", id_, "--status", "succeeded", "--json").document
+        return out if out["total"] == 6 else None
+
+    done = until(ran)["history"]
+    assert {run["due"] for run in done} == {f"2026-01-05T0{hour}:00:00Z" for hour in range(3)}
+    assert answer["backfill_id"] in {run["backfill_id"] for run in done}
