@@ -38,6 +38,8 @@ EXECUTION_STATUSES = (
 )  # fmt: skip
 PRIORITIES = tuple(str(each) for each in sorted(Priority, key=lambda priority: priority.rank))
 TIMERS = ("retry", "poll", "timeout", "stop")
+LARGEST, FLOATING = 64, 1024
+"""Bits from which on a whole number has no place in a row, and none in a float."""
 KEPT = 100
 """Attempts and steps of the timeline that an execution's row keeps, the latest ones."""
 KEPT_LOGS = 1000
@@ -239,8 +241,24 @@ _DECODERS: dict[str, msgspec.msgpack.Decoder[Any]] = {
 
 
 def pack(row: Row) -> bytes:
-    """The stored form."""
-    return _encode(row)
+    """The stored form; whole numbers of more than 64 bits, which it has not, become floats."""
+    try:
+        return _encode(row)
+    except OverflowError:
+        fields = {name: _tamed(getattr(row, name)) for name in row.__struct_fields__}
+        return _encode(msgspec.structs.replace(row, **fields))
+
+
+def _tamed(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _tamed(each) for key, each in value.items()}
+        case list() | tuple():
+            return [_tamed(each) for each in value]
+        case int() if value.bit_length() >= LARGEST:
+            return float(value) if value.bit_length() < FLOATING else str(value)
+        case _:
+            return value
 
 
 def unpack(table: str, stored: bytes) -> Any:

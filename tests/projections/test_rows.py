@@ -427,6 +427,20 @@ async def test_an_undecodable_event_is_reported_and_stops_nothing(desk: Desk):
     assert "schedule.unheard_of.v9" in health["issues"][0]["message"]
 
 
+@pytest.mark.parametrize(
+    ("told", "kept"),
+    [
+        (2**63 - 1, 2**63 - 1),
+        (2**70, float(2**70)),
+        (-(2**64), -float(2**64)),
+        (10**400, "1" + 400 * "0"),
+    ],
+)
+async def test_a_number_of_any_size_does_not_stop_the_views(desk: Desk, told: int, kept: object):
+    await desk.tell(created(), requested(payload={"a": [told]}, overridden=True))
+    assert (await run_of(desk))["payload"] == {"a": [kept]}
+
+
 async def test_a_row_keeps_the_latest_of_many_attempts(desk: Desk):
     events = [created(), requested()]
     for attempt in range(1, 151):
