@@ -1,6 +1,6 @@
 """The figures of speed and size.
 
-    python -m benchmarks [p1 p3 p4 p5 p7] [--store sqlite|postgres|both] [--quick] [--json FILE]
+    python -m benchmarks [p1 p3 p4 p5 p7 c1] [--store sqlite|postgres|both] [--quick] [--json FILE]
 
 Exits with 1 when a run or a decision is missing.
 """
@@ -280,12 +280,23 @@ async def _fires(bench: Bench) -> float:
     return round((run[1] - run[0]) * 1000, 2)
 
 
-ALL: dict[str, Callable[[str, bool], Awaitable[Row]]] = {
+async def c1(store: str, quick: bool, count: int | None = None) -> Row:
+    """What scheduled commands cost that wait."""
+    from benchmarks.commands import commands
+
+    asked = count or (10_000 if quick else 100_000)
+    rows = [await asyncio.to_thread(commands, store, asked)]
+    aim = "700 B, 400 B in Valkey, idle 1 %, 200 MB, ready in 10 s, cancel under 2 ms"
+    return show("C1 scheduled commands", store, rows, aim)
+
+
+ALL: dict[str, Callable[..., Awaitable[Row]]] = {
     "p1": p1,
     "p3": p3,
     "p4": p4,
     "p5": p5,
     "p7": p7,
+    "c1": c1,
 }
 
 
@@ -294,13 +305,15 @@ def main() -> int:
     parser.add_argument("names", nargs="*", choices=[*ALL, []], default=[])
     parser.add_argument("--store", choices=[*STORES, "both"], default="both")
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--count", type=int, help="of c1's commands")
     parser.add_argument("--json", type=Path)
     told = parser.parse_args()
     results, failed = [], False
     for store in STORES if told.store == "both" else (told.store,):
         for name in told.names or list(ALL):
             try:
-                results.append(asyncio.run(ALL[name](store, told.quick)))
+                told_of = (told.count,) if name == "c1" else ()
+                results.append(asyncio.run(ALL[name](store, told.quick, *told_of)))
             except Failed as error:
                 failed = True
                 print(f"\n{name} on {store} FAILED: {error}", file=sys.stderr)
