@@ -43,8 +43,9 @@ class SendReminder(BaseModel):
 
 
 @app.command
-async def send_reminder(ctx: Context, command: SendReminder) -> None:
+async def send_reminder(ctx: Context, command: SendReminder) -> str:
     fired.put_nowait(time.time() - ctx.due.timestamp())
+    return command.order_id
 
 
 # --- the engine's process ------------------------------------------------------------------------
