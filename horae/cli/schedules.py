@@ -56,7 +56,13 @@ def list_(
         str | None, typer.Option("--type", help="cron, interval, once, manual, command.")
     ] = None,
     tag: Annotated[list[str] | None, typer.Option(help="Any of these; may be repeated.")] = None,
+    all_tags: Annotated[
+        list[str] | None, typer.Option("--all-tags", help="All of these; may be repeated.")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Part of the name.")] = None,
+    handler: Annotated[str | None, typer.Option(help="What it runs.")] = None,
+    created_by: Annotated[str | None, typer.Option(help="Who has made it.")] = None,
+    next_to: Annotated[str | None, typer.Option(metavar="INSTANT", help="Fires by then.")] = None,
     sort: Annotated[str | None, typer.Option(help="created, next_run, name, priority.")] = None,
     order: Annotated[str | None, typer.Option(help="asc, desc.")] = None,
     limit: Limit = None,
@@ -69,8 +75,8 @@ def list_(
     from horae.cli.session import given, query
 
     body = given(
-        status=status, type=kind, tags=tag, name_contains=name, sort=sort, order=order,
-        limit=limit, cursor=cursor,
+        status=status, type=kind, tags=tag, tags_all=all_tags, name_contains=name, handler=handler,
+        created_by=created_by, next_to=next_to, sort=sort, order=order, limit=limit, cursor=cursor,
     )  # fmt: skip
     answer = query(nats, tenant, "schedule.list", body)
     if as_json:

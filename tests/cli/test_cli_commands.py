@@ -82,6 +82,13 @@ def test_list_is_filtered(horae):
     assert [each["id"] for each in document["schedules"]] == ["broken"]
     document = horae("schedule", "list", "--tag", "often", "--tag", "nobody", "--json").document
     assert [each["id"] for each in document["schedules"]] == ["tick"]
+    document = horae(
+        "schedule", "list", "--handler", "tick", "--all-tags", "often", "--json"
+    ).document
+    assert [each["id"] for each in document["schedules"]] == ["tick"]
+    document = horae("schedule", "list", "--next-to", "2020-01-01T00:00:00Z", "--json").document
+    assert document["total"] == 0
+    assert horae("schedule", "list", "--created-by", "nobody", "--json").document["total"] == 0
     assert horae("schedule", "list", "--status", "cancelled", "--tag", "none").out.endswith(
         "no schedules\n"
     )
