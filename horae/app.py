@@ -222,15 +222,15 @@ class Horae:
         """Declare at engines of other processes, once there is one."""
         assert settings.nats_url is not None  # noqa: S101 - without it there is no work to wait for
         told: Json = {"tenant": settings.tenant, "actor": self._mark}
-        async with self.connect(settings.nats_url, **told) as client:
-            while True:
-                try:
+        while True:
+            try:
+                async with self.connect(settings.nats_url, **told) as client:
                     await self._review(client, await declare(client, self.schedules))
-                except HoraeError as error:
-                    _log.warning("schedules not declared yet", reason=error.message)
-                    await asyncio.sleep(1.0)
-                else:
-                    return
+            except HoraeError as error:
+                _log.warning("schedules not declared yet", reason=error.message)
+                await asyncio.sleep(1.0)
+            else:
+                return
 
     @property
     def _mark(self) -> str:

@@ -68,7 +68,7 @@ class NatsWiring:
         """Connect; the connection is drained when the stack unwinds."""
         url = runtime.settings.nats_url
         assert url is not None  # noqa: S101 - the caller has looked
-        nc = await connect(url.split(","), name=f"horae-{app}")
+        nc = await connect(url, name=f"horae-{app}")
         ending = runtime.ending
         stack.push_async_callback(lambda: close(nc, ending.at_most(CLOSE)))
         wiring = cls(nc, runtime, registry, app)

@@ -63,7 +63,7 @@ async def caller(url: str, tenant: str, actor: str | None = None) -> AsyncIterat
     from horae_infrastructure.nats.connection import close, connect
 
     configure("console:error")
-    connection = await connect(url.split(","), name="horae-cli")
+    connection = await connect(url, name="horae-cli")
     try:
         yield NatsCaller(connection, tenant, actor=actor or getpass.getuser())
     finally:

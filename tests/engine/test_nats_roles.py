@@ -29,7 +29,11 @@ async def test_executor_without_an_engine_declares_its_schedules_and_runs_them(
         ran.put_nowait(context.schedule_id)
 
     told = Settings.read(
-        store_url="memory://", nats_url=nats_url, tenant=tenant, data_dir=tmp_path, events=False
+        store_url="memory://",
+        nats_url=f"{nats_url},{nats_url}",  # as of a cluster
+        tenant=tenant,
+        data_dir=tmp_path,
+        events=False,
     )
     engine = Horae("engine").serve(told, roles=("engine", "views"))
     executor = app.serve(told, roles=("executor",))

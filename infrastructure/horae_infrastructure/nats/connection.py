@@ -93,7 +93,7 @@ async def connect(
     """A connection that reconnects for ever, with jitter; `close` ends it.
 
     Args:
-        url: of one server or of several of a cluster.
+        url: of one server, or of several of a cluster, divided by commas or as a list.
         name: what the server's monitoring shows.
         timeout: seconds for the first connection.
         inbox_prefix: where answers arrive; a tenant with an account of restricted subjects has its own.
@@ -109,7 +109,7 @@ async def connect(
         with driver_errors(f"cannot connect to {_shown(url)}"):
             await asyncio.wait_for(
                 client.connect(
-                    url,
+                    url.split(",") if isinstance(url, str) else url,
                     name=name,
                     error_cb=watch.error,
                     disconnected_cb=watch.disconnected,
