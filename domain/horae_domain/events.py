@@ -459,6 +459,11 @@ class ExecutionRequeued(ExecutionEvent, frozen=True, kw_only=True):
     closed: dict[str, Any] = {}
     start_by: datetime | None = None
     end_by: datetime | None = None
+    backfill_id: str | None = None
+    unbounded: bool = False
+    moved_to: datetime | None = None
+    note: str = ""
+    planned_by: str | None = None
 
 
 class ExecutionCancelled(ExecutionEvent, frozen=True, kw_only=True):

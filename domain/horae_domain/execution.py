@@ -581,7 +581,8 @@ def requeue(execution: Execution, definition: Definition, cause: Cause) -> list[
 _TRIED_AGAIN = {Status.FAILED, Status.TIMED_OUT, Status.CANCELLED, Status.DEAD, Status.DELAYED}
 _REQUEUED = (
     "attempt", "kind", "due", "nominal", "revision", "requested_at", "version", "run_number",
-    "payload", "overridden", "priority", "queue", "closed",
+    "payload", "overridden", "priority", "queue", "closed", "backfill_id", "unbounded", "moved_to",
+    "note", "planned_by",
 )  # fmt: skip
 """What of an execution its requeueing hands on as it is."""
 
