@@ -1,0 +1,1 @@
+"""Commands for later: reminders of unpaid orders."""
