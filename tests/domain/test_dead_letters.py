@@ -358,3 +358,13 @@ def test_what_was_delayed_when_it_was_cancelled_had_been_told_so():
     history.do(decider.cancel, run.id, "enough", cause(71))
     assert history.told(run).closed == {"1.1": "delayed"}
     assert isinstance(history.events[-2], ExecutionDelayed)
+
+
+def test_requeueing_hands_on_all_that_an_execution_is():
+    """A field that is new has to be told by the event, or to begin anew."""
+    anew = {
+        "status", "delivery", "worker", "local", "started_at", "deadline", "heartbeat", "silent_by",
+        "resume_at", "start_by", "end_by", "stop_by", "stop_reason", "failures", "polls", "reason",
+    }  # fmt: skip
+    told = set(ExecutionRequeued.__struct_fields__) | {"id"}
+    assert set(Execution.__struct_fields__) - told == anew - told
