@@ -13,15 +13,21 @@ from horae_domain.codec import encode, name_of
 from horae_domain.decider import Decision
 from horae_domain.events import (
     AttemptFailed,
+    AttemptStarted,
     Event,
     ExecutionCancelled,
     ExecutionEvent,
     ExecutionRequested,
+    ExecutionSkipped,
+    ReportRefused,
 )
 from horae_domain.execution import Execution
 from horae_domain.execution import evolve as evolve_execution
 from horae_domain.identity import partition_of_stream
 from horae_domain.ledger import Line, evolve_handed_over
+
+_NO_ROOM = (ExecutionRequested, ExecutionSkipped, AttemptStarted, ReportRefused)
+"""Events of an execution after which as many run as before, or one more."""
 
 
 class Draft:
@@ -36,6 +42,8 @@ class Draft:
         self._versions: list[int] = []
         self._next: dict[UUID, int] = {}
         self._requested: dict[str, int] = {}
+        self._roomier: dict[UUID, int] = {}
+        """The last event of a line after which one fewer of its executions runs."""
         self.works: list[Work] = []
         """Attempts handed to the local executor."""
         self.ended: list[tuple[str, str]] = []
@@ -80,6 +88,8 @@ class Draft:
                 run = before.live.get(event.execution_id) if before else None
                 self.add(event, UUID(event.execution_id), run.version if run else 0)
                 self._runs.setdefault(stream, set()).add(event.execution_id)
+                if _makes_room(event):
+                    self._roomier[stream] = len(self.events) - 1
                 if run is not None and run.local and _fences(event):
                     self.ended.append((run.id, run.lease))
             else:
@@ -108,10 +118,17 @@ class Draft:
         self.partitions.add(partition_of_stream(stream))
 
     def hand_over(self, stream: UUID, run: Execution, owner: str) -> bool:
-        """Give attempt 1 to this process within the very decision, if that is in this draft."""
+        """Give attempt 1 to this process within the very decision, if that is in this draft.
+
+        Not if it runs in the place of an attempt that this draft ends after the decision: whoever
+        reads the log in order would count one too many.
+        """
         index = self._requested.get(run.id)
         line = self.line(stream)
         if index is None or line is None or run.attempt or run.version != 1:
+            return False
+        bounded = line.definition_of(run).limit is not None
+        if bounded and index < self._roomier.get(stream, -1):
             return False
         requested = self.events[index]
         assert isinstance(requested, ExecutionRequested)  # noqa: S101 - what _requested holds
@@ -153,6 +170,11 @@ class Draft:
     def versions(self) -> list[int]:
         """The version of each event."""
         return self._versions
+
+
+def _makes_room(event: ExecutionEvent) -> bool:
+    """True if an execution runs no more."""
+    return not isinstance(event, _NO_ROOM)
 
 
 def _fences(event: ExecutionEvent) -> bool:
