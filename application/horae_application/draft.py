@@ -16,15 +16,31 @@ from horae_domain.events import (
     CancellationRequested,
     Event,
     ExecutionCancelled,
+    ExecutionDeadLettered,
+    ExecutionDelayed,
     ExecutionEvent,
+    ExecutionFailed,
     ExecutionReprioritised,
     ExecutionRequested,
     ExecutionRequeued,
+    ExecutionSucceeded,
+    ExecutionTimedOut,
 )
 from horae_domain.execution import Execution
 from horae_domain.execution import evolve as evolve_execution
 from horae_domain.identity import partition_of_stream
 from horae_domain.ledger import Line, evolve_handed_over
+
+_ROOM = (
+    AttemptFailed,
+    ExecutionCancelled,
+    ExecutionDeadLettered,
+    ExecutionDelayed,
+    ExecutionFailed,
+    ExecutionSucceeded,
+    ExecutionTimedOut,
+)
+"""Events of an execution after which one fewer runs."""
 
 
 class Draft:
@@ -39,6 +55,8 @@ class Draft:
         self._versions: list[int] = []
         self._next: dict[UUID, int] = {}
         self._requested: dict[str, int] = {}
+        self._roomier: dict[UUID, int] = {}
+        """The last event of a line after which one fewer of its executions runs."""
         self.works: list[Work] = []
         """Attempts handed to the local executor."""
         self.ended: list[tuple[str, str]] = []
@@ -89,6 +107,8 @@ class Draft:
                 self._runs.setdefault(stream, set()).add(event.execution_id)
                 if isinstance(event, ExecutionReprioritised):
                     self.reprioritised.add(event.execution_id)
+                if isinstance(event, _ROOM):
+                    self._roomier[stream] = len(self.events) - 1
                 if run is not None and run.local:
                     self._tell(run, event)
             else:
@@ -124,10 +144,17 @@ class Draft:
         self.partitions.add(partition_of_stream(stream))
 
     def hand_over(self, stream: UUID, run: Execution, owner: str) -> bool:
-        """Give attempt 1 to this process within the very decision, if that is in this draft."""
+        """Give attempt 1 to this process within the very decision, if that is in this draft.
+
+        Not if it runs in the place of an attempt that this draft ends after the decision: whoever
+        reads the log in order would count one too many.
+        """
         index = self._requested.get(run.id)
         line = self.line(stream)
         if index is None or line is None or run.attempt or run.version != 1:
+            return False
+        bounded = line.definition_of(run).limit is not None
+        if bounded and index < self._roomier.get(stream, -1):
             return False
         requested = self.events[index]
         assert isinstance(requested, ExecutionRequested)  # noqa: S101 - what _requested holds

@@ -8,6 +8,12 @@ import pytest
 from stepping import Clock, Recorder, RecordingBus, Stepped, Wrapped, reported
 
 from horae_application.ports import StoreUnavailable
+from horae_domain.events import (
+    AttemptStarted,
+    ExecutionEvent,
+    ExecutionRequested,
+    ExecutionSucceeded,
+)
 from horae_infrastructure.store.memory import MemoryStore
 
 QUEUE = {"type": "queue", "queue": "reports"}
@@ -121,6 +127,25 @@ def test_overlap_allow_runs_so_many_at_once_and_the_rest_waits(clock: Clock, lim
         assert len(desk.executor.running) <= limit
         finish(desk)
     assert len(desk.executor.started) == 5
+
+
+def test_limit_holds_at_every_position_of_the_log(clock: Clock) -> None:
+    desk = engine(clock)
+    desk.create(every="1 minute", overlap="allow", concurrency=1)
+    desk.advance(60)
+    report = reported(desk.executor.started[0])
+    clock.move(60)
+    desk.send("execution.report", report)  # decided with the second run, which is due before
+    desk.settle()
+    running: set[str] = set()
+    for event in desk.events(ExecutionEvent):
+        if isinstance(event, ExecutionSucceeded):
+            running.remove(event.execution_id)
+        elif isinstance(event, AttemptStarted | ExecutionRequested) and event.worker is not None:
+            running.add(event.execution_id)
+        assert len(running) <= 1
+    assert len(desk.executor.started) == 2
+    assert running == {desk.executor.started[1].execution_id}
 
 
 @pytest.mark.parametrize("limit", [1, 2])

@@ -34,7 +34,7 @@ class Process:
     def alive(self) -> bool:
         return self._child is not None and self._child.poll() is None
 
-    def start(self, patience: float = 60) -> None:
+    def start(self, patience: float = 180) -> None:
         """Start it and wait for its word; one that gives up is started again, as a supervisor would."""
         deadline = time.monotonic() + patience
         while True:
@@ -57,7 +57,7 @@ class Process:
     def signal(self, number: int) -> None:
         self._child.send_signal(number)
 
-    def stop(self, patience: float = 30) -> int:
+    def stop(self, patience: float = 120) -> int:
         """End it in order; its exit code."""
         if not self.alive:
             return self._child.returncode if self._child else 0

@@ -102,7 +102,7 @@ class Run:
         }
         return self._watch.count(dead)
 
-    async def busy(self, patience: float = 90) -> int:
+    async def busy(self, patience: float = 300) -> int:
         """Wait until enough handlers run, and for a while until what former faults left is done."""
         began = time.monotonic()
         while not self._wanted <= (running := self.running()) <= MOST * self._wanted:
@@ -134,7 +134,7 @@ class Run:
         if self.rng.random() < 0.25:
             await asyncio.sleep(self.rng.uniform(1, 3))
 
-    async def end(self, settle: float = 90) -> None:
+    async def end(self, settle: float = 300) -> None:
         """Heal, let every command and execution come to its end, and stop all in order."""
         await self.load.stop()
         await asyncio.sleep(2)
@@ -154,7 +154,7 @@ class Run:
         codes = await asyncio.to_thread(self.cluster.stop)
         self._faults.note(what="stopped", codes=codes)
 
-    async def _compare_views(self, patience: float = 30) -> None:
+    async def _compare_views(self, patience: float = 120) -> None:
         """The read models that survived or were rebuilt have as many rows as the store."""
         deadline = time.monotonic() + patience
         while True:
