@@ -334,9 +334,9 @@ def test_command_that_comes_between_stop_and_end_is_answered(faulty: Faulty) -> 
     assert replies[0].status == 503
 
 
-def test_full_inbox_refuses(faulty: Faulty, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("horae_application.engine.INBOX", 2)
+def test_full_inbox_refuses(faulty: Faulty) -> None:
     desk, _ = faulty
+    desk.engine.max_waiting = 2
     sent = [desk.send("schedule.create", MANUAL | {"id": f"s{n}"}) for n in range(3)]
     assert sent[2][0].status == 503
     desk.settle()
