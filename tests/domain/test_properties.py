@@ -454,16 +454,21 @@ def lanes_hold(events: list[Event]) -> None:
 class Reign:
     """The time under one revision of the definition, and what it had to decide."""
 
-    def __init__(self, event: ScheduleCreated | ScheduleUpdated, former: Reign | None) -> None:
+    def __init__(
+        self, event: ScheduleCreated | ScheduleUpdated, former: Reign | None, line: Line
+    ) -> None:
         self.definition = parse_definition(event.definition)
         self.anchor = event.anchor
         once = self.definition.trigger.type == "once"
-        anew = (
+        self.anew = (
             former is None
             or isinstance(event, ScheduleCreated)
             or former.definition.trigger != self.definition.trigger
         )
-        self.after = event.at - TICK if once and anew else event.at
+        if once and self.anew:
+            self.after = event.at - TICK
+        else:
+            self.after = event.at if self.anew else min(event.at, line.through)
 
     def occurrences(self, through: datetime) -> list[Occurrence]:
         return due_by(self.definition, self.anchor, self.after, through, 1_000_000)
@@ -516,9 +521,10 @@ def instants_are_decided_once(events: list[Event], line: Line) -> None:
         elsewhere.note(before, event, then, revision)
         match event:
             case ScheduleCreated() | ScheduleUpdated():
-                ends.setdefault(revision, event.at)
-                former, revision = reigns.get(revision), event.revision
-                reigns[revision] = Reign(event, former)
+                reign = Reign(event, reigns.get(revision), then)
+                ends.setdefault(revision, event.at if reign.anew else reign.after)
+                revision = event.revision
+                reigns[revision] = reign
             case ScheduleCompleted():
                 ends.setdefault(revision, decided_last())
             case ScheduleCancelled():
