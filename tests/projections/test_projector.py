@@ -9,6 +9,7 @@ import random
 import pytest
 from desk import Desk, at, created, execution_id, requested, started, succeeded
 
+from horae.ending import cancel
 from horae_application.ports import StoreUnavailable
 from horae_domain.errors import Unavailable
 from horae_domain.events import ExecutionSkipped, SchedulePaused, ScheduleResumed
@@ -67,8 +68,7 @@ async def running(projector: Projector):
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await cancel(task)
 
 
 async def until(desk: Desk, number: int, projector: Projector | None = None) -> None:
