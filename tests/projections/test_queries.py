@@ -8,6 +8,7 @@ import json
 import pytest
 from desk import Desk, at, created, execution_id, requested, started, succeeded
 
+from horae.ending import cancel
 from horae_domain.errors import (
     ExecutionNotFound,
     InvalidField,
@@ -234,8 +235,7 @@ class TestReadingYourWrites:
         position = Position(desk.log.identity, 0, desk.write(requested()))
         answer = await desk.ask("execution.get", id=execution_id(1), min_position=str(position))
         assert position.reached_by(parse_position(answer["position"]))
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await cancel(task)
 
     async def test_without_a_projector_here_the_view_is_watched(self, desk: Desk):
         await desk.tell(created())
