@@ -150,7 +150,7 @@ async def test_service_that_takes_too_long_is_given_up() -> None:
         action = command("slow", "Wait", timeout="50ms")
         await client.create_schedule("w", manual(), action, retry=NO_RETRY)
         await client.trigger_schedule("w")
-        run = await asyncio.wait_for(ended(client, "w"), 20)
+        run = await asyncio.wait_for(ended(client, "w"), 100)
     assert run["attempts"][0]["error"]["type"] == "NoReply"
 
 
@@ -221,7 +221,7 @@ async def test_service_in_plain_nats_does_the_command_of_a_schedule(
         body = {"trigger": manual(), "action": command("trading", "Rebalance"), "payload": 7}
         await client.create_schedule("r", **body, allow_unknown=True)
         await client.trigger_schedule("r")
-        run = await asyncio.wait_for(ended(client, "r"), 20)
+        run = await asyncio.wait_for(ended(client, "r"), 100)
     assert run["result"] == {"did": 7}
 
 
@@ -255,8 +255,8 @@ async def test_command_for_later_is_stored_and_done_by_the_service(told: Setting
     async with app.serve(told) as runtime:
         client = runtime.client()
         id_ = (await client.trigger_schedule("r"))["execution_id"]
-        run = await asyncio.wait_for(ended(client, "r"), 20)
-        call = await asyncio.wait_for(done.get(), 20)
+        run = await asyncio.wait_for(ended(client, "r"), 100)
+        call = await asyncio.wait_for(done.get(), 100)
     assert run["result"]["stream"] == "HORAE_COMMANDS"
     assert (call.key, call.payload, call.reply) == (id_, {"a": 1}, False)
 

@@ -138,7 +138,7 @@ async def test_service_answers_and_takes_what_is_stored_with_what_is_advised(ser
     await sender.start()
     await sender.send(one := Call(tenant="desk", service="trading", command="Rebalance"))
     await serving.start()
-    assert (await asyncio.wait_for(done.get(), 10)).reply is False
+    assert (await asyncio.wait_for(done.get(), 60)).reply is False
     found = Found(engine)
     while not await found.serves("horae.desk.commands.trading.Rebalance"):
         pass

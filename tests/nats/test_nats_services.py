@@ -168,6 +168,7 @@ async def test_nobody_there_is_known_at_once_and_may_be_tried_again(tenant, serv
 
 async def test_silent_service_is_waited_for_so_long(nc, tenant, services):
     subscription = await nc.subscribe(f"horae.{tenant}.commands.>")
+    await nc.flush()
     with pytest.raises(NoReply, match=r"trading.Rebalance has not answered in 0.05 s"):
         await services.request(call(tenant, timeout=0.05))
     await subscription.unsubscribe()
@@ -180,9 +181,10 @@ async def test_answer_that_comes_too_late_disturbs_nobody(nc, tenant, services):
         replies.put_nowait(msg.reply)
 
     subscription = await nc.subscribe(f"horae.{tenant}.commands.>", cb=serve)
+    await nc.flush()
     with pytest.raises(NoReply):
         await services.request(call(tenant, timeout=0.05))
-    late = replies.get_nowait()
+    late = await replies.get()
     second = asyncio.create_task(services.request(call(tenant)))
     now = await replies.get()
     await nc.publish(late, b'"late"')
@@ -197,7 +199,7 @@ async def test_stream_on_the_same_subject_does_not_answer_for_the_service(nc, te
     async with trading(nc, tenant, lambda _msg: (b'{"stream": "S", "seq": 1, "ok": 1}', None)):
         assert await services.request(call(tenant)) == {"stream": "S", "seq": 1, "ok": 1}
     with pytest.raises(NoReply, match=f"only the stream {tenant} has"):
-        await services.request(call(tenant, timeout=0.2))
+        await services.request(call(tenant, timeout=3.0))
     assert (await js.stream_info(tenant)).state.messages == 2
     await js.delete_stream(tenant)
 
@@ -213,7 +215,7 @@ async def stored(nc, tenant) -> list:
     if not count:
         return []
     subscription = await js.pull_subscribe(subject, stream=streams.COMMANDS)
-    found = await subscription.fetch(count, timeout=5)
+    found = await subscription.fetch(count, timeout=30)
     await subscription.unsubscribe()
     return found
 
@@ -234,7 +236,7 @@ async def test_command_that_nobody_waits_for_is_done_when_it_is_stored(nc, tenan
 async def test_who_only_listens_gets_a_copy_that_says_so(nc, tenant, services):
     subscription = await nc.subscribe(f"horae.{tenant}.commands.trading.Rebalance")
     kept = await services.send(call(tenant, payload=5, key="k"))
-    copy = await subscription.next_msg(5)
+    copy = await subscription.next_msg(30)
     assert (copy.data, copy.reply) == (b"5", "")
     assert copy.headers["Horae-Sequence"] == str(kept["sequence"])
     await subscription.unsubscribe()

@@ -126,10 +126,10 @@ async def test_garbage_of_strangers_is_refused_or_ignored(nc, tenant):
     seen = []
     subject = f"horae.{tenant}.commands.trading.Rebalance"
     async with serving(nc, tenant, functions(Rebalance=seen.append)):
-        refused = await nc.request(subject, b"{", timeout=5)
+        refused = await nc.request(subject, b"{", timeout=30)
         assert refused.headers["Nats-Service-Error-Code"] == "400"
         garbage = {"Horae-Attempt": "9" * 5000, "Horae-Due": "soon"}
-        await nc.request(subject, b"", headers=garbage, timeout=5)
+        await nc.request(subject, b"", headers=garbage, timeout=30)
     (told,) = seen
     assert (told.payload, told.attempt, told.due) == (None, None, None)
 
@@ -202,9 +202,9 @@ async def test_stored_command_is_done_once_although_a_copy_comes_too(nc, tenant,
 
     await services.send(call(tenant, payload="before it was there", key="1"))
     async with serving(nc, tenant, functions(Rebalance=rebalance)):
-        assert (await asyncio.wait_for(done.get(), 10)).payload == "before it was there"
+        assert (await asyncio.wait_for(done.get(), 60)).payload == "before it was there"
         await services.send(call(tenant, payload="while it was there", key="2"))
-        last = await asyncio.wait_for(done.get(), 10)
+        last = await asyncio.wait_for(done.get(), 60)
         assert (last.payload, last.reply, last.key) == ("while it was there", False, "2")
         await acknowledged(nc, tenant)
     assert done.empty()
@@ -256,7 +256,7 @@ async def test_stored_command_of_a_process_that_stops_goes_to_another(nc, tenant
     await began.wait()
     await first.stop(0)
     async with serving(nc, tenant, functions(Rebalance=done.set)):
-        await asyncio.wait_for(done.wait(), 10)
+        await asyncio.wait_for(done.wait(), 60)
 
 
 # --- discovery ------------------------------------------------------------------------------------
@@ -269,7 +269,7 @@ async def test_served_commands_are_found_as_micro_services(nc, tenant, services)
         await services.request(call(tenant))
         assert await found.serves(subject)
         assert subject in found.subjects()
-        stats = await nc.request("$SRV.STATS.trading", b"", timeout=5)
+        stats = await nc.request("$SRV.STATS.trading", b"", timeout=30)
     (endpoint,) = json.loads(stats.data)["endpoints"]
     assert endpoint["subject"] == subject
     assert (endpoint["num_requests"], endpoint["num_errors"]) == (1, 0)
