@@ -748,8 +748,12 @@ def _silent_by(at: datetime, heartbeat: float | None) -> datetime | None:
     return None if heartbeat is None else at + timedelta(seconds=heartbeat)
 
 
-def _requested(event: ExecutionRequested) -> Execution:
-    handed = event.worker is not None
+def _decided(
+    event: ExecutionRequested | ExecutionBuffered | ExecutionHeld | ExecutionSkipped,
+    status: Status,
+    **more: Any,
+) -> Execution:
+    """What every decision on an occurrence says, and what this one says besides."""
     return Execution(
         id=event.execution_id,
         tenant=event.tenant,
@@ -758,13 +762,23 @@ def _requested(event: ExecutionRequested) -> Execution:
         due=event.due,
         nominal=event.nominal,
         revision=event.revision,
-        status=Status.RUNNING if handed else Status.PENDING,
+        status=status,
         requested_at=event.at,
+        payload=event.payload,
+        overridden=event.overridden,
+        version=1,
+        **more,
+    )
+
+
+def _requested(event: ExecutionRequested) -> Execution:
+    handed = event.worker is not None
+    return _decided(
+        event,
+        Status.RUNNING if handed else Status.PENDING,
         priority=event.priority,
         queue=event.queue,
         run_number=event.run_number,
-        payload=event.payload,
-        overridden=event.overridden,
         attempt=1 if handed else 0,
         delivery=1 if handed else 0,
         worker=event.worker,
@@ -781,30 +795,19 @@ def _requested(event: ExecutionRequested) -> Execution:
         moved_to=event.moved_to,
         note=event.note,
         planned_by=event.planned_by,
-        version=1,
     )
 
 
 def _parked(event: ExecutionBuffered | ExecutionHeld) -> Execution:
-    return Execution(
-        id=event.execution_id,
-        tenant=event.tenant,
-        schedule_id=event.schedule_id,
-        kind=event.kind,
-        due=event.due,
-        nominal=event.nominal,
-        revision=event.revision,
-        status=Status.HELD if isinstance(event, ExecutionHeld) else Status.BUFFERED,
-        requested_at=event.at,
+    return _decided(
+        event,
+        Status.HELD if isinstance(event, ExecutionHeld) else Status.BUFFERED,
         priority=event.priority,
         queue=event.queue,
-        payload=event.payload,
-        overridden=event.overridden,
         correlation_id=event.correlation_id,
         moved_to=event.moved_to,
         note=event.note,
         planned_by=event.planned_by,
-        version=1,
     )
 
 
@@ -827,18 +830,4 @@ def _requeued(event: ExecutionRequeued) -> Execution:
 
 
 def _skipped(event: ExecutionSkipped) -> Execution:
-    return Execution(
-        id=event.execution_id,
-        tenant=event.tenant,
-        schedule_id=event.schedule_id,
-        kind=event.kind,
-        due=event.due,
-        nominal=event.nominal,
-        revision=event.revision,
-        status=Status.SKIPPED,
-        requested_at=event.at,
-        payload=event.payload,
-        overridden=event.overridden,
-        reason=event.reason,
-        version=1,
-    )
+    return _decided(event, Status.SKIPPED, reason=event.reason)
