@@ -502,6 +502,21 @@ def test_limit_counts_what_is_released_and_drops_the_rest():
     ]
 
 
+def test_limit_holds_though_there_is_room_for_more():
+    told = {"overlap": "buffer_all", "max_executions": 2, "timeout": UNBOUNDED}
+    history = History(**told)
+    history.settle(60)
+    history.settle(120)
+    history.settle(180)
+    second, third = history.parked
+    assert history.update(190, **told, concurrency=3) == [
+        like(ScheduleUpdated),
+        released(second, run_number=2, next_due=None),
+        dropped(third, "max_executions"),
+        like(ScheduleCompleted, reason="max_executions"),
+    ]
+
+
 def test_schedule_kept_open_by_a_trigger_fires_no_more_after_a_pause_or_an_edit():
     told = {"overlap": "buffer_all", "max_executions": 1, "timeout": UNBOUNDED}
     history = History(**told)
