@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from horae_application.ports import Batch, EventStore, LedgerRow, NewEvent
+from horae_domain.identity import NOWHERE, partition_of_stream
 from horae_infrastructure.store.postgres import PostgresStore
 from horae_infrastructure.store.sqlite import SqliteStore
 
@@ -31,16 +32,16 @@ NOW = 1_780_000_000_000_000
 def decisions(count: int) -> Batch:
     events, lines = [], []
     for _ in range(count):
-        execution, schedule = uuid4(), uuid4()
+        execution, schedule = str(uuid4()), str(uuid4())
         events.append(NewEvent(execution, 1, "execution.requested.v1", CREATED))
         events.append(NewEvent(execution, 2, "execution.succeeded.v1", SUCCEEDED))
-        lines.append(LedgerRow(schedule.int % 64, schedule, NOW, b""))
+        lines.append(LedgerRow(partition_of_stream(schedule), schedule, NOW, b""))
     return Batch(dict.fromkeys(range(4), 0), events, lines, ())
 
 
-def waiting(count: int) -> tuple[Batch, list[UUID]]:
+def waiting(count: int) -> tuple[Batch, list[str]]:
     """One-time schedules: one event and one line each."""
-    streams = [uuid4() for _ in range(count)]
+    streams = [str(uuid4()) for _ in range(count)]
     lines = [
         LedgerRow(random.randrange(64), s, NOW + random.randrange(10**12), b"") for s in streams
     ]
@@ -79,8 +80,8 @@ def appends(store: EventStore, seconds: float) -> None:
         )
 
 
-def fill(store: EventStore, lines: int) -> list[UUID]:
-    streams: list[UUID] = []
+def fill(store: EventStore, lines: int) -> list[str]:
+    streams: list[str] = []
     while len(streams) < lines:
         batch, made = waiting(min(1000, lines - len(streams)))
         store.append(batch)
@@ -88,7 +89,7 @@ def fill(store: EventStore, lines: int) -> list[UUID]:
     return streams
 
 
-def reads(store: EventStore, streams: list[UUID]) -> None:
+def reads(store: EventStore, streams: list[str]) -> None:
     chosen = random.sample(streams, 500)
     print(f"  load 500 streams:  {timed(lambda: store.load(chosen)) / 500 * 1e6:6.2f} µs a stream")
     print(f"  lines of 500:      {timed(lambda: store.lines(chosen)) / 500 * 1e6:6.2f} µs a line")
@@ -96,7 +97,7 @@ def reads(store: EventStore, streams: list[UUID]) -> None:
     print(
         f"  read 500 events:   {timed(lambda: store.read(1000, 500)) / 500 * 1e6:6.2f} µs an event"
     )
-    middle = (NOW + 10**12 // 2, UUID(int=0))
+    middle = (NOW + 10**12 // 2, NOWHERE)
     for name, partitions in (("64", range(64)), ("16", range(16)), ("1", range(1))):
         took = timed(lambda p=partitions: store.due(p, middle, NOW + 10**12, 500))
         print(f"  due, 500 lines of {name:>2} partitions: {took * 1000:6.2f} ms")

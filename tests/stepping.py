@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
 
 import msgspec
 
@@ -299,7 +298,3 @@ class Wrapped:
             return answer if after else real(*args, **kwargs)
 
         return call
-
-
-def stream_of(text: str) -> UUID:
-    return UUID(text)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
-from uuid import UUID
 
 from horae_application import messages
 from horae_application.draft import Draft
@@ -33,7 +32,7 @@ def scheduled_of(tenant: str, command: Command) -> str | None:
 class Commanding:
     """Decides them into a draft, given the events of the commands that exist already."""
 
-    def __init__(self, draft: Draft, loaded: Mapping[UUID, list[StoredEvent]]) -> None:
+    def __init__(self, draft: Draft, loaded: Mapping[str, list[StoredEvent]]) -> None:
         self._draft = draft
         self._loaded = loaded
 

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple, assert_never
-from uuid import UUID
 
 from horae_application.draft import Draft
 from horae_application.lines import Lines
@@ -42,17 +41,17 @@ OUTSTANDING = 1_000
 """Executions published on the bus at once for one queue or function, so that one that nobody serves
 holds up no other; the rest waits here."""
 
-Entry = tuple[int, int, str, UUID]
+Entry = tuple[int, int, str, str]
 Destination = tuple[str, str, str]
 """Tenant, type of action, and the name of the queue or function."""
-Place = tuple[UUID, Lane]
+Place = tuple[str, Lane]
 """A schedule's stream and a lane of it: what a limit of concurrency holds for."""
 
 
 class Sent(NamedTuple):
     """An execution that is on the bus."""
 
-    stream: UUID
+    stream: str
     destination: Destination
 
 
@@ -99,7 +98,7 @@ class Dispatch:
         if slots > len(draft.works):
             self._executor.hold(len(draft.works))
 
-    def _hand_over(self, draft: Draft, id_: str, stream: UUID, full: set[Place]) -> None:
+    def _hand_over(self, draft: Draft, id_: str, stream: str, full: set[Place]) -> None:
         """Start an attempt here, unless as many run; then its place is noted as full.
 
         When a line changes, what is ready in it is queued again.
@@ -121,7 +120,7 @@ class Dispatch:
         assert line is not None  # noqa: S101 - it was there and stays
         draft.works.append(work_of(line, line.live[id_]))
 
-    def _enqueue(self, stream: UUID, line: Line, now: datetime) -> None:
+    def _enqueue(self, stream: str, line: Line, now: datetime) -> None:
         busy = line.busy_lanes()
         for run in line.live.values():
             if run.id in self._queued or run.id in self._published or not run.ready(now):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
-from uuid import UUID
 
 from horae_application.lines import Lines, row_of
 from horae_application.ports import Batch, NewEvent
@@ -49,13 +48,13 @@ class Draft:
     def __init__(self, lines: Lines, at: datetime) -> None:
         self.at = at
         self._lines = lines
-        self._changed: dict[UUID, Line] = {}
+        self._changed: dict[str, Line] = {}
         self.events: list[Event] = []
-        self._streams: list[UUID] = []
+        self._streams: list[str] = []
         self._versions: list[int] = []
-        self._next: dict[UUID, int] = {}
+        self._next: dict[str, int] = {}
         self._requested: dict[str, int] = {}
-        self._roomier: dict[UUID, int] = {}
+        self._roomier: dict[str, int] = {}
         """The last event of a line after which one fewer of its executions runs."""
         self.works: list[Work] = []
         """Attempts handed to the local executor."""
@@ -65,23 +64,23 @@ class Draft:
         """Executions that wait under another priority than before."""
         self.asked: list[tuple[str, str]] = []
         """(execution, lease) of local attempts that are asked to stop."""
-        self.seen: set[UUID] = set()
+        self.seen: set[str] = set()
         """Lines that were due, changed or not."""
-        self._runs: dict[UUID, set[str]] = {}
-        self.buried: list[UUID] = []
+        self._runs: dict[str, set[str]] = {}
+        self.buried: list[str] = []
         """Streams whose line is of no use any more: they cannot be read."""
         self.partitions: set[int] = set()
         """Partitions whose ownership the decisions rest on."""
 
-    def line(self, stream: UUID) -> Line | None:
+    def line(self, stream: str) -> Line | None:
         """The line as the decisions of this draft leave it."""
         return self._changed.get(stream) or self._lines.listened(stream)
 
-    def adds_to(self, stream: UUID) -> bool:
+    def adds_to(self, stream: str) -> bool:
         """True if this draft has events of that stream."""
         return stream in self._next
 
-    def run(self, stream: UUID, id_: str) -> Execution | None:
+    def run(self, stream: str, id_: str) -> Execution | None:
         """An execution as this draft leaves it, though it may have ended in it."""
         line = self._lines.get(stream)
         run = line.find(id_) if line else None
@@ -90,11 +89,11 @@ class Draft:
                 run = evolve_execution(run, event)
         return run
 
-    def begin(self, stream: UUID) -> Decision:
+    def begin(self, stream: str) -> Decision:
         """Decide on a line."""
         return Decision(self.line(stream))
 
-    def accept(self, stream: UUID, decision: Decision) -> int | None:
+    def accept(self, stream: str, decision: Decision) -> int | None:
         """Take a decision over; the index of its last event, None if it has none."""
         before = self.line(stream)
         if decision.line is not None and decision.line is not before:
@@ -103,7 +102,7 @@ class Draft:
         for event in decision.events:
             if isinstance(event, ExecutionEvent):
                 run = before.find(event.execution_id) if before else None
-                self.add(event, UUID(event.execution_id), _version(event, run))
+                self.add(event, event.execution_id, _version(event, run))
                 self._runs.setdefault(stream, set()).add(event.execution_id)
                 if isinstance(event, ExecutionReprioritised):
                     self.reprioritised.add(event.execution_id)
@@ -122,11 +121,11 @@ class Draft:
         elif _fences(event):
             self.ended.append((run.id, run.lease))
 
-    def runs_of(self, stream: UUID) -> set[str]:
+    def runs_of(self, stream: str) -> set[str]:
         """The executions of a line that this draft changes."""
         return self._runs.get(stream, set())
 
-    def add(self, event: Event, stream: UUID, version: int) -> int:
+    def add(self, event: Event, stream: str, version: int) -> int:
         """Add an event to a stream that has `version` events before this draft; its index."""
         following = self._next.get(stream, version) + 1
         self._next[stream] = following
@@ -137,13 +136,13 @@ class Draft:
         self._versions.append(following)
         return len(self.events) - 1
 
-    def bury(self, event: Event, stream: UUID, version: int) -> None:
+    def bury(self, event: Event, stream: str, version: int) -> None:
         """Record the end of a schedule that cannot be held as a line."""
         self.add(event, stream, version)
         self.buried.append(stream)
         self.partitions.add(partition_of_stream(stream))
 
-    def hand_over(self, stream: UUID, run: Execution, owner: str) -> bool:
+    def hand_over(self, stream: str, run: Execution, owner: str) -> bool:
         """Give attempt 1 to this process within the very decision, if that is in this draft.
 
         Not if it runs in the place of an attempt that this draft ends after the decision: whoever
@@ -183,12 +182,12 @@ class Draft:
             settled=settled,
         )
 
-    def changed(self) -> Iterable[tuple[UUID, Line]]:
+    def changed(self) -> Iterable[tuple[str, Line]]:
         """Lines that are different after this draft."""
         return self._changed.items()
 
     @property
-    def streams(self) -> list[UUID]:
+    def streams(self) -> list[str]:
         """The stream of each event."""
         return self._streams
 

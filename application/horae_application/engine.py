@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple
-from uuid import UUID
 
 from horae_application import messages
 from horae_application.dispatch import Dispatch
@@ -82,7 +81,7 @@ class Committed(NamedTuple):
     """Events that have just become durable, for whoever builds views in this process."""
 
     positions: Sequence[int]
-    streams: Sequence[UUID]
+    streams: Sequence[str]
     versions: Sequence[int]
     events: Sequence[Event]
 
@@ -230,7 +229,7 @@ class Engine:
         self.lines.trim()
         return 0.0 if more or self._again or self.lines.unrecorded else self._pause()
 
-    def _decide(self, draft: Draft, tasks: Sequence[Task], due: Sequence[UUID]) -> list[Answer]:
+    def _decide(self, draft: Draft, tasks: Sequence[Task], due: Sequence[str]) -> list[Answer]:
         mine = [task for task in tasks if self._owns(task)]
         answers = [self._not_mine(task) for task in tasks if not self._owns(task)]
         loaded = self._load(mine, due)
@@ -254,7 +253,7 @@ class Engine:
         self.dispatch.assign(draft)
         return answers
 
-    def _settle(self, draft: Draft, stream: UUID) -> None:
+    def _settle(self, draft: Draft, stream: str) -> None:
         if draft.line(stream) is None or stream in self.lines.quarantined:
             return
         decision = draft.begin(stream)
@@ -280,13 +279,13 @@ class Engine:
             event = ScheduleQuarantined(reason=broken.reason, **about_)
             draft.bury(event, stream, broken.version)
 
-    def _recover(self, draft: Draft, stream: UUID) -> None:
+    def _recover(self, draft: Draft, stream: str) -> None:
         if draft.line(stream) is not None:
             decision = draft.begin(stream)
             decider.recover(decision, self.ownership.owner, Cause(draft.at))
             draft.accept(stream, decision)
 
-    def _quarantine(self, stream: UUID, error: Exception) -> None:
+    def _quarantine(self, stream: str, error: Exception) -> None:
         line = self.lines.get(stream)
         schedule = line.schedule if line is not None else None
         tenant, id_ = (schedule.tenant, schedule.id) if schedule is not None else ("", "")
@@ -318,15 +317,15 @@ class Engine:
         reply = refused(Unavailable("another engine owns this partition", moved=True))
         return Answer(task, reply.status, reply.body)
 
-    def _stream_of(self, task: Task) -> UUID | None:
+    def _stream_of(self, task: Task) -> str | None:
         id_ = schedule_of(task.request.tenant, task.command)
         if id_ is not None:
             return schedule_stream(task.request.tenant, id_)
         return self.lines.owner_of(execution_of(task.command) or "")
 
-    def _load(self, tasks: Sequence[Task], due: Sequence[UUID]) -> dict[UUID, list[StoredEvent]]:
+    def _load(self, tasks: Sequence[Task], due: Sequence[str]) -> dict[str, list[StoredEvent]]:
         streams = dict.fromkeys(due)
-        extra: dict[UUID, None] = {}
+        extra: dict[str, None] = {}
         for task in tasks:
             key = key_stream(task)
             if key is not None:
@@ -335,7 +334,7 @@ class Engine:
             if stream is not None:
                 streams[stream] = None
             elif (id_ := execution_of(task.command)) is not None:
-                extra[UUID(id_)] = None
+                extra[id_] = None
             if stream is not None and isinstance(task.command, CREATIONS):
                 extra[stream] = None
         loaded = self.lines.load(streams, list(extra))
@@ -347,21 +346,21 @@ class Engine:
     def _second_look(
         self,
         tasks: Sequence[Task],
-        loaded: dict[UUID, list[StoredEvent]],
-    ) -> tuple[list[UUID], list[UUID]] | None:
+        loaded: dict[str, list[StoredEvent]],
+    ) -> tuple[list[str], list[str]] | None:
         """What is only known to be needed after the first look."""
-        streams: list[UUID] = []
-        extra: list[UUID] = []
+        streams: list[str] = []
+        extra: list[str] = []
         for task in tasks:
             command = task.command
             if isinstance(command, messages.TriggerSchedule):
                 extra += self._triggered(task, command)
             id_ = execution_of(command)
-            if id_ is not None and (rows := loaded.get(UUID(id_))):
+            if id_ is not None and (rows := loaded.get(id_)):
                 streams += _whose(rows)
         return (streams, extra) if streams or extra else None
 
-    def _triggered(self, task: Task, command: messages.TriggerSchedule) -> list[UUID]:
+    def _triggered(self, task: Task, command: messages.TriggerSchedule) -> list[str]:
         """The execution that a caller's key may already stand for."""
         tenant = task.request.tenant
         line = self.lines.get(schedule_stream(tenant, command.id))
@@ -369,7 +368,7 @@ class Engine:
         if line is None or key is None:
             return []
         incarnation = line.schedule.incarnation
-        return [UUID(decider.trigger_id(tenant, command.id, incarnation, key))]
+        return [decider.trigger_id(tenant, command.id, incarnation, key)]
 
     # --- commit -----------------------------------------------------------------------------------
 
@@ -459,7 +458,7 @@ class Engine:
             self._forget()
 
     def _undo(
-        self, draft: Draft, due: Sequence[UUID], tasks: Sequence[Task], error: Exception
+        self, draft: Draft, due: Sequence[str], tasks: Sequence[Task], error: Exception
     ) -> None:
         """After a refused commit: what was due is due still, the commands are asked again."""
         self._clashes += isinstance(error, AlreadyWritten)
@@ -596,7 +595,7 @@ def _quarantined(schedule: Schedule, error: Exception, cause: Cause) -> Schedule
     return ScheduleQuarantined(reason=reason, **about(schedule.tenant, schedule.id, cause))
 
 
-def _whose(rows: Sequence[StoredEvent]) -> list[UUID]:
+def _whose(rows: Sequence[StoredEvent]) -> list[str]:
     """The schedule's stream of an execution; none if that cannot be read."""
     try:
         event = decode(rows[0].name, rows[0].state)

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import NamedTuple
-from uuid import UUID
 
 import msgspec
 
@@ -23,7 +22,7 @@ from horae_domain import schedule as schedules
 from horae_domain.codec import Undecodable, decode
 from horae_domain.events import NAMES, ScheduleQuarantined
 from horae_domain.execution import Execution
-from horae_domain.identity import partition_of_stream, schedule_stream
+from horae_domain.identity import NOWHERE, partition_of_stream, schedule_stream
 from horae_domain.instants import from_micros, to_micros
 from horae_domain.ledger import Line, live_ids, pack, unpack
 from horae_domain.schedule import Schedule
@@ -66,7 +65,7 @@ def fold_execution(rows: Iterable[StoredEvent]) -> Execution | None:
     return execution
 
 
-def _broken(stream: UUID, rows: Sequence[StoredEvent], reason: str) -> Broken:
+def _broken(stream: str, rows: Sequence[StoredEvent], reason: str) -> Broken:
     """Whose stream it is, by the first event that can be read and fits."""
     for row in rows:
         with suppress(Undecodable):
@@ -85,7 +84,7 @@ def _shifted(run: Execution, by: timedelta) -> Execution:
     return msgspec.structs.replace(run, **moved)
 
 
-def row_of(line: Line, stream: UUID) -> LedgerRow:
+def row_of(line: Line, stream: str) -> LedgerRow:
     """The stored form of a line; due at 0 says that a new owner has to look at it at once."""
     wake = line.wake
     due = 0 if line.unsettled else None if wake is None else to_micros(wake)
@@ -97,12 +96,12 @@ class Lines:
 
     def __init__(self, store: EventStore) -> None:
         self._store = store
-        self._lines: dict[UUID, Line] = {}
-        self._runs: dict[str, UUID] = {}
-        self._heap: list[tuple[int, UUID]] = []
-        self._wakes: dict[UUID, int] = {}
-        self._moved: set[UUID] = set()
-        self._prefetch: list[UUID] = []
+        self._lines: dict[str, Line] = {}
+        self._runs: dict[str, str] = {}
+        self._heap: list[tuple[int, str]] = []
+        self._wakes: dict[str, int] = {}
+        self._moved: set[str] = set()
+        self._prefetch: list[str] = []
         self._horizon = 0
         self._kept = 0
         self._now = from_micros(0)
@@ -111,33 +110,33 @@ class Lines:
         self.window = WINDOW
         self.partitions: frozenset[int] = frozenset()
         self._unread: frozenset[int] = frozenset()
-        self.quarantined: dict[UUID, Broken] = {}
+        self.quarantined: dict[str, Broken] = {}
         """What cannot be held as a line; commands on it are refused."""
-        self.unrecorded: dict[UUID, Broken] = {}
+        self.unrecorded: dict[str, Broken] = {}
         """Those of them whose end the owner has still to record."""
 
     # --- lines ------------------------------------------------------------------------------------
 
-    def get(self, stream: UUID) -> Line | None:
+    def get(self, stream: str) -> Line | None:
         """The line in memory, if it is there."""
         return self._lines.get(stream)
 
-    def listened(self, stream: UUID) -> Line | None:
+    def listened(self, stream: str) -> Line | None:
         """The same, by what was heard of its attempts."""
         line = self._lines.get(stream)
         return None if line is None else self.pulse.listened(line, self._now)
 
-    def owner_of(self, execution_id: str) -> UUID | None:
+    def owner_of(self, execution_id: str) -> str | None:
         """The schedule's stream of an execution in memory that can still change."""
         return self._runs.get(execution_id)
 
-    def all(self) -> Iterable[tuple[UUID, Line]]:
+    def all(self) -> Iterable[tuple[str, Line]]:
         """Every line in memory."""
         return self._lines.items()
 
     def load(
-        self, streams: Iterable[UUID], extra: Sequence[UUID] = ()
-    ) -> dict[UUID, list[StoredEvent]]:
+        self, streams: Iterable[str], extra: Sequence[str] = ()
+    ) -> dict[str, list[StoredEvent]]:
         """Bring lines into memory, and return the events of the `extra` streams."""
         missing = [stream for stream in streams if stream not in self._lines]
         if not missing and not extra:
@@ -148,10 +147,10 @@ class Lines:
             self._restore(known, events)
         return {stream: events[stream] for stream in extra if stream in events}
 
-    def _restore(self, streams: Sequence[UUID], events: dict[UUID, list[StoredEvent]]) -> None:
+    def _restore(self, streams: Sequence[str], events: dict[str, list[StoredEvent]]) -> None:
         rows = self._store.lines(streams)
         ids = [each for row in rows.values() for each in live_ids(row.state)]
-        runs = self._store.load([UUID(each) for each in ids]) if ids else {}
+        runs = self._store.load(ids) if ids else {}
         for stream in streams:
             state = rows[stream].state if stream in rows else b""
             try:
@@ -159,7 +158,7 @@ class Lines:
                 live = {
                     each: run
                     for each in live_ids(state)
-                    if (run := fold_execution(runs[UUID(each)])) is not None
+                    if (run := fold_execution(runs[each])) is not None
                 }
                 if schedule is not None:
                     self.put(stream, unpack(state, schedule, live))
@@ -169,7 +168,7 @@ class Lines:
             except Exception as error:  # noqa: BLE001 - whatever is stored, the others go on
                 self._quarantine(stream, events[stream], error)
 
-    def _quarantine(self, stream: UUID, rows: Sequence[StoredEvent], error: Exception) -> None:
+    def _quarantine(self, stream: str, rows: Sequence[StoredEvent], error: Exception) -> None:
         if stream in self.quarantined:
             return
         reason = str(error) if isinstance(error, Undecodable) else repr(error)
@@ -181,7 +180,7 @@ class Lines:
 
     def busy_partitions(self) -> set[int]:
         """Partitions with attempts that run inside this process."""
-        return {partition_of_stream(UUID(id_)) for id_, _ in self.running_here(self.partitions)}
+        return {partition_of_stream(id_) for id_, _ in self.running_here(self.partitions)}
 
     def running_here(self, partitions: Iterable[int]) -> list[tuple[str, str]]:
         """(execution, lease) of the attempts in some partitions that run inside this process."""
@@ -193,7 +192,7 @@ class Lines:
             if run.local and partition_of_stream(stream) in wanted
         ]
 
-    def put(self, stream: UUID, line: Line) -> None:
+    def put(self, stream: str, line: Line) -> None:
         """Take over a committed line."""
         before = self._lines.get(stream)
         if before is not None:
@@ -206,7 +205,7 @@ class Lines:
         self._lines[stream] = line
         self._moved.discard(stream)
 
-    def drop(self, streams: Iterable[UUID]) -> None:
+    def drop(self, streams: Iterable[str]) -> None:
         """Forget lines; they are loaded again when needed."""
         for stream in streams:
             line = self._lines.pop(stream, None)
@@ -249,7 +248,7 @@ class Lines:
 
     # --- wakes ------------------------------------------------------------------------------------
 
-    def schedule(self, stream: UUID, wake: datetime | None) -> None:
+    def schedule(self, stream: str, wake: datetime | None) -> None:
         """Note when a line next needs its owner.
 
         What lies beyond the horizon is read from the store in time, but for lines with work out,
@@ -288,9 +287,9 @@ class Lines:
         refill = self._horizon - self.window // 2
         return refill if first is None else min(first, refill)
 
-    def pop_due(self, now: int, limit: int) -> list[UUID]:
+    def pop_due(self, now: int, limit: int) -> list[str]:
         """Lines that are due, at most `limit`, soonest first."""
-        due: list[UUID] = []
+        due: list[str] = []
         while self._heap and self._heap[0][0] <= now and len(due) < limit:
             micros, stream = heapq.heappop(self._heap)
             if self._wakes.get(stream) == micros:
@@ -315,12 +314,10 @@ class Lines:
         if not self.partitions or now < self._horizon - self.window // 2:
             return
         horizon = now + self.window
-        self._scan(self.partitions, (self._horizon, UUID(int=0)), horizon)
+        self._scan(self.partitions, (self._horizon, NOWHERE), horizon)
         self._horizon = horizon
 
-    def _scan(
-        self, partitions: frozenset[int], after: tuple[int, UUID] | None, before: int
-    ) -> None:
+    def _scan(self, partitions: frozenset[int], after: tuple[int, str] | None, before: int) -> None:
         while True:
             rows = self._store.due(partitions, after, before, PAGE)
             for row in rows:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple, Protocol
-from uuid import UUID
 
 from horae_application.messages import Reply, Request
 from horae_application.work import Work
@@ -38,7 +37,7 @@ class AlreadyWritten(StoreError):
 
     code = "store_already_written"
 
-    def __init__(self, stream: UUID | None, version: int | None) -> None:
+    def __init__(self, stream: str | None, version: int | None) -> None:
         self.stream = stream
         self.version = version
         super().__init__(f"stream {stream} already has version {version}")
@@ -59,7 +58,7 @@ class CommitUnknown(StoreError):
 class NewEvent(NamedTuple):
     """One event to append; `version` counts from 1 in its stream."""
 
-    stream: UUID
+    stream: str
     version: int
     name: str
     """Stable name with version, such as `schedule.created.v1`; the stored event's topic."""
@@ -72,7 +71,7 @@ class StoredEvent(NamedTuple):
     position: int
     recorded_at: int
     """Microseconds since the epoch on the store's clock; never decreases with the position."""
-    stream: UUID
+    stream: str
     version: int
     name: str
     state: bytes
@@ -85,7 +84,7 @@ class LedgerRow(NamedTuple):
     """
 
     partition: int
-    stream: UUID
+    stream: str
     """The schedule's stream."""
     due: int | None
     """When the schedule next needs its owner, in microseconds since the epoch; None is never."""
@@ -101,7 +100,7 @@ class Batch(NamedTuple):
     events: Sequence[NewEvent]
     ledger: Sequence[LedgerRow]
     """Lines to insert or replace."""
-    settled: Sequence[tuple[int, UUID]]
+    settled: Sequence[tuple[int, str]]
     """(partition, stream) of lines to delete."""
 
 
@@ -145,16 +144,16 @@ class EventStore(Protocol):
         """
         ...
 
-    def load(self, streams: Sequence[UUID]) -> dict[UUID, list[StoredEvent]]:
+    def load(self, streams: Sequence[str]) -> dict[str, list[StoredEvent]]:
         """All events of some streams, each in order of version; absent streams are left out."""
         ...
 
-    def lines(self, streams: Sequence[UUID]) -> dict[UUID, LedgerRow]:
+    def lines(self, streams: Sequence[str]) -> dict[str, LedgerRow]:
         """The ledger's lines of some schedules; absent ones are left out."""
         ...
 
     def due(
-        self, partitions: Iterable[int], after: tuple[int, UUID] | None, before: int, limit: int
+        self, partitions: Iterable[int], after: tuple[int, str] | None, before: int, limit: int
     ) -> list[LedgerRow]:
         """Lines with `due < before`, in order of (due, stream), beginning after a key."""
         ...

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Mapping
 from typing import Any
-from uuid import UUID
 
 from horae_application import messages
 from horae_application.draft import Draft
@@ -46,8 +45,8 @@ class Runs:
     def __init__(
         self,
         draft: Draft,
-        loaded: Mapping[UUID, list[StoredEvent]],
-        owner_of: Callable[[str], UUID | None],
+        loaded: Mapping[str, list[StoredEvent]],
+        owner_of: Callable[[str], str | None],
         pulse: Pulse,
     ) -> None:
         self._draft = draft
@@ -80,9 +79,9 @@ class Runs:
             case _:
                 return None
 
-    def _find(self, tenant: str, id_: str) -> tuple[UUID, Execution, bool]:
+    def _find(self, tenant: str, id_: str) -> tuple[str, Execution, bool]:
         """The schedule's stream, the execution, and whether it is alive."""
-        rows = self._loaded.get(UUID(id_))
+        rows = self._loaded.get(id_)
         known = fold_execution(rows) if rows else None
         stream = self._owner_of(id_)
         if stream is None and known is not None:
@@ -132,12 +131,12 @@ class Runs:
             events = judge_report(run, _ANY, said, cause)
             index = None
             for event in events:
-                index = self._draft.add(event, UUID(run.id), run.version)
+                index = self._draft.add(event, run.id, run.version)
         if any(isinstance(event, ReportRefused) for event in events):
             error = StaleLease("the lease is not the current one", field="lease", value=said.lease)
             return refusal(task, error)._replace(event=index)
         facts = {"execution_id": run.id, "status": run.closed.get(said.lease, str(run.status))}
-        rows = self._loaded.get(UUID(run.id))
+        rows = self._loaded.get(run.id)
         position = rows[-1].position if rows and index is None else None
         return Answer(task, OK, facts, index, position)
 

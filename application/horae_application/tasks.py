@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from horae_application import messages
 from horae_application.commanding import Commanding, scheduled_of
@@ -35,6 +35,7 @@ from horae_domain.events import (
 from horae_domain.execution import Execution
 from horae_domain.identity import (
     partition_of,
+    partition_of_stream,
     request_hash,
     request_stream,
     schedule_stream,
@@ -93,7 +94,7 @@ def partition_of_command(tenant: str, command: Command) -> int:
         ):
             return partition_of(tenant, command.id)
         case _ if (id_ := execution_of(command)) is not None:
-            return UUID(id_).bytes[0] % 64
+            return partition_of_stream(id_)
         case _ if (id_ := scheduled_of(tenant, command)) is not None:
             return partition_of(tenant, id_)
         case _:
@@ -120,7 +121,7 @@ def schedule_of(tenant: str, command: Command) -> str | None:
             return scheduled_of(tenant, command)
 
 
-def key_stream(task: Task) -> UUID | None:
+def key_stream(task: Task) -> str | None:
     """The stream of the task's idempotency key."""
     request = task.request
     if request.key is None or request.name not in KEYED:
@@ -151,15 +152,15 @@ class Desk:
     def __init__(
         self,
         draft: Draft,
-        loaded: Mapping[UUID, list[StoredEvent]],
-        owner_of: Callable[[str], UUID | None],
+        loaded: Mapping[str, list[StoredEvent]],
+        owner_of: Callable[[str], str | None],
         pulse: Pulse,
     ) -> None:
         self._draft = draft
         self._loaded = loaded
         self._runs = Runs(draft, loaded, owner_of, pulse)
         self._commanding = Commanding(draft, loaded)
-        self._keyed: dict[UUID, Answer] = {}
+        self._keyed: dict[str, Answer] = {}
 
     def decide(self, task: Task) -> Answer:
         """Decide one task; a refusal is an answer too, and leaves nothing behind."""
@@ -182,7 +183,7 @@ class Desk:
             _log.exception("a command failed", command=task.request.name)
             return refusal(task, Internal("the engine could not decide this command"))
 
-    def _remember(self, task: Task, stream: UUID, answer: Answer) -> Answer:
+    def _remember(self, task: Task, stream: str, answer: Answer) -> Answer:
         event = RequestAnswered(
             at=self._draft.at,
             tenant=task.request.tenant,
@@ -243,7 +244,9 @@ class Desk:
         stream = schedule_stream(request.tenant, command.id)
         decision = self._draft.begin(stream)
         key = request.key or request.command_id or uuid4().hex
-        id_ = request_stream(request.tenant, f"{request.name}:{command.id}", key).hex[:16]
+        id_ = request_stream(request.tenant, f"{request.name}:{command.id}", key).replace("-", "")[
+            :16
+        ]
         asked = backfilling.BackfillSchedule(
             id_, command.from_, command.to, command.overlap, command.note, self._cause(task)
         )
@@ -258,7 +261,7 @@ class Desk:
         first = [format_instant(each.due) for each in found[:SHOWN]]
         return Answer(task, OK, facts | {"count": len(found), "first": first}, index)
 
-    def _created(self, stream: UUID) -> tuple[int | None, int | None]:
+    def _created(self, stream: str) -> tuple[int | None, int | None]:
         """What a creation that finds its schedule rests on: the first one's event."""
         if self._draft.adds_to(stream):
             return self._draft.streams.index(stream), None
@@ -275,12 +278,12 @@ class Desk:
         id_ = decider.trigger_id(tenant, command.id, schedule.incarnation, key)
         overridden = "payload" in command.model_fields_set
         asked = decider.Trigger(key, command.payload, overridden, self._cause(task))
-        rows = self._loaded.get(UUID(id_))
+        rows = self._loaded.get(id_)
         if rows:
             known = self._draft.run(stream, id_) or fold_execution(rows)
             return Answer(task, OK, triggered(id_, known, asked), None, rows[0].position)
-        if self._draft.adds_to(UUID(id_)):
-            first = self._draft.streams.index(UUID(id_))
+        if self._draft.adds_to(id_):
+            first = self._draft.streams.index(id_)
             return Answer(task, OK, triggered(id_, self._draft.run(stream, id_), asked), first)
         decider.trigger(decision, asked)
         index = self._draft.accept(stream, decision)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import string
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
 
 from histories import at
 from hypothesis import given
@@ -37,10 +36,10 @@ def test_ids_are_what_they_always_were():
     """Recorded values: a change of one would let everything stored be decided again."""
     assert PARTITIONS == 64
     assert partition_of("default", "job") == 21
-    assert str(schedule_stream("default", "job")) == STREAM
+    assert schedule_stream("default", "job") == STREAM
     assert execution_id("default", "job", 1, "interval", "2026-01-05T00:01:00Z", at(60)) == DUE
     assert execution_id("default", "job", 1, "key", "k", None) == KEY
-    assert str(request_stream("default", "schedule.create", "k")) == REQUEST
+    assert request_stream("default", "schedule.create", "k") == REQUEST
     assert request_hash(b"{}") == HASH
 
 
@@ -75,7 +74,7 @@ def test_streams_of_different_schedules_are_different(tenant, id_, tenant2, id2)
 def test_execution_lives_in_the_partition_of_its_schedule(told):
     partition = partition_of(told[0], told[1])
     assert 0 <= partition < PARTITIONS
-    assert partition_of_stream(UUID(execution_id(*told))) == partition
+    assert partition_of_stream(execution_id(*told)) == partition
     assert partition_of_stream(schedule_stream(told[0], told[1])) == partition
 
 
@@ -92,7 +91,7 @@ def test_ids_of_later_instants_sort_later():
 
 
 def test_requests_lie_outside_the_partitions_of_schedules():
-    assert request_stream("t", "c", "k").bytes[0] == 0xFF
+    assert request_stream("t", "c", "k").startswith("ff")
     assert len({request_stream(*each) for each in [("a", "b", "c"), ("ab", "", "c")]}) == 2
 
 

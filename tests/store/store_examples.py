@@ -23,9 +23,7 @@ class MovedClock:
         self.now += round(seconds * 1_000_000)
 
 
-def event(
-    stream: UUID, version: int = 1, name: str = "schedule.created.v1", n: int = 0
-) -> NewEvent:
+def event(stream: str, version: int = 1, name: str = "schedule.created.v1", n: int = 0) -> NewEvent:
     return NewEvent(stream, version, name, b'{"n":%d}' % n)
 
 
@@ -33,14 +31,14 @@ def batch(
     *events: NewEvent,
     epochs: dict[int, int] | None = None,
     ledger: Iterable[LedgerRow] = (),
-    settled: Iterable[tuple[int, UUID]] = (),
+    settled: Iterable[tuple[int, str]] = (),
 ) -> Batch:
     return Batch(epochs or {}, events, tuple(ledger), tuple(settled))
 
 
-def stream_number(n: int) -> UUID:
-    return UUID(int=n)
+def stream_number(n: int) -> str:
+    return str(UUID(int=n))
 
 
-def new_stream() -> UUID:
-    return uuid4()
+def new_stream() -> str:
+    return str(uuid4())

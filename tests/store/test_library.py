@@ -124,9 +124,9 @@ def test_a_stock_projection_runs_over_the_log(log: Log):
         [last] = store.append(batch(event(stream, 3, "schedule.resumed.v1", n=3)))
         runner.wait(last, timeout=100)
         assert runner.view.seen == [
-            (stream, 1, "schedule.created.v1", {"n": 1}),
-            (stream, 2, "schedule.paused.v1", {"n": 2}),
-            (stream, 3, "schedule.resumed.v1", {"n": 3}),
+            (UUID(stream), 1, "schedule.created.v1", {"n": 1}),
+            (UUID(stream), 2, "schedule.paused.v1", {"n": 2}),
+            (UUID(stream), 3, "schedule.resumed.v1", {"n": 3}),
         ]
 
 
@@ -139,7 +139,7 @@ def test_a_stock_projection_chooses_events_by_name(log: Log):
         application_class=application, projection_class=SchedulesOnly, view_class=Names, env=env
     ) as runner:
         runner.wait(last, timeout=100)
-        assert [stream for stream, *_ in runner.view.seen] == [one, two]
+        assert [stream for stream, *_ in runner.view.seen] == [UUID(one), UUID(two)]
 
 
 def test_a_stock_application_reads_the_notification_log_and_streams(log: Log):
@@ -153,9 +153,11 @@ def test_a_stock_application_reads_the_notification_log_and_streams(log: Log):
         later = app.notification_log.select(start=10, limit=10, inclusive_of_start=False)
         assert [n.originator_version for n in later] == [11, 12]
         assert app.recorder.max_notification_id() == store.head()
-        some = app.events.get(stream, gt=2, lte=5)
-        assert [(e.originator_id, e.data) for e in some] == [(stream, {"n": n}) for n in (3, 4, 5)]
-        assert [e.originator_version for e in app.events.get(stream, desc=True, limit=2)] == [
+        some = app.events.get(UUID(stream), gt=2, lte=5)
+        assert [(e.originator_id, e.data) for e in some] == [
+            (UUID(stream), {"n": n}) for n in (3, 4, 5)
+        ]
+        assert [e.originator_version for e in app.events.get(UUID(stream), desc=True, limit=2)] == [
             12,
             11,
         ]
@@ -164,5 +166,5 @@ def test_a_stock_application_reads_the_notification_log_and_streams(log: Log):
 def test_a_stock_application_cannot_write_past_the_owners(log: Log):
     store, application, env = log
     with application(env) as app, pytest.raises(NotSupportedError):
-        app.events.put([LoggedEvent(new_stream(), 1, "schedule.created.v1", {})])
+        app.events.put([LoggedEvent(UUID(new_stream()), 1, "schedule.created.v1", {})])
     assert store.head() == 0

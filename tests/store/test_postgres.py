@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from uuid import UUID
 
 import psycopg
 import pytest
@@ -135,7 +134,7 @@ class TestLostConnections:
         self, schema_url: str, admin: psycopg.Connection
     ):
         store = PostgresStore(named(schema_url))
-        outcomes: dict[UUID, str] = {}
+        outcomes: dict[str, str] = {}
         done = threading.Event()
 
         def write() -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from uuid import UUID
 
+from horae_domain.identity import NOWHERE
 from horae_infrastructure.store.errors import StoreFormat
 
 FORMAT = 1
@@ -13,7 +13,7 @@ FORMAT = 1
 LOST_KEPT = 86_400_000_000
 """Microseconds for which a store remembers whom it took a partition from."""
 
-FIRST = (-(2**63), UUID(int=0))
+FIRST = (-(2**63), NOWHERE)
 """A key of (due, stream) before all others."""
 
 

@@ -8,9 +8,9 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import quote
-from uuid import UUID
 
 from horae_application.ports import StoredEvent, StoreUnavailable
+from horae_domain.identity import to_text
 from horae_infrastructure.store import open_store
 
 _READ = """
@@ -55,7 +55,7 @@ def _sqlite(path: Path) -> Iterator[Log]:
             def read(after: int, limit: int) -> list[StoredEvent]:
                 rows = reader.execute(_READ, (after, limit)).fetchall()
                 return [
-                    StoredEvent(number, at, UUID(bytes=raw), version, name, state)
+                    StoredEvent(number, at, to_text(raw), version, name, state)
                     for number, at, raw, version, name, state in rows
                 ]
 

@@ -5,7 +5,7 @@ It keeps every rule of the port but survival of the process.
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable, Sequence
 from threading import RLock
 from typing import Any
@@ -47,9 +47,9 @@ class MemoryStore:
         self._clock = clock
         self._lock = RLock()
         self._log: list[StoredEvent] = []
-        self._streams: dict[UUID, dict[int, StoredEvent]] = {}
-        self._ledger: dict[UUID, LedgerRow] = {}
-        self._due: list[tuple[int, UUID]] = []
+        self._streams: dict[str, dict[int, StoredEvent]] = {}
+        self._ledger: dict[str, LedgerRow] = {}
+        self._due: list[tuple[int, str]] = []
         self._owners = [Ownership(partition, 0, None) for partition in range(partitions)]
         self._members: dict[str, Member] = {}
         self._lost: dict[str, set[int]] = {}
@@ -80,7 +80,7 @@ class MemoryStore:
             self.recorder.wake()
         return positions
 
-    def load(self, streams: Sequence[UUID]) -> dict[UUID, list[StoredEvent]]:
+    def load(self, streams: Sequence[str]) -> dict[str, list[StoredEvent]]:
         """All events of some streams, each in order of version; absent streams are left out."""
         with self._lock:
             return {
@@ -89,19 +89,19 @@ class MemoryStore:
                 if (events := self._streams.get(stream))
             }
 
-    def lines(self, streams: Sequence[UUID]) -> dict[UUID, LedgerRow]:
+    def lines(self, streams: Sequence[str]) -> dict[str, LedgerRow]:
         """The ledger's lines of some schedules; absent ones are left out."""
         with self._lock:
             return {s: line for s in streams if (line := self._ledger.get(s)) is not None}
 
     def due(
-        self, partitions: Iterable[int], after: tuple[int, UUID] | None, before: int, limit: int
+        self, partitions: Iterable[int], after: tuple[int, str] | None, before: int, limit: int
     ) -> list[LedgerRow]:
         """Lines with `due < before`, in order of (due, stream), beginning after a key."""
         wanted = frozenset(partitions)
         found: list[LedgerRow] = []
         with self._lock:
-            start = 0 if after is None else bisect_left(self._due, (after[0], _successor(after[1])))
+            start = 0 if after is None else bisect_right(self._due, after)
             for index in range(start, len(self._due)):
                 due, stream = self._due[index]
                 if due >= before or len(found) == limit:
@@ -185,14 +185,14 @@ class MemoryStore:
             raise Fenced(stale)
 
     def _refuse_taken(self, events: Sequence[NewEvent]) -> None:
-        seen: set[tuple[UUID, int]] = set()
+        seen: set[tuple[str, int]] = set()
         for event in events:
             key = (event.stream, event.version)
             if key in seen or event.version in self._streams.get(event.stream, {}):
                 raise AlreadyWritten(*key)
             seen.add(key)
 
-    def _set_line(self, stream: UUID, line: LedgerRow | None) -> None:
+    def _set_line(self, stream: str, line: LedgerRow | None) -> None:
         old = self._ledger.pop(stream, None)
         if old is not None and old.due is not None:
             del self._due[bisect_left(self._due, (old.due, stream))]
@@ -233,8 +233,8 @@ class MemoryRecorder(library.POPOApplicationRecorder):
         """Events of one stream."""
         stream = originator_id if isinstance(originator_id, UUID) else UUID(originator_id)
         events = [
-            LibraryEvent(e.stream, e.version, e.name, e.state)
-            for e in self._store.load([stream]).get(stream, ())
+            LibraryEvent(stream, e.version, e.name, e.state)
+            for e in self._store.load([str(stream)]).get(str(stream), ())
             if (gt is None or e.version > gt) and (lte is None or e.version <= lte)
         ]
         return (events[::-1] if desc else events)[:limit]
@@ -253,7 +253,7 @@ class MemoryRecorder(library.POPOApplicationRecorder):
         end = self._store.head() if stop is None else stop
         room = max(end - after, 0)
         chosen = [
-            Notification(e.stream, e.version, e.name, e.state, id=e.position)
+            Notification(UUID(e.stream), e.version, e.name, e.state, id=e.position)
             for e in self._store.read(after, room if topics else min(room, limit))
             if not topics or e.name in topics
         ]
@@ -262,7 +262,3 @@ class MemoryRecorder(library.POPOApplicationRecorder):
     def max_notification_id(self) -> int | None:
         """The highest position, None for an empty log."""
         return self._store.head() or None
-
-
-def _successor(stream: UUID) -> UUID:
-    return UUID(int=stream.int + 1)

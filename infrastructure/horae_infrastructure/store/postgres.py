@@ -7,7 +7,7 @@ from importlib.resources import files
 from threading import Event, Lock
 from time import monotonic
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import psycopg
 
@@ -111,9 +111,9 @@ class PostgresStore:
         [(positions,)] = self._write(_APPEND, values)
         return positions or ()
 
-    def load(self, streams: Sequence[UUID]) -> dict[UUID, list[StoredEvent]]:
+    def load(self, streams: Sequence[str]) -> dict[str, list[StoredEvent]]:
         """All events of some streams, each in order of version; absent streams are left out."""
-        loaded: dict[UUID, list[StoredEvent]] = {}
+        loaded: dict[str, list[StoredEvent]] = {}
         for row in self._rows(
             "SELECT notification_id, recorded_at, originator_id, originator_version, topic, state"
             " FROM horae_events WHERE originator_id = ANY (%s)"
@@ -123,7 +123,7 @@ class PostgresStore:
             loaded.setdefault(row[2], []).append(StoredEvent._make(row))
         return loaded
 
-    def lines(self, streams: Sequence[UUID]) -> dict[UUID, LedgerRow]:
+    def lines(self, streams: Sequence[str]) -> dict[str, LedgerRow]:
         """The ledger's lines of some schedules; absent ones are left out."""
         rows = self._rows(
             "SELECT partition, stream, due, state FROM horae_ledger WHERE stream = ANY (%s)",
@@ -132,14 +132,14 @@ class PostgresStore:
         return {row[1]: LedgerRow._make(row) for row in rows}
 
     def due(
-        self, partitions: Iterable[int], after: tuple[int, UUID] | None, before: int, limit: int
+        self, partitions: Iterable[int], after: tuple[int, str] | None, before: int, limit: int
     ) -> list[LedgerRow]:
         """Lines with `due < before`, in order of (due, stream), beginning after a key."""
         wanted = set(partitions)
         instant, stream = after or FIRST
         sql = (
             "SELECT partition, stream, due, state FROM horae_ledger"
-            " WHERE (due, stream) > (%s::bigint, %s) AND due < %s::bigint"
+            " WHERE (due, stream) > (%s::bigint, %s::uuid) AND due < %s::bigint"
         )
         values: list[Any] = [instant, stream, before]
         if len(wanted) < self._partitions:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Sequence
-from uuid import UUID
 
 from psycopg import Connection
-from psycopg.adapt import Buffer, Dumper
+from psycopg.adapt import Buffer, Dumper, Loader
 from psycopg.pq import Format
+
+from horae_domain.identity import to_bytes, to_text
 
 _HEAD = struct.Struct("!iiIii")
 _LENGTH = struct.Struct("!i")
@@ -45,9 +46,9 @@ class Uuids(_Packed):
 
     __slots__ = ()
 
-    def __init__(self, uuids: Iterable[UUID]) -> None:
+    def __init__(self, uuids: Iterable[str]) -> None:
         length = _LENGTH.pack(16)
-        super().__init__(_array(2950, [length + uuid.bytes for uuid in uuids]))
+        super().__init__(_array(2950, [length + to_bytes(uuid) for uuid in uuids]))
 
 
 class Texts(_Packed):
@@ -69,10 +70,18 @@ class Byteas(_Packed):
 
 
 def register(connection: Connection[tuple[object, ...]]) -> None:
-    """Teach a connection to send the arrays of this module."""
+    """Teach a connection to send the arrays of this module, and to read ids as texts."""
+    connection.adapters.register_loader("uuid", _Text)
     for kind, oid in ((Bigints, 1016), (Uuids, 2951), (Texts, 1009), (Byteas, 1001)):
         dumper = type(f"{kind.__name__}Dumper", (_Dumper,), {"oid": oid})
         connection.adapters.register_dumper(kind, dumper)
+
+
+class _Text(Loader):
+    format = Format.BINARY
+
+    def load(self, data: Buffer) -> str:
+        return to_text(bytes(data))
 
 
 class _Dumper(Dumper):

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from select import POLLIN, poll
 from typing import Any
-from uuid import UUID
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -108,7 +107,7 @@ def failure(error: psycopg.Error) -> StoreError:
         return Fenced(int(partition) for partition in detail.split(","))
     if isinstance(error, UniqueViolation):
         key = _KEY.search(detail)
-        return AlreadyWritten(UUID(key[1]), int(key[2])) if key else AlreadyWritten(None, None)
+        return AlreadyWritten(key[1], int(key[2])) if key else AlreadyWritten(None, None)
     if isinstance(error, psycopg.InterfaceError | psycopg.OperationalError) and (
         state is None or state.startswith(_UNSURE)
     ):

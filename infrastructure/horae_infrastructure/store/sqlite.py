@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 from threading import Lock
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from eventsourcing.sqlite import SQLiteDatastore
 
@@ -27,6 +27,7 @@ from horae_application.ports import (
     StoreError,
     StoreUnavailable,
 )
+from horae_domain.identity import to_bytes, to_text
 from horae_infrastructure.store.common import FIRST, FORMAT, LOST_KEPT, check_level, system_clock
 from horae_infrastructure.store.errors import StoreNotDurable
 from horae_infrastructure.store.lockfile import LockFile
@@ -115,9 +116,9 @@ class SqliteStore:
             self._head.advance(positions[-1])
         return positions
 
-    def load(self, streams: Sequence[UUID]) -> dict[UUID, list[StoredEvent]]:
+    def load(self, streams: Sequence[str]) -> dict[str, list[StoredEvent]]:
         """All events of some streams, each in order of version; absent streams are left out."""
-        loaded: dict[UUID, list[StoredEvent]] = {}
+        loaded: dict[str, list[StoredEvent]] = {}
         for ids, rows in self._by_stream(
             streams,
             "SELECT rowid, recorded_at, originator_id, originator_version, topic, state"
@@ -130,7 +131,7 @@ class SqliteStore:
                 loaded.setdefault(stream, []).append(event)
         return loaded
 
-    def lines(self, streams: Sequence[UUID]) -> dict[UUID, LedgerRow]:
+    def lines(self, streams: Sequence[str]) -> dict[str, LedgerRow]:
         """The ledger's lines of some schedules; absent ones are left out."""
         return {
             ids[raw]: LedgerRow(partition, ids[raw], due, state)
@@ -142,17 +143,17 @@ class SqliteStore:
         }
 
     def due(
-        self, partitions: Iterable[int], after: tuple[int, UUID] | None, before: int, limit: int
+        self, partitions: Iterable[int], after: tuple[int, str] | None, before: int, limit: int
     ) -> list[LedgerRow]:
         """Lines with `due < before`, in order of (due, stream), beginning after a key."""
         wanted = sorted(set(partitions))
         instant, stream = after or FIRST
-        where, values = "(due, stream) > (?, ?) AND due < ?", [instant, stream.bytes, before]
+        where, values = "(due, stream) > (?, ?) AND due < ?", [instant, to_bytes(stream), before]
         if len(wanted) < self._partitions:
             where += f" AND partition IN ({_marks(len(wanted))})"
             values += wanted
         rows = self._rows(_DUE.format(where), [*values, limit])
-        return [LedgerRow(part, UUID(bytes=raw), due, state) for part, raw, due, state in rows]
+        return [LedgerRow(part, to_text(raw), due, state) for part, raw, due, state in rows]
 
     def read(self, after: int, limit: int) -> list[StoredEvent]:
         """The next events of the log with a position greater than `after`, in order."""
@@ -162,7 +163,7 @@ class SqliteStore:
             (after, limit),
         )
         return [
-            StoredEvent(position, recorded_at, UUID(bytes=raw), version, name, state)
+            StoredEvent(position, recorded_at, to_text(raw), version, name, state)
             for position, recorded_at, raw, version, name, state in rows
         ]
 
@@ -297,7 +298,7 @@ class SqliteStore:
 
     def _taken(self, events: Sequence[NewEvent]) -> AlreadyWritten:
         """Which event the unique key refused: one of the log, or a second one of the batch."""
-        seen: set[tuple[UUID, int]] = set()
+        seen: set[tuple[str, int]] = set()
         loaded = self.load([event.stream for event in events])
         for event in events:
             key = (event.stream, event.version)
@@ -312,11 +313,11 @@ class SqliteStore:
             return reader.execute(sql, values).fetchall()
 
     def _by_stream(
-        self, streams: Sequence[UUID], sql: str
-    ) -> Iterator[tuple[dict[bytes, UUID], list[Any]]]:
+        self, streams: Sequence[str], sql: str
+    ) -> Iterator[tuple[dict[bytes, str], list[Any]]]:
         """Rows of many streams, some hundreds a query; with the ids by their bytes."""
         for start in range(0, len(streams), _STREAMS_A_QUERY):
-            ids = {stream.bytes: stream for stream in streams[start : start + _STREAMS_A_QUERY]}
+            ids = {to_bytes(stream): stream for stream in streams[start : start + _STREAMS_A_QUERY]}
             yield ids, self._rows(sql.format(_marks(len(ids))), list(ids))
 
     def _begin(self, *, allow_unsafe: bool) -> None:
@@ -379,12 +380,13 @@ def _check_durable(connection: sqlite3.Connection, *, allow_unsafe: bool) -> Non
 def _write_ledger(writer: sqlite3.Connection, batch: Batch) -> None:
     if batch.ledger:
         writer.executemany(
-            _UPSERT, [(row.stream.bytes, row.partition, row.due, row.state) for row in batch.ledger]
+            _UPSERT,
+            [(to_bytes(row.stream), row.partition, row.due, row.state) for row in batch.ledger],
         )
     if batch.settled:
         writer.executemany(
             "DELETE FROM horae_ledger WHERE stream = ? AND partition = ?",
-            [(stream.bytes, partition) for partition, stream in batch.settled],
+            [(to_bytes(stream), partition) for partition, stream in batch.settled],
         )
 
 

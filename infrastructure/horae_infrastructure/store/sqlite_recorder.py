@@ -18,6 +18,7 @@ from eventsourcing.persistence import (
 )
 
 from horae_application.ports import NewEvent
+from horae_domain.identity import to_bytes
 from horae_infrastructure.store.mapper import LogMapper
 from horae_infrastructure.store.tail import PollingSubscription
 
@@ -43,7 +44,14 @@ class SqliteRecorder(library.SQLiteApplicationRecorder):
         writer.executemany(
             self.insert_events_statement,
             [
-                (position, event.stream.bytes, event.version, event.name, event.state, recorded_at)
+                (
+                    position,
+                    to_bytes(event.stream),
+                    event.version,
+                    event.name,
+                    event.state,
+                    recorded_at,
+                )
                 for position, event in enumerate(events, first)
             ],
         )
