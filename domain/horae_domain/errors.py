@@ -4,6 +4,8 @@
 HoraeError                      code, field, value, details; what a wire reply carries
 ├── InvalidField                400 invalid_field        a field's value breaks its rule
 │   ├── InvalidTrigger          400 invalid_trigger      a schedule that cannot be evaluated
+│   ├── InvalidExpression       400 invalid_expression   a text that is no usable expression
+│   ├── ExpressionFailed        400 expression_failed    an expression cannot judge this data
 │   ├── PayloadTooLarge         400 payload_too_large    over 1 MiB of JSON
 │   ├── UnknownHandler          400 unknown_handler      nobody serves the named handler
 │   └── UnknownCommand          400 unknown_command      the application has no such command
@@ -72,6 +74,18 @@ class InvalidTrigger(InvalidField):
     """A trigger that cannot be evaluated, or can never fire."""
 
     code = "invalid_trigger"
+
+
+class InvalidExpression(InvalidField):
+    """A text that is no expression, or none that can be evaluated within the bounds."""
+
+    code = "invalid_expression"
+
+
+class ExpressionFailed(InvalidField):
+    """An expression that cannot be evaluated on the data that it was given."""
+
+    code = "expression_failed"
 
 
 class PayloadTooLarge(InvalidField):
