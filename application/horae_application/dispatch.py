@@ -10,7 +10,7 @@ import heapq
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
-from typing import NamedTuple, assert_never
+from typing import Any, NamedTuple, assert_never
 
 from horae_application.draft import Draft
 from horae_application.lines import Lines
@@ -32,7 +32,7 @@ from horae_domain.definition import (
 from horae_domain.durations import format_duration
 from horae_domain.execution import Execution, Status
 from horae_domain.identity import partition_of_stream
-from horae_domain.instants import format_instant, to_micros
+from horae_domain.instants import format_instant, parse_instant, to_micros
 from horae_domain.lanes import Lane
 from horae_domain.ledger import Line
 from horae_domain.schedule import Cause
@@ -306,7 +306,7 @@ def work_of(line: Line, run: Execution) -> Work:
         lease=run.lease if running else f"{run.attempt + 1}.1",
         due=run.due,
         action=definition.action.model_dump(mode="json"),
-        payload=run.payload if run.overridden else definition.payload,
+        payload=line.payload_of(run),
         queue=run.queue,
         priority=run.priority,
         revision=run.revision,
@@ -321,10 +321,15 @@ def work_of(line: Line, run: Execution) -> Work:
     )
 
 
-def _trigger_of(definition: Definition, run: Execution) -> dict[str, str]:
+def _trigger_of(definition: Definition, run: Execution) -> dict[str, Any]:
     """Why it runs, as the handler is told."""
     if run.kind == "key":
         return {"kind": "manual", "key": run.nominal}
+    if run.kind == "event":
+        waited = run.due - parse_instant(run.trigger["at"], field="at")
+        return {"kind": "event", **run.trigger, "delay": format_duration(waited)}
+    if run.kind == "chain":
+        return {"kind": "outcome", **run.trigger}
     if run.backfill_id is not None:
         return {"kind": "backfill", "nominal": run.nominal, "backfill_id": run.backfill_id}
     match definition.trigger:

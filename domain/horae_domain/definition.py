@@ -95,6 +95,10 @@ Instant = Annotated[
 Identifier = Annotated[str, Field(pattern=ID_PATTERN)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 DottedPath = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_dotted)]
+Place = Annotated[
+    str, Field(pattern=r"^(trigger|payload)(\.[^.]+)*$", max_length=255), AfterValidator(_dotted)
+]
+"""Where an execution has a value: a path that begins with `trigger` or `payload`."""
 Nothing = Annotated[Any, _not_yet(None)]
 
 
@@ -202,9 +206,60 @@ class ManualTrigger(Model):
     type: Literal["manual"] = "manual"
 
 
-Trigger = Annotated[
-    CronTrigger | IntervalTrigger | OnceTrigger | ManualTrigger, Field(discriminator="type")
+def _pattern(value: str) -> str:
+    tokens = value.split(".")
+    named = tokens[:-1] if tokens[-1] == ">" else tokens
+    if not all(each == "*" or (each and not {"*", ">"} & set(each)) for each in named):
+        raise PydanticCustomError("pattern", "`*` stands for one token and `>` for all at the end")
+    return value
+
+
+EventType = Annotated[str, Field(pattern=r"^[^\s*>\x00-\x1f\x7f]{1,255}$")]
+"""What kind of external event it is, tokens with dots between them."""
+EventPattern = Annotated[
+    str, Field(pattern=r"^[^\s\x00-\x1f\x7f]{1,255}$"), AfterValidator(_pattern)
 ]
+"""A type of events, or with `*` and `>` in place of tokens several."""
+
+
+class EventTrigger(Model):
+    """Fires for each external event of a type, perhaps some time after it (T5)."""
+
+    type: Literal["event"] = "event"
+    event: EventPattern
+    filter: Annotated[str, Field(min_length=1, max_length=2000)] | None = None
+    """An expression over the event that has to be true."""
+    delay: Duration = timedelta(0)
+
+
+class OutcomeTrigger(Model):
+    """Fires when an execution of another schedule has ended in one of these ways (T11)."""
+
+    type: Literal["outcome"] = "outcome"
+    schedule: Identifier
+    of: Annotated[
+        tuple[Literal["succeeded", "failed", "timed_out", "cancelled", "skipped"], ...],
+        Field(min_length=1),
+    ] = ("succeeded",)
+
+
+Trigger = Annotated[
+    CronTrigger | IntervalTrigger | OnceTrigger | ManualTrigger | EventTrigger | OutcomeTrigger,
+    Field(discriminator="type"),
+]
+AWAITED = (EventTrigger, OutcomeTrigger)
+"""Triggers without a calendar: something else has to happen."""
+
+
+class CancelOn(Model):
+    """An external event that ends an execution before its outcome (W2).
+
+    `match` has paths into the event's data with the places of the values that have to stand there, such as
+    `trigger.data.ticket_id`.
+    """
+
+    event: EventPattern
+    match: Annotated[dict[DottedPath, Place], Field(max_length=16)] = Field(default_factory=dict)
 
 
 class FunctionAction(Model):
@@ -345,7 +400,19 @@ class Definition(Model):
     jitter: Annotated[Duration, _not_yet(timedelta(0))] = timedelta(0)
     spread: Nothing = None
     wait_for: Nothing = None
-    cancel_on: Nothing = None
+    cancel_on: CancelOn | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _each_event_counts(cls, content: Any) -> Any:
+        """Each event stands for itself: unless told, one does not wait for another."""
+        match content:
+            case {"overlap": _}:
+                return content
+            case {"trigger": {"type": "event" | "outcome"} | EventTrigger() | OutcomeTrigger()}:
+                return {**content, "overlap": Overlap.ALLOW}
+            case _:
+                return content
 
     @field_validator("payload", "metadata")
     @classmethod
@@ -377,6 +444,8 @@ class Definition(Model):
         content = Canonical(self.model_dump(mode="json", exclude_defaults=True))
         content["trigger"]["type"] = self.trigger.type
         content["action"]["type"] = self.action.type
+        if isinstance(self.trigger, AWAITED):
+            content["overlap"] = str(self.overlap)  # its default is that of the trigger
         content.definition = self
         return content
 

@@ -258,6 +258,8 @@ class ExecutionEvent(Event, frozen=True, kw_only=True):
 class ExecutionRequested(ExecutionEvent, frozen=True, kw_only=True):
     """An occurrence fired. With a worker, attempt 1 was handed over in the same commit.
 
+    With `trigger`, the facts of an event or of another execution's outcome, it is ready at `due`.
+
     It ends if it has not started by `start_by`, or not ended by `end_by`. `moved_to`, `note` and
     `planned_by` are of whoever planned this occurrence.
     """
@@ -282,6 +284,7 @@ class ExecutionRequested(ExecutionEvent, frozen=True, kw_only=True):
     moved_to: datetime | None = None
     note: str = ""
     planned_by: str | None = None
+    trigger: dict[str, Any] = {}
 
 
 class ExecutionSkipped(ExecutionEvent, frozen=True, kw_only=True):
@@ -299,6 +302,7 @@ class ExecutionSkipped(ExecutionEvent, frozen=True, kw_only=True):
     moved_to: datetime | None = None
     note: str = ""
     planned_by: str | None = None
+    trigger: dict[str, Any] = {}
 
 
 class ExecutionBuffered(ExecutionEvent, frozen=True, kw_only=True):
@@ -317,6 +321,7 @@ class ExecutionBuffered(ExecutionEvent, frozen=True, kw_only=True):
     moved_to: datetime | None = None
     note: str = ""
     planned_by: str | None = None
+    trigger: dict[str, Any] = {}
 
 
 class ExecutionHeld(ExecutionEvent, frozen=True, kw_only=True):
@@ -464,12 +469,18 @@ class ExecutionRequeued(ExecutionEvent, frozen=True, kw_only=True):
     moved_to: datetime | None = None
     note: str = ""
     planned_by: str | None = None
+    trigger: dict[str, Any] = {}
 
 
 class ExecutionCancelled(ExecutionEvent, frozen=True, kw_only=True):
-    """Ended before an outcome that counts: by command, or because it was asked to stop and did."""
+    """Ended before an outcome that counts: by command, or because it was asked to stop and did.
+
+    Or by an external event, which is named.
+    """
 
     reason: str
+    event_source: str | None = None
+    event_id: str | None = None
 
 
 class CancellationRequested(ExecutionEvent, frozen=True, kw_only=True):
@@ -486,6 +497,23 @@ class ReportRefused(ExecutionEvent, frozen=True, kw_only=True):
     lease: str
     outcome: str
     worker: str | None = None
+
+
+# --- external events -----------------------------------------------------------------------------
+
+
+class ExternalEventReceived(Event, frozen=True, kw_only=True):
+    """Something happened elsewhere, and somebody here listens for it.
+
+    The stream's id is a function of tenant, source and id: the same event is recorded once.
+    """
+
+    schedule_id: str = ""
+    type: str
+    source: str = ""
+    id: str
+    data: Any = None
+    occurred_at: datetime | None = None
 
 
 # --- requests ------------------------------------------------------------------------------------
@@ -539,5 +567,6 @@ NAMES: dict[type[Event], str] = {
     CancellationRequested: "execution.cancellation_requested.v1",
     ReportRefused: "execution.report_refused.v1",
     RequestAnswered: "request.answered.v1",
+    ExternalEventReceived: "external_event.received.v1",
 }
 """The one table of names; each has a golden file under `tests/golden/`."""

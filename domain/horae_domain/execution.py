@@ -175,6 +175,8 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     """Where somebody moved it."""
     note: str = ""
     planned_by: str | None = None
+    trigger: dict[str, Any] = {}
+    """The facts of what made it run, if that was no calendar."""
     version: int = 0
     """How many events its stream has."""
 
@@ -460,8 +462,14 @@ def lose(execution: Execution, definition: Definition, cause: Cause) -> list[Eve
     return fail(execution, definition, "lost", error, cause)
 
 
-def cancel(execution: Execution, reason: str, cause: Cause) -> list[Event]:
+def cancel(execution: Execution, reason: str, cause: Cause, **event: Any) -> list[Event]:
     """End it before its outcome; a running handler is told to stop and fenced.
+
+    Args:
+        execution: which.
+        reason: kept in the history.
+        cause: of the decision.
+        event: `event_source` and `event_id` of the external event that ends it.
 
     Raises:
         IllegalState: it has ended in another way.
@@ -469,7 +477,7 @@ def cancel(execution: Execution, reason: str, cause: Cause) -> list[Event]:
     if execution.status is Status.CANCELLED:
         return []
     _require_alive(execution)
-    return [ExecutionCancelled(reason=reason, **_about(execution, cause))]
+    return [ExecutionCancelled(reason=reason, **event, **_about(execution, cause))]
 
 
 def approve(execution: Execution, cause: Cause) -> list[Event]:
@@ -492,11 +500,12 @@ def release(
     cause: Cause,
 ) -> list[Event]:
     """Let what is buffered fire."""
+    ready = max(cause.at, execution.due) if execution.trigger else cause.at
     return [
         ExecutionReleased(
             run_number=run_number,
             next_due=next_due,
-            **bounds(definition, cause.at),
+            **bounds(definition, ready),
             **_about(execution, cause),
         )
     ]
@@ -582,7 +591,7 @@ _TRIED_AGAIN = {Status.FAILED, Status.TIMED_OUT, Status.CANCELLED, Status.DEAD, 
 _REQUEUED = (
     "attempt", "kind", "due", "nominal", "revision", "requested_at", "version", "run_number",
     "payload", "overridden", "priority", "queue", "closed", "backfill_id", "unbounded", "moved_to",
-    "note", "planned_by",
+    "note", "planned_by", "trigger",
 )  # fmt: skip
 """What of an execution its requeueing hands on as it is."""
 
@@ -686,16 +695,22 @@ def _changes(execution: Execution, event: Event) -> dict[str, Any]:
         case _:
             if type(event) in _ENDS:
                 return _ended(execution, _ENDS[type(event)])
-            return _changes_of_waiting(event)
+            return _changes_of_waiting(execution, event)
 
 
-def _changes_of_waiting(event: Event) -> dict[str, Any]:
+def _changes_of_waiting(execution: Execution, event: Event) -> dict[str, Any]:
     match event:
         case ExecutionApproved():
             return {"status": Status.BUFFERED}
         case ExecutionReleased():
             bounded = {"start_by": event.start_by, "end_by": event.end_by}
-            return {"status": Status.PENDING, "run_number": event.run_number, **bounded}
+            later = bool(execution.trigger) and execution.due > event.at
+            return {
+                "status": Status.DELAYED if later else Status.PENDING,
+                "resume_at": execution.due if later else None,
+                "run_number": event.run_number,
+                **bounded,
+            }
         case ExecutionDropped():
             return {"status": Status.SKIPPED}
         case ExecutionReprioritised():
@@ -766,6 +781,7 @@ def _decided(
         requested_at=event.at,
         payload=event.payload,
         overridden=event.overridden,
+        trigger={} if isinstance(event, ExecutionHeld) else event.trigger,
         version=1,
         **more,
     )
@@ -773,9 +789,12 @@ def _decided(
 
 def _requested(event: ExecutionRequested) -> Execution:
     handed = event.worker is not None
+    later = bool(event.trigger) and event.due > event.at
+    waiting = Status.DELAYED if later else Status.PENDING
     return _decided(
         event,
-        Status.RUNNING if handed else Status.PENDING,
+        Status.RUNNING if handed else waiting,
+        resume_at=event.due if later else None,
         priority=event.priority,
         queue=event.queue,
         run_number=event.run_number,

@@ -29,7 +29,22 @@ EXTRA = "expressions"
 """The extra of the distribution that brings the library."""
 
 _INTEGERS = range(-(2**63), 2**64)
-_TYPES = frozenset("bool bytes double dyn google int list map null_type string type uint".split())
+_TYPES = frozenset(
+    [
+        "bool",
+        "bytes",
+        "double",
+        "dyn",
+        "google",
+        "int",
+        "list",
+        "map",
+        "null_type",
+        "string",
+        "type",
+        "uint",
+    ]
+)
 
 
 class Facts(NamedTuple):

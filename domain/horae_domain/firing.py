@@ -14,7 +14,7 @@ import msgspec
 from horae_domain import backfill_runs, overlap
 from horae_domain import execution as executions
 from horae_domain.decision import Decision
-from horae_domain.definition import CatchUpMode, ManualTrigger
+from horae_domain.definition import AWAITED, CatchUpMode, ManualTrigger
 from horae_domain.events import (
     ExecutionDeadLettered,
     ExecutionFailed,
@@ -245,7 +245,7 @@ def _within(line: Line, stretch: Sequence[Occurrence], until: datetime | None) -
 
 def complete(decision: Decision, cause: Cause) -> None:
     """End a schedule of which no occurrence will come (T4), once nothing is buffered any more."""
-    reason = _end(decision.require())
+    reason = _end(decision.require(), cause.at)
     if reason == "max_executions":
         overlap.drop(decision, reason, cause, all_=False)
     line = decision.require()
@@ -290,13 +290,15 @@ def _tripped(
     )
 
 
-def _end(line: Line) -> str | None:
+def _end(line: Line, at: datetime) -> str | None:
     """Why no occurrence will come; None if one may."""
     definition = line.definition
     if line.spent:
         return "max_executions"
     if line.fires_at is not None or isinstance(definition.trigger, ManualTrigger):
         return None
+    if isinstance(definition.trigger, AWAITED):
+        return "end_at" if line.closes_at is not None and line.closes_at <= at else None
     unbounded = definition.model_copy(update={"end_at": None})
     beyond = on_calendar(line, unbounded, line.through)
     return "exhausted" if beyond is None else "end_at"

@@ -74,6 +74,18 @@ def request_stream(tenant: str, command: str, key: str) -> str:
     return to_text(b"\xff" + _digest(15, "request", tenant, command, key))
 
 
+@lru_cache(maxsize=8192)
+def external_event_stream(tenant: str, source: str, event_id: str) -> str:
+    """The stream of an external event, so that the same one is recorded once."""
+    return to_text(b"\xfe" + _digest(15, "event", tenant, source, event_id))
+
+
+def listener_stream(stream: str, execution_id: str | None) -> str:
+    """What the ledger keeps under it: what a schedule, or one of its executions, listens for."""
+    digest = _digest(15, "listener", stream, execution_id or "")
+    return to_text(bytes([partition_of_stream(stream)]) + digest)
+
+
 def partition_of_stream(stream: str) -> int:
     """The partition of a schedule's or an execution's stream."""
     return int(stream[:2], 16) % PARTITIONS

@@ -18,7 +18,7 @@ from horae_domain import backfills, plans
 from horae_domain import execution as executions
 from horae_domain import schedule as schedules
 from horae_domain.backfills import Backfill, Order
-from horae_domain.definition import Definition, OnceTrigger, Overlap, Retry
+from horae_domain.definition import AWAITED, Definition, OnceTrigger, Overlap, Retry
 from horae_domain.events import (
     Event,
     ExecutionBuffered,
@@ -43,11 +43,14 @@ from horae_domain.events import (
 )
 from horae_domain.execution import Execution
 from horae_domain.lanes import Lane, lane_of
-from horae_domain.occurrences import first_bound
+from horae_domain.occurrences import TICK, first_bound
 from horae_domain.plans import Plan, Verdict
 from horae_domain.schedule import Schedule, Status
 
 _NO_RETRIES = Retry(max_attempts=1)
+
+Born = ExecutionRequested | ExecutionBuffered | ExecutionSkipped
+"""How an occurrence begins that is of no calendar."""
 
 SINGLE_SKIPS = 10
 """Skips behind unfinished runs that are recorded one by one; further ones as a range."""
@@ -55,6 +58,10 @@ BUFFER = 1_000
 """The most occurrences of a schedule that are buffered at once."""
 OFF_CALENDAR = frozenset({"key", "backfill"})
 """Kinds of executions that are not the calendar's: they count for no limit of it."""
+UNTIMED = frozenset({"event", "chain"})
+"""Kinds of executions that count for the limits of a schedule and are of no calendar."""
+UNPLANNED = OFF_CALENDAR | UNTIMED
+"""Kinds that say nothing of the calendar's instants."""
 BACKFILL_RUNS = 1_000
 """Unfinished executions of a backfill that is allowed to run all at once."""
 CROWDED = frozenset({"overlap", "buffer_full"})
@@ -116,9 +123,13 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
             return execution.id.encode()
         if self.definition.concurrency_key is None:
             return None
-        told = execution.overridden
-        payload = execution.payload if told else self.definition_of(execution).payload
-        return lane_of(self.definition, payload)
+        return lane_of(self.definition, self.payload_of(execution))
+
+    def payload_of(self, execution: Execution) -> Any:
+        """What an execution runs with: its own payload, else its schedule's, else the event's data."""
+        if execution.overridden:
+            return execution.payload
+        return payload_for(self.definition_of(execution), execution.trigger)
 
     def unfinished(self, lane: Lane) -> Collection[Execution]:
         """What has fired and has no outcome yet in a lane."""
@@ -250,7 +261,17 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
                 moments.append(due)
             if (release := self.releases_at) is not None:
                 moments.append(release)
+            if (close := self.closes_at) is not None:
+                moments.append(close)
         return min(moments, default=None)
+
+    @property
+    def closes_at(self) -> datetime | None:
+        """When what waits for something else to happen is over."""
+        definition = self.definition
+        if definition.end_at is None or not isinstance(definition.trigger, AWAITED):
+            return None
+        return definition.end_at + TICK
 
     def fires_by(self, now: datetime) -> bool:
         """True if something is due that has no decision."""
@@ -353,7 +374,11 @@ def _evolve_execution(line: Line, event: ExecutionEvent) -> Line:
         line,
         live=_placed(line.live, run, there=run.status.alive and not parked),
         parked=_placed(line.parked, run, there=parked),
-        **_execution_changes(line, event, run),
+        **(
+            _untimed_changes(line, event)
+            if run.kind in UNTIMED and isinstance(event, Born)
+            else _execution_changes(line, event, run)
+        ),
     )
 
 
@@ -365,6 +390,11 @@ def _placed(runs: dict[str, Execution], run: Execution, *, there: bool) -> dict[
     rest = dict(runs)
     del rest[run.id]
     return rest
+
+
+def _untimed_changes(line: Line, event: Born) -> dict[str, Any]:
+    """The calendar goes on as it was."""
+    return _fired(line, event.at) if isinstance(event, ExecutionRequested) else {}
 
 
 def _execution_changes(line: Line, event: ExecutionEvent, run: Execution) -> dict[str, Any]:
@@ -437,6 +467,11 @@ def _planned(line: Line, event: OccurrenceEvent) -> dict[str, Any]:
     if isinstance(event, OccurrenceSkipped | OccurrenceApproved) and event.execution_id:
         return {}
     return {"plans": plans.planned(line.plans, event), "next_due": event.next_due}
+
+
+def payload_for(definition: Definition, trigger: Mapping[str, Any]) -> Any:
+    """What runs without a payload of its own are given."""
+    return trigger.get("data") if definition.payload is None else definition.payload
 
 
 def evolve_handed_over(

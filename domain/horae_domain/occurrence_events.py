@@ -18,7 +18,7 @@ from horae_domain.events import (
 )
 from horae_domain.identity import execution_id
 from horae_domain.lanes import Lane
-from horae_domain.ledger import CROWDED, OFF_CALENDAR, Line
+from horae_domain.ledger import CROWDED, OFF_CALENDAR, UNPLANNED, UNTIMED, Line
 from horae_domain.occurrences import kind_of, next_occurrence
 from horae_domain.recurrence import Occurrence
 from horae_domain.schedule import Cause, about
@@ -28,7 +28,7 @@ from horae_domain.timeouts import bounds
 def occurrence_id(line: Line, kind: str, occurrence: Occurrence) -> str:
     """The id of the execution that an occurrence would have."""
     schedule = line.schedule
-    instant = None if kind == "key" else occurrence.due
+    instant = None if kind == "key" else occurrence.instant or occurrence.due
     return execution_id(
         schedule.tenant, schedule.id, schedule.incarnation, kind, occurrence.nominal, instant
     )
@@ -72,7 +72,7 @@ def _next_after(
     line: Line, kind: str, occurrence: Occurrence, *, fired: int = 0
 ) -> datetime | None:
     """The calendar's next instant once an occurrence is decided; None if it is not the calendar's."""
-    if kind in OFF_CALENDAR:
+    if kind in UNPLANNED:
         return None
     after = line.through if occurrence.moved_to else max(occurrence.due, line.through)
     return next_due(line, after, fired=fired)
@@ -97,7 +97,7 @@ def occurrence_fields(
 
 def _plan_fields(line: Line, kind: str, occurrence: Occurrence) -> dict[str, Any]:
     """What somebody planned for it, and who."""
-    plan = line.plans.get(occurrence.nominal) if kind not in OFF_CALENDAR else None
+    plan = line.plans.get(occurrence.nominal) if kind not in UNPLANNED else None
     if plan is None:
         return {}
     return {"moved_to": occurrence.moved_to, "note": plan.note, "planned_by": plan.author}
@@ -106,13 +106,13 @@ def _plan_fields(line: Line, kind: str, occurrence: Occurrence) -> dict[str, Any
 def requested(
     line: Line, kind: str, occurrence: Occurrence, cause: Cause, **payload: Any
 ) -> ExecutionRequested:
-    """The occurrence fires, perhaps with a `payload` of its own (`overridden`)."""
+    """The occurrence fires, perhaps with a `payload` of its own (`overridden`) or a `trigger`."""
     scheduled = kind not in OFF_CALENDAR
     return ExecutionRequested(
         run_number=line.fired + 1 if scheduled else None,
         priority=str(line.definition.priority),
         queue=line.definition.queue,
-        **bounds(line.definition, cause.at),
+        **bounds(line.definition, max(cause.at, occurrence.due) if kind in UNTIMED else cause.at),
         next_due=_next_after(line, kind, occurrence, fired=1),
         **payload,
         **occurrence_fields(line, kind, occurrence, cause),

@@ -9,9 +9,11 @@ from typing import assert_never
 from horae_domain.definition import (
     CronTrigger,
     Definition,
+    EventTrigger,
     IntervalTrigger,
     ManualTrigger,
     OnceTrigger,
+    OutcomeTrigger,
 )
 from horae_domain.recurrence import (
     IntervalRecurrence,
@@ -36,6 +38,10 @@ def kind_of(definition: Definition) -> str:
             return "once"
         case ManualTrigger():
             return "key"
+        case EventTrigger():
+            return "event"
+        case OutcomeTrigger():
+            return "chain"
         case _:
             assert_never(definition.trigger)
 
@@ -53,7 +59,7 @@ def first_bound(definition: Definition, at: datetime) -> datetime:
 
 
 def recurrence_of(definition: Definition, anchor: datetime) -> Recurrence | None:
-    """The bare recurrence of a definition's trigger; None if only people trigger it."""
+    """The bare recurrence of a definition's trigger; None if it has no calendar."""
     match definition.trigger:
         case CronTrigger(expression=expression, timezone=timezone):
             return cron_recurrence(
@@ -64,7 +70,7 @@ def recurrence_of(definition: Definition, anchor: datetime) -> Recurrence | None
         case OnceTrigger(at=at, after=after):
             instant = at if at is not None else anchor + (after or timedelta(0))
             return OnceRecurrence(max(instant, anchor))
-        case ManualTrigger():
+        case ManualTrigger() | EventTrigger() | OutcomeTrigger():
             return None
         case _:
             assert_never(definition.trigger)

@@ -9,7 +9,7 @@ from horae_domain.decision import Decision
 from horae_domain.definition import Overlap, Priority
 from horae_domain.execution import STOP_GRACE, Execution, Status
 from horae_domain.lanes import Lane, lane_of
-from horae_domain.ledger import Line
+from horae_domain.ledger import Line, payload_for
 from horae_domain.occurrence_events import blocker, buffered, requested, skipped
 from horae_domain.recurrence import Occurrence
 from horae_domain.schedule import Cause
@@ -25,12 +25,12 @@ def admit(
         kind: of the occurrence's identity.
         occurrence: what has come due.
         cause: of the decision.
-        payload: `payload` and `overridden`, if it has one of its own.
+        payload: `payload` and `overridden`, if it has one of its own; the facts of its `trigger`.
     """
     line = decision.require()
     definition = line.definition
-    told = payload["payload"] if payload.get("overridden") else definition.payload
-    lane = lane_of(definition, told)
+    told = payload_for(definition, payload.get("trigger", {}))
+    lane = lane_of(definition, payload["payload"] if payload.get("overridden") else told)
     if line.crowded(lane):
         reason = line.refusal(lane)
         if reason is not None:

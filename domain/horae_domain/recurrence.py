@@ -28,6 +28,8 @@ class Occurrence(NamedTuple):
     nominal: str
     moved_to: datetime | None = None
     """Where somebody moved it; it keeps its nominal instant and its label."""
+    instant: datetime | None = None
+    """What its identity is ordered by, if not by `due`: what an edit of the schedule cannot change."""
 
     @property
     def comes(self) -> datetime:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, assert_never
 import msgspec
 
 from horae_domain.definition import (
+    AWAITED,
     Definition,
     IntervalTrigger,
     ManualTrigger,
@@ -236,6 +237,8 @@ def _first_due(
 ) -> datetime | None:
     trigger = definition.trigger
     if isinstance(trigger, ManualTrigger):
+        return None
+    if isinstance(trigger, AWAITED) and (definition.end_at is None or at <= definition.end_at):
         return None
     if (
         isinstance(trigger, OnceTrigger)

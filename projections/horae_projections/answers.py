@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from horae_domain.definition import Definition
-from horae_domain.durations import parse_duration
+from horae_domain.durations import format_duration, parse_duration
 from horae_domain.events import COMMAND
 from horae_domain.instants import format_instant, parse_instant
 from horae_projections import planned
@@ -22,7 +22,10 @@ LARGE = 4096
 WAITING = {"active": "scheduled", "pending": "scheduled", "paused": "paused"}
 """How a command is called that waits for its instant, by the status of its schedule."""
 
-TRIGGERS = {"calendar": "cron", "key": "manual"}
+AGAIN = {"retry", "poll"}
+"""What a delayed execution waits for that has been tried before."""
+
+TRIGGERS = {"calendar": "cron", "key": "manual", "chain": "outcome"}
 """The trigger, as handlers are told it, of the kinds of identity that are named otherwise."""
 
 
@@ -53,6 +56,8 @@ def _defaults(trigger: str, action: str) -> dict[str, Any]:
         "interval": {"every": 60},
         "once": {"after": 0},
         "manual": {},
+        "event": {"event": "e"},
+        "outcome": {"schedule": "s"},
         "function": {"name": "f"},
         "queue": {"queue": "q"},
         "process": {"command": ["c"]},
@@ -158,14 +163,14 @@ def execution(id_: str, row: ExecutionRow, *, whole: bool = True) -> dict[str, A
         "note": row.plan_note,
         "planned_by": row.planned_by,
         "backfill_id": row.backfill_id,
-        "trigger": {"kind": TRIGGERS.get(row.kind, row.kind), "nominal": row.nominal},
+        "trigger": _trigger(row, whole=whole),
         "run_number": row.run_number,
         "requested_at": instant(row.requested_at),
         "started_at": instant(row.first_started_at),
         "finished_at": instant(row.ended_at),
         "lateness_ms": _millis(row.moved_to or row.due, row.first_started_at),
         "attempts": [_attempt(each, whole=whole) for each in row.attempts],
-        "next_retry_at": instant(row.timer_due) if row.status == "delayed" else None,
+        "next_retry_at": instant(row.timer_due) if row.timer in AGAIN else None,
         "stopping": row.stop_by is not None,
         "result": plain(row.result),
         "reason": row.reason,
@@ -187,6 +192,17 @@ def execution(id_: str, row: ExecutionRow, *, whole: bool = True) -> dict[str, A
     elif row.result is not None and len(msgspec.json.encode(row.result)) > LARGE:
         answer["result"] = None
     return answer
+
+
+def _trigger(row: ExecutionRow, *, whole: bool) -> dict[str, Any]:
+    """Why it runs; in a list without the data of an event."""
+    told = {"kind": TRIGGERS.get(row.kind, row.kind), "nominal": row.nominal, **row.trigger}
+    if row.kind == "event":
+        at = parse_instant(row.trigger["at"], field="at")
+        told["delay"] = format_duration(row.due - at)
+    if not whole:
+        told.pop("data", None)
+    return plain(told)  # type: ignore[no-any-return]
 
 
 def _attempt(attempt: Attempt, *, whole: bool) -> dict[str, Any]:

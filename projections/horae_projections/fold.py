@@ -32,6 +32,7 @@ from horae_domain.events import (
     ExecutionSkipped,
     ExecutionSucceeded,
     ExecutionTimedOut,
+    ExternalEventReceived,
     OccurrenceEvent,
     OccurrencesDecided,
     ReportRefused,
@@ -48,7 +49,7 @@ from horae_domain.events import (
     ScheduleUpdated,
 )
 from horae_domain.instants import parse_instant
-from horae_domain.ledger import OFF_CALENDAR
+from horae_domain.ledger import OFF_CALENDAR, UNPLANNED
 from horae_projections import planned
 from horae_projections.ports import Key
 from horae_projections.rows import (
@@ -84,7 +85,7 @@ def project(sheet: Sheet, number: int, event: Event) -> None:
     """Let an event, the one of that number in the log, change the rows."""
     if isinstance(event, ExecutionEvent):
         _project_execution(sheet, event)
-    elif not isinstance(event, RequestAnswered):
+    elif not isinstance(event, RequestAnswered | ExternalEventReceived):
         _project_schedule(sheet, number, event)
 
 
@@ -285,6 +286,7 @@ def _requested(event: Born) -> ExecutionRow:
         moved_to=event.moved_to,
         plan_note=event.note,
         planned_by=event.planned_by,
+        trigger={} if isinstance(event, ExecutionHeld) else event.trigger,
     )
     if isinstance(event, ExecutionSkipped):
         row.reason, row.blocked_by, row.ended_at = event.reason, event.blocked_by, event.at
@@ -306,12 +308,20 @@ def _requested(event: Born) -> ExecutionRow:
         _start(row, 1, 1, event.worker, event.at, event.deadline)
     else:
         _bound(row, event.start_by)
+        _delay(row, event.at)
     return row
+
+
+def _delay(row: ExecutionRow, at: datetime) -> None:
+    """What an event has triggered waits until it is due."""
+    if row.trigger and row.due > at:
+        _wait(row, "delay", row.due)
 
 
 def _fired(schedule: ScheduleRow, event: Born) -> None:
     if event.kind not in OFF_CALENDAR:
         _decided(schedule, event.next_due)
+    if event.kind not in UNPLANNED:
         planned.follow_decision(schedule, event.nominal, event.due, event.moved_to, event.at)
     if isinstance(event, ExecutionRequested):
         _last(schedule, event.kind, event.due, event.execution_id)
@@ -421,6 +431,7 @@ def _change_waiting(row: ExecutionRow, event: ExecutionEvent) -> None:
             row.status, row.run_number = "pending", event.run_number
             row.end_by = event.end_by
             _bound(row, event.start_by)
+            _delay(row, event.at)
         case ExecutionApproved():
             row.status = "buffered"
         case ExecutionDropped():

@@ -10,7 +10,7 @@ from horae_domain.definition import Dst, Identifier, Instant, Model, Nothing, Tr
 from horae_domain.errors import InvalidField
 from horae_domain.wire import ExecutionId, read_object, validate
 
-TriggerType = Literal["cron", "interval", "once", "manual", "command"]
+TriggerType = Literal["cron", "interval", "once", "manual", "event", "outcome", "command"]
 ScheduleStatus = Literal["pending", "active", "paused", "completed", "cancelled", "failed"]
 ExecutionStatus = Literal[
     "pending",
@@ -29,7 +29,7 @@ HistoryStatus = (
     ExecutionStatus
     | Literal["missed", "planned", "backfill", "updated", "paused", "tripped", "resumed"]
 )
-TimerKind = Literal["schedule", "retry", "poll", "timeout", "stop"]
+TimerKind = Literal["schedule", "delay", "retry", "poll", "timeout", "stop"]
 
 
 def _several(value: object) -> object:

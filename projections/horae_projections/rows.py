@@ -26,7 +26,7 @@ DECISIONS = "d"
 FORMAT = 2
 """Of the rows and indexes; a view of another format is built anew beside the old one."""
 
-TYPES = ("cron", "interval", "once", "manual")
+TYPES = ("cron", "interval", "once", "manual", "event", "outcome")
 ACTIVE = ("active", "pending")
 """The statuses of a schedule that fires."""
 COMMAND_TYPE = "command"
@@ -37,7 +37,7 @@ EXECUTION_STATUSES = (
     "skipped", "dead",
 )  # fmt: skip
 PRIORITIES = tuple(str(each) for each in sorted(Priority, key=lambda priority: priority.rank))
-TIMERS = ("retry", "poll", "timeout", "stop")
+TIMERS = ("delay", "retry", "poll", "timeout", "stop")
 LARGEST, FLOATING = 64, 1024
 """Bits from which on a whole number has no place in a row, and none in a float."""
 KEPT = 100
@@ -159,6 +159,8 @@ class ExecutionRow(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     plan_note: str = ""
     backfill_id: str | None = None
     planned_by: str | None = None
+    trigger: dict[str, Any] = {}
+    """The facts of what made it run, if that was no calendar."""
 
     @property
     def error_type(self) -> str:

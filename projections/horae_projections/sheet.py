@@ -12,6 +12,7 @@ from horae_domain.events import (
     ExecutionHeld,
     ExecutionRequested,
     ExecutionSkipped,
+    ExternalEventReceived,
     RequestAnswered,
 )
 from horae_projections.ports import Change, Entry, Key
@@ -114,7 +115,7 @@ class Sheet:
 
 def needed(event: Event) -> list[Key]:
     """The rows that an event changes and does not begin."""
-    if isinstance(event, RequestAnswered):
+    if isinstance(event, RequestAnswered | ExternalEventReceived):
         return []
     keys = [Key(SCHEDULES, event.tenant, event.schedule_id)]
     if isinstance(event, ExecutionEvent) and not isinstance(event, BORN):

@@ -15,10 +15,11 @@ a name carries the version of its form. `tests/golden/` holds one stored example
 stay readable for ever.
 
 Streams: a schedule's events are in the schedule's stream, an execution's in its own (its id is the
-stream's id), `request.answered` in a stream made of tenant, command and key.
+stream's id), `request.answered` in a stream made of tenant, command and key, `external_event.received` in
+one made of tenant, source and id.
 
 On JetStream (`HORAE_EVENTS`) they are CloudEvents on `horae.<tenant>.event.<aggregate>.<name>`;
-`request.answered` stays inside.
+`request.answered` and `external_event.received` stay inside.
 """
 
 

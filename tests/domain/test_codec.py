@@ -38,6 +38,7 @@ from horae_domain.events import (
     ExecutionSkipped,
     ExecutionSucceeded,
     ExecutionTimedOut,
+    ExternalEventReceived,
     OccurrenceApproved,
     OccurrenceHeld,
     OccurrenceMoved,
@@ -91,6 +92,7 @@ PLANNED: dict[str, Any] = {
     "next_due": AT,
 }
 BY_HAND: dict[str, Any] = {"moved_to": AT, "note": "holiday", "planned_by": "ann"}
+FACTS: dict[str, Any] = {"event": "trade.submitted", "id": "e-1", "data": {"amount": 5}}
 TOLD: dict[str, Any] = {"started_at": DUE, "logs": ["a", {"b": 1}], "metadata": {"k": [1, 2.5]}}
 BEGUN: dict[str, Any] = {"definition": DEFINITION, "anchor": AT, "next_due": AT, "tzdata": "2026.1"}
 
@@ -159,6 +161,7 @@ EXAMPLES: list[Event] = [
         end_by=AT,
         **BY_HAND,
         **OCCURRENCE,
+        trigger=FACTS,
         **RUN,
     ),
     ExecutionSkipped(
@@ -168,6 +171,7 @@ EXAMPLES: list[Event] = [
         overridden=True,
         **BY_HAND,
         **OCCURRENCE,
+        trigger=FACTS,
         **RUN,
     ),
     ExecutionBuffered(
@@ -178,6 +182,7 @@ EXAMPLES: list[Event] = [
         blocked_by=RUN["execution_id"],
         **BY_HAND,
         **OCCURRENCE,
+        trigger=FACTS,
         **RUN,
     ),
     ExecutionHeld(
@@ -222,12 +227,16 @@ EXAMPLES: list[Event] = [
         start_by=AT,
         end_by=AT,
         **{name: value for name, value in OCCURRENCE.items() if name != "next_due"},
+        trigger=FACTS,
         **RUN,
     ),
-    ExecutionCancelled(reason="schedule_cancelled", **RUN),
+    ExecutionCancelled(reason="cancelled_by_event", event_source="desk", event_id="e-1", **RUN),
     CancellationRequested(attempt=2, reason="cancelled_by_overlap", deadline=AT, **RUN),
     ReportRefused(lease="1.1", outcome="succeeded", worker="w", **RUN),
     RequestAnswered(request="f00d", reply={"ok": True}, **ALL),
+    ExternalEventReceived(
+        type="trade.submitted", source="desk", id="e-1", data={"amount": 5}, occurred_at=DUE, **ALL
+    ),
 ]
 
 
@@ -251,7 +260,7 @@ def test_names_are_unique_and_carry_a_version():
     assert len(set(NAMES.values())) == len(NAMES)
     for name in NAMES.values():
         aggregate, _, version = name.split(".")
-        assert aggregate in {"schedule", "command", "execution", "request"}
+        assert aggregate in {"schedule", "command", "execution", "request", "external_event"}
         assert version[0] == "v"
         assert version[1:].isdecimal()
 

@@ -37,7 +37,7 @@ BATCH_BYTES = 4 * 1024 * 1024
 TIMEOUT = 5.0
 WAIT = 1.0
 """Seconds that a thread waits for the log to grow."""
-_PRIVATE = "request."
+_PRIVATE = ("request.", "external_event.")
 """Answers to idempotency keys are no news to anybody."""
 _EXPECTED = "Nats-Expected-Last-Sequence"
 
