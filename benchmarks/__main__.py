@@ -1,6 +1,7 @@
 """The figures of speed and size.
 
-    python -m benchmarks [p1 p3 p4 p5 p7 c1] [--store sqlite|postgres|both] [--quick] [--json FILE]
+    python -m benchmarks [p1 p3 p4 p5 p7 c1 apply] [--store sqlite|postgres|both]
+                         [--quick] [--count N] [--json FILE]
 
 Exits with 1 when a run or a decision is missing.
 """
@@ -290,6 +291,18 @@ async def c1(store: str, quick: bool, count: int | None = None) -> Row:
     return show("C1 scheduled commands", store, rows, aim)
 
 
+async def apply(store: str, quick: bool, count: int | None = None) -> Row:
+    """A large file of schedules."""
+    from benchmarks.applying import applying
+
+    asked = count or (5_000 if quick else 100_000)
+    rows = await asyncio.to_thread(applying, store, asked)
+    return show("horae apply", store, rows, "100,000: first under 30 s, again under 10 s")
+
+
+COUNTED = {"c1", "apply"}
+"""Benchmarks that can be told how many."""
+
 ALL: dict[str, Callable[..., Awaitable[Row]]] = {
     "p1": p1,
     "p3": p3,
@@ -297,6 +310,7 @@ ALL: dict[str, Callable[..., Awaitable[Row]]] = {
     "p5": p5,
     "p7": p7,
     "c1": c1,
+    "apply": apply,
 }
 
 
@@ -305,14 +319,14 @@ def main() -> int:
     parser.add_argument("names", nargs="*", choices=[*ALL, []], default=[])
     parser.add_argument("--store", choices=[*STORES, "both"], default="both")
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--count", type=int, help="of c1's commands")
+    parser.add_argument("--count", type=int, help="of c1's commands, apply's schedules")
     parser.add_argument("--json", type=Path)
     told = parser.parse_args()
     results, failed = [], False
     for store in STORES if told.store == "both" else (told.store,):
         for name in told.names or list(ALL):
             try:
-                told_of = (told.count,) if name == "c1" else ()
+                told_of = (told.count,) if name in COUNTED else ()
                 results.append(asyncio.run(ALL[name](store, told.quick, *told_of)))
             except Failed as error:
                 failed = True

@@ -13,8 +13,11 @@ import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple
+from typing import Any, NamedTuple
+from uuid import UUID
 
 from horae_application import messages
+from horae_application.creating import CreateTogether, Creation
 from horae_application.dispatch import Dispatch
 from horae_application.draft import Draft
 from horae_application.lines import MAX_REASON, Broken, Lines
@@ -239,9 +242,13 @@ class Engine:
             self._settle(draft, stream)
         desk = Desk(draft, loaded, self.lines.owner_of, self.lines.pulse)
         for task in mine:
+            if isinstance(task.command, CreateTogether):
+                parts = [self._create(draft, desk, task, each) for each in task.command.items]
+                answers.append(Answer(task, OK, {}, parts=parts))
+                continue
             about = self._stream_of(task)
             if about in self.lines.quarantined:
-                answers.append(refusal(task, IllegalState("it is quarantined", state="failed")))
+                answers.append(_buried(task))
                 continue
             if about is not None:
                 draft.partitions.add(partition_of_stream(about))
@@ -252,6 +259,16 @@ class Engine:
             self.dispatch.look_again(self.lines, draft.at)
         self.dispatch.assign(draft)
         return answers
+
+    def _create(self, draft: Draft, desk: Desk, task: Task, one: Creation) -> Answer:
+        """One of the creations of a task."""
+        if one.partition not in self.ownership.epochs:
+            return self._not_mine(task)
+        if one.stream in self.lines.quarantined:
+            return _buried(task)
+        draft.partitions.add(one.partition)
+        self._recover(draft, one.stream)
+        return desk.create(task, one)
 
     def _settle(self, draft: Draft, stream: str) -> None:
         if draft.line(stream) is None or stream in self.lines.quarantined:
@@ -302,8 +319,11 @@ class Engine:
                 task = self._inbox.get_nowait()
             except queue.Empty:
                 break
-            if task is not None:
-                tasks.append(task)
+            if task is None:
+                continue
+            tasks.append(task)
+            if isinstance(task.command, CreateTogether):
+                break  # which is as much as many others
         return tasks
 
     def _at_once(self, limit: int, tasks: Sequence[Task] = ()) -> int:
@@ -311,6 +331,8 @@ class Engine:
         return limit if not self._careful else 0 if tasks else 1
 
     def _owns(self, task: Task) -> bool:
+        if isinstance(task.command, CreateTogether):
+            return True  # each of them is looked at by itself
         return partition_of_command(task.request.tenant, task.command) in self.ownership.epochs
 
     def _not_mine(self, task: Task) -> Answer:
@@ -327,6 +349,12 @@ class Engine:
         streams = dict.fromkeys(due)
         extra: dict[str, None] = {}
         for task in tasks:
+            if isinstance(task.command, CreateTogether):
+                epochs = self.ownership.epochs
+                mine = [each.stream for each in task.command.items if each.partition in epochs]
+                streams |= dict.fromkeys(mine)
+                extra |= dict.fromkeys(mine)
+                continue
             key = key_stream(task)
             if key is not None:
                 extra[key] = None
@@ -412,12 +440,17 @@ class Engine:
     def _reply(
         self, answer: Answer, positions: Sequence[int]
     ) -> tuple[Callable[[Reply], None], Reply]:
+        if not answer.parts:
+            return answer.task.done, Reply(answer.status, self._body(answer, positions))
+        results = [self._body(each, positions) for each in answer.parts]
+        return answer.task.done, Reply(answer.status, {"results": results})
+
+    def _body(self, answer: Answer, positions: Sequence[int]) -> dict[str, Any]:
         number = answer.position
         if answer.event is not None:
             number = positions[answer.event]
         position = self.position(self._head if number is None else number)
-        body = {"ok": answer.status == OK, **answer.body, "position": position}
-        return answer.task.done, Reply(answer.status, body)
+        return {"ok": answer.status == OK, **answer.body, "position": position}
 
     def _read_back(self) -> Sequence[int]:
         """Find out whether a commit of unknown outcome happened: the positions of its events.
@@ -588,6 +621,10 @@ class Engine:
 
 _PATIENT = (messages.ReportExecution, messages.HeartbeatExecution)
 """Commands for whose answer nobody waits."""
+
+
+def _buried(task: Task) -> Answer:
+    return refusal(task, IllegalState("it is quarantined", state="failed"))
 
 
 def _quarantined(schedule: Schedule, error: Exception, cause: Cause) -> ScheduleQuarantined:

@@ -6,7 +6,7 @@ It runs on the event loop; the engine decides in its own thread.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from uuid import uuid4
 
@@ -14,6 +14,7 @@ import msgspec
 
 from horae_application import messages
 from horae_application.bulk import change_all
+from horae_application.creating import SIZE, Creation, alone, creation_of, together
 from horae_application.dead_letters import Look, nobody_looks, requeue
 from horae_application.engine import Engine
 from horae_application.known import Known, require, unserved
@@ -22,14 +23,17 @@ from horae_application.ports import Forwarder
 from horae_application.task import Task
 from horae_application.tasks import partition_of_command
 from horae_domain import schedule as schedules
-from horae_domain.definition import parse_definition
-from horae_domain.errors import HoraeError, Unavailable
-from horae_domain.identity import partition_of
+from horae_domain.definition import Definition, parse_definition
+from horae_domain.errors import HoraeError, Internal, Unavailable
 
 PATIENCE = 10.0
 """Seconds that a command waits for a partition's owner before it is refused as unavailable."""
 PAUSE = 0.1
 """Seconds between looks while a partition has no owner."""
+BREATH = 100
+"""Definitions read before others on the event loop have their turn."""
+
+Json = dict[str, Any]
 
 
 class Gateway:
@@ -126,10 +130,11 @@ class Gateway:
         read, results = await self._read_many(request.tenant, command, trusted=trusted)
         if command.dry_run:
             return self._look_at(request.tenant, read, results)
-        here: list[tuple[int, messages.CreateSchedule]] = []
+        here: list[tuple[int, Creation]] = []
         there: dict[str, list[int]] = {}
-        for index, one in read.items():
-            address = self._address(request.tenant, one.definition.id) if forward else None
+        for index, definition in read.items():
+            one = creation_of(request.tenant, definition)
+            address = self._address(one.partition) if forward else None
             if address is None:
                 here.append((index, one))
             else:
@@ -137,49 +142,45 @@ class Gateway:
         jobs = [
             self._many_there(request, command, address, each) for address, each in there.items()
         ]
-        many = await asyncio.gather(self._many_here(request, here, forward=forward), *jobs)
-        for part in many:
-            results |= dict(part)
+        for part in await asyncio.gather(self._many_here(request, here, forward=forward), *jobs):
+            results |= part
         return _bulk_reply([results[index] for index in sorted(results)])
 
     async def _read_many(
         self, tenant: str, command: messages.CreateMany, *, trusted: bool
-    ) -> tuple[dict[int, messages.CreateSchedule], dict[int, Reply]]:
-        """The creations of a bulk by their places, and the refusals of those that are none."""
-        read: dict[int, messages.CreateSchedule] = {}
-        refusals: dict[int, Reply] = {}
+    ) -> tuple[dict[int, Definition], dict[int, Json]]:
+        """The definitions of a bulk by their places, and the refusals of those that are none."""
+        read: dict[int, Definition] = {}
+        refusals: dict[int, Json] = {}
         for index, content in enumerate(command.schedules):
             try:
-                definition = parse_definition(content, prefix=f"schedules[{index}]")
+                read[index] = parse_definition(content, prefix=f"schedules[{index}]")
             except HoraeError as error:
-                refusals[index] = refused(error)
-                continue
-            read[index] = messages.CreateSchedule.model_construct(
-                definition=definition, allow_unknown=True
-            )
+                refusals[index] = refused(error).body
+            if index % BREATH == BREATH - 1:
+                await asyncio.sleep(0)
         if not trusted:
-            definitions = {index: one.definition for index, one in read.items()}
-            for index, unknown in (await unserved(self._known, tenant, definitions)).items():
-                refusals[index] = refused(unknown)
+            for index, unknown in (await unserved(self._known, tenant, read)).items():
+                refusals[index] = refused(unknown).body
                 del read[index]
         return read, refusals
 
     def _look_at(
         self,
         tenant: str,
-        read: Mapping[int, messages.CreateSchedule],
-        refusals: Mapping[int, Reply],
+        read: Mapping[int, Definition],
+        refusals: Mapping[int, Json],
     ) -> Reply:
         """What each creation would be refused for, as far as it can be judged by itself."""
         cause = schedules.Cause(self._engine.now())
-        said = {index: reply.body for index, reply in refusals.items()}
-        for index, one in read.items():
+        said = dict(refusals)
+        for index, definition in read.items():
             try:
-                schedules.decide(None, schedules.CreateSchedule(tenant, one.definition, cause))
+                schedules.decide(None, schedules.CreateSchedule(tenant, definition, cause))
             except HoraeError as error:
                 said[index] = refused(error).body
             else:
-                said[index] = {"ok": True, "id": one.definition.id}
+                said[index] = {"ok": True, "id": definition.id}
         results = [said[index] for index in sorted(said)]
         accepted = sum(each["ok"] for each in results)
         body = {
@@ -191,37 +192,44 @@ class Gateway:
         }
         return Reply(OK, body)
 
-    def _address(self, tenant: str, id_: str) -> str | None:
+    def _address(self, partition: int) -> str | None:
         """Where to forward to; None if it is decided here, or nobody better is known."""
         ownership = self._engine.ownership
-        partition = partition_of(tenant, id_)
         if partition in ownership.epochs or self._forwarder is None:
             return None
         address = ownership.directory.get(partition)
         return None if address == ownership.address else address
 
     async def _many_here(
-        self,
-        request: Request,
-        each: list[tuple[int, messages.CreateSchedule]],
-        *,
-        forward: bool,
-    ) -> list[tuple[int, Reply]]:
+        self, request: Request, each: Sequence[tuple[int, Creation]], *, forward: bool
+    ) -> dict[int, Json]:
         # Each is idempotent by its content; a key of the whole would have to span partitions.
         single = msgspec.structs.replace(request, name="schedule.create", body=b"", key=None)
-        replies = await asyncio.gather(*(self._decide(single, one) for _, one in each))
+        results: dict[int, Json] = {}
+        for first in range(0, len(each), SIZE):
+            chunk = each[first : first + SIZE]
+            reply = await self._decide(single, together([one for _, one in chunk]))
+            bodies = reply.body.get("results") or [reply.body] * len(chunk)
+            results |= dict(zip((index for index, _ in chunk), bodies, strict=True))
+        if forward:
+            results |= await self._again(
+                single, [(index, one) for index, one in each if _astray(results[index])]
+            )
+        return results
 
-        async def again(one: messages.CreateSchedule) -> Reply:
-            return await self._bring(with_body(single, one), one)
-
-        return [
-            (index, await again(one) if forward and moved(reply) else reply)
-            for (index, one), reply in zip(each, replies, strict=True)
-        ]
+    async def _again(
+        self, single: Request, each: Sequence[tuple[int, Creation]]
+    ) -> dict[int, Json]:
+        """Those that could not be decided together, one by one where they belong."""
+        commands = [alone(one) for _, one in each]
+        replies = await asyncio.gather(
+            *(self._bring(with_body(single, command), command) for command in commands)
+        )
+        return {index: reply.body for (index, _), reply in zip(each, replies, strict=True)}
 
     async def _many_there(
-        self, request: Request, command: messages.CreateMany, address: str, indexes: list[int]
-    ) -> list[tuple[int, Reply]]:
+        self, request: Request, command: messages.CreateMany, address: str, indexes: Sequence[int]
+    ) -> dict[int, Json]:
         assert self._forwarder is not None  # noqa: S101 - _address gives none without it
         chosen = [command.schedules[index] for index in indexes]
         body = msgspec.json.encode({"schedules": chosen, "allow_unknown": True})
@@ -231,13 +239,8 @@ class Gateway:
             )
         except HoraeError as error:
             reply = refused(error)
-        if "results" not in reply.body:
-            return [(index, reply) for index in indexes]
-        bodies = reply.body["results"]
-        return [
-            (index, Reply(200 if body["ok"] else 409, body))
-            for index, body in zip(indexes, bodies, strict=True)
-        ]
+        bodies = reply.body.get("results") or [reply.body] * len(indexes)
+        return dict(zip(indexes, bodies, strict=True))
 
 
 def keyed(request: Request, command: Command) -> tuple[Request, Command]:
@@ -270,8 +273,17 @@ def moved(reply: Reply) -> bool:
     return reply.status == Unavailable.status and bool(reply.body["error"].get("moved"))
 
 
-def _bulk_reply(results: list[Reply]) -> Reply:
-    positions = [each.body["position"] for each in results if each.ok]
+def _astray(body: Json) -> bool:
+    """True if a creation was not refused for what it is.
+
+    Its partition has moved, or the engine failed over one of those decided with it.
+    """
+    error = body.get("error") or {}
+    return bool(error.get("moved")) or error.get("code") == Internal.code
+
+
+def _bulk_reply(results: Sequence[Json]) -> Reply:
+    positions = [each["position"] for each in results if each["ok"]]
     last = max(positions, key=lambda text: int(text.rsplit(".", 1)[1]), default=None)
     created = len(positions)
     body = {
@@ -279,7 +291,7 @@ def _bulk_reply(results: list[Reply]) -> Reply:
         "created": created,
         "refused": len(results) - created,
         "position": last,
-        "results": [each.body for each in results],
+        "results": results,
     }
     return Reply(200, body)
 

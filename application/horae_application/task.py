@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from horae_application.messages import Command, Reply, Request, refused
@@ -26,6 +26,8 @@ class Answer(NamedTuple):
     body: dict[str, Any]
     event: int | None = None
     position: int | None = None
+    parts: Sequence[Answer] = ()
+    """Of a task that is several, the answers of each; then `body` has their `results`."""
 
 
 def refusal(task: Task, error: HoraeError) -> Answer:

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 from horae_application import messages
 from horae_application.commanding import Commanding, scheduled_of
+from horae_application.creating import Creation
 from horae_application.draft import Draft
 from horae_application.lines import fold_execution
 from horae_application.log import get_logger
@@ -215,10 +216,24 @@ class Desk:
 
     # --- schedules --------------------------------------------------------------------------------
 
+    def create(self, task: Task, one: Creation) -> Answer:
+        """Decide one of the creations of a task; as for `decide`, a refusal is an answer."""
+        asked = schedules.CreateSchedule(task.request.tenant, one.definition, self._cause(task))
+        try:
+            return self._change(task, one.stream, asked)
+        except HoraeError as error:
+            return refusal(task, error)
+        except Exception:  # noqa: BLE001 - as in `decide`
+            _log.exception("a creation failed", schedule_id=one.definition.id)
+            return refusal(task, Internal("the engine could not decide this command"))
+
     def _schedule(self, task: Task, command: schedules.ScheduleCommand | Edit) -> Answer:
-        tenant = task.request.tenant
         id_ = schedule_of(task.request.tenant, task.command) or ""
-        stream = schedule_stream(tenant, id_)
+        return self._change(task, schedule_stream(task.request.tenant, id_), command)
+
+    def _change(
+        self, task: Task, stream: str, command: schedules.ScheduleCommand | Edit
+    ) -> Answer:
         decision = self._draft.begin(stream)
         decider.command(decision, command)
         index = self._draft.accept(stream, decision)

@@ -441,7 +441,10 @@ class Definition(Model):
 
     def canonical(self) -> dict[str, Any]:
         """JSON values without what has its default; equal for equal content."""
-        content = Canonical(self.model_dump(mode="json", exclude_defaults=True))
+        content = Canonical(
+            # What was not told has its default, and need not even be compared to it.
+            self.model_dump(mode="json", exclude_unset=True, exclude_defaults=True)
+        )
         content["trigger"]["type"] = self.trigger.type
         content["action"]["type"] = self.action.type
         if isinstance(self.trigger, AWAITED):

@@ -150,7 +150,8 @@ class Walker:
         if self._every_day:
             return day
         ordinal = day + _EPOCH_DAY
-        year, month, number = date.fromordinal(ordinal).timetuple()[:3]
+        today = date.fromordinal(ordinal)
+        year, month, number = today.year, today.month, today.day
         first = ordinal - number + 1
         while first <= _LAST_DAY + _EPOCH_DAY:
             length = _LENGTHS[month]

@@ -40,6 +40,7 @@ def load_zone(name: str, *, field: str = "trigger.timezone") -> ZoneInfo:
     return _load(name)
 
 
+@cache
 def tzdata_version() -> str:
     """The release of the IANA database in use, such as `2026a`."""
     return str(import_module("tzdata").IANA_VERSION)
