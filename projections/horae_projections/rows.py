@@ -193,13 +193,21 @@ _LIKELY = (
 """What definitions are made of, for the compressor; part of the format of the rows."""
 _UNSAID: list[Any] = [None, "", None, {}, {}]
 """Of the facts of a command, those that are left out at the end."""
+_REMEMBERED = 4096
+_PACKED: dict[bytes, dict[str, Any]] = {}
+"""What was packed last: its indexes are made next, and need it again."""
 _to_json = msgspec.json.Encoder().encode
 _of_json = msgspec.json.Decoder().decode
 
 
 def pack_definition(definition: dict[str, Any]) -> bytes:
     """A canonical definition, without its id, in few bytes."""
-    return _press({name: value for name, value in definition.items() if name != "id"})
+    told = {name: value for name, value in definition.items() if name != "id"}
+    packed = _press(told)
+    if len(_PACKED) >= _REMEMBERED:
+        _PACKED.clear()
+    _PACKED[packed] = told
+    return packed
 
 
 def pack_command(event: CommandScheduled) -> bytes:
@@ -313,19 +321,19 @@ class _Facets(NamedTuple):
 
 @lru_cache(4096)
 def _facets(packed: bytes, created_by: str | None) -> _Facets:
-    told = _unpress(packed)
+    told = _PACKED.pop(packed, None) or _unpress(packed)
     if isinstance(told, list):
         told = {
             "trigger": {"type": "once"},
             "action": {"type": "function", "name": COMMAND + told[0]},
             **_facts(told)[-1],
         }
-    sets = {Entry(f"handler:{handler_of(told['action'])}")}
+    sets = [Entry(f"handler:{handler_of(told['action'])}")]
     if is_command(told):
         return _Facets(COMMAND_TYPE, told.get("priority", "medium"), "", frozenset(sets))
-    sets |= {Entry(f"tag:{tag}") for tag in told.get("tags", ())}
+    sets += [Entry(f"tag:{tag}") for tag in told.get("tags", ())]
     if created_by is not None:
-        sets.add(Entry(f"by:{created_by}"))
+        sets.append(Entry(f"by:{created_by}"))
     return _Facets(
         told["trigger"]["type"],
         told.get("priority", "medium"),

@@ -10,15 +10,18 @@ import msgspec
 import pytest
 from stepping import WORK, Clock, Recorder, Stepped, events_of, reported
 
+from horae_application import creating
 from horae_application import gateway as module
 from horae_application.engine import Engine
 from horae_application.gateway import Gateway, new_request
+from horae_application.lines import Broken
 from horae_application.messages import Reply, ReportExecution, Request, read_command
 from horae_application.ownership import Ownership
+from horae_application.ports import Batch
 from horae_application.task import Task
 from horae_domain.errors import HoraeError, Unavailable
 from horae_domain.events import CommandScheduled
-from horae_domain.identity import command_id, partition_of
+from horae_domain.identity import command_id, partition_of, schedule_stream
 from horae_infrastructure.store.memory import MemoryStore
 
 MANUAL = {"trigger": {"type": "manual"}, "action": WORK}
@@ -302,3 +305,53 @@ def test_replies_of_the_harness_are_those_of_the_wire(clock: Clock) -> None:
 
 
 Ask = Callable[..., Awaitable[Reply]]
+
+
+async def test_many_beyond_one_commit_are_answered_in_order_and_twice_the_same(
+    office: Office,
+) -> None:
+    ids = [f"s{n}" for n in range(2 * creating.SIZE + 7)]
+    bodies = [{"id": each, **MANUAL} for each in [*ids, ids[0]]]
+    before = office.store.head()
+    reply = await office.ask(0, "schedule.create_many", {"schedules": bodies})
+    results = reply.body["results"]
+    assert reply.body["created"] == len(bodies)
+    assert [each["id"] for each in results] == [*ids, ids[0]]
+    assert results[-1]["position"] == results[0]["position"]
+    assert office.store.head() - before == len(ids)
+    other = {"id": ids[1], **MANUAL, "payload": 1}
+    answer = await office.ask(0, "schedule.create_many", {"schedules": [other, bodies[2]]})
+    assert answer.body["results"][0]["error"]["code"] == "schedule_exists"
+    assert answer.body["results"][1]["position"] == results[2]["position"]
+
+
+async def test_one_that_cannot_be_written_refuses_none_of_those_created_with_it(
+    office: Office,
+) -> None:
+    ids = [office.owned_by(0, prefix) for prefix in ("good", "bad", "fine")]
+    append = office.store.append
+
+    def unwritable(batch: Batch) -> Any:
+        if any(b'"bad' in event.state for event in batch.events):
+            raise TypeError("no such bytes")
+        return append(batch)
+
+    office.store.append = unwritable  # type: ignore[method-assign]
+    bodies = [{"id": each, **MANUAL} for each in ids]
+    asking = asyncio.create_task(office.ask(0, "schedule.create_many", {"schedules": bodies}))
+    while not asking.done():
+        await asyncio.sleep(0)
+        office.engines[0].round()
+    results = asking.result().body["results"]
+    assert [each["ok"] for each in results] == [True, False, True]
+    assert results[1]["error"]["code"] == "internal"
+
+
+async def test_many_on_a_quarantined_schedule_are_refused_by_themselves(office: Office) -> None:
+    ids = [office.owned_by(0, prefix) for prefix in ("good", "ill")]
+    stream = schedule_stream("default", ids[1])
+    office.engines[0].lines.quarantined[stream] = Broken("ill", "default", ids[1])
+    bodies = [{"id": each, **MANUAL} for each in ids]
+    reply = await office.ask(0, "schedule.create_many", {"schedules": bodies})
+    assert [each["ok"] for each in reply.body["results"]] == [True, False]
+    assert reply.body["results"][1]["error"]["code"] == "illegal_state"
