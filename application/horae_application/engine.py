@@ -12,9 +12,7 @@ import queue
 import threading
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import NamedTuple
 from typing import Any, NamedTuple
-from uuid import UUID
 
 from horae_application import messages
 from horae_application.creating import CreateTogether, Creation

@@ -231,9 +231,7 @@ class Desk:
         id_ = schedule_of(task.request.tenant, task.command) or ""
         return self._change(task, schedule_stream(task.request.tenant, id_), command)
 
-    def _change(
-        self, task: Task, stream: str, command: schedules.ScheduleCommand | Edit
-    ) -> Answer:
+    def _change(self, task: Task, stream: str, command: schedules.ScheduleCommand | Edit) -> Answer:
         decision = self._draft.begin(stream)
         decider.command(decision, command)
         index = self._draft.accept(stream, decision)
