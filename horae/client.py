@@ -303,8 +303,16 @@ class Client(CommandCalls):
     # --- the rest ---------------------------------------------------------------------------------
 
     async def list_timers(self, **filters: Any) -> Json:
-        """What waits for a time, soonest first."""
+        """Everything that waits, the soonest first, by `kind`, `schedule_id`, `execution_id`, time."""
         return await self.query("timer.list", filters)
+
+    async def move_timer(self, id: str, to: Instant, *, note: str = "") -> Json:  # noqa: A002
+        """Let a timer of `list_timers` come at another instant."""
+        return await self.command("timer.move", {"id": id, "to": to, "note": note})
+
+    async def cancel_timer(self, id: str, *, note: str = "") -> Json:  # noqa: A002
+        """Let a timer not come: skip an occurrence, give up a retry, lift a timeout."""
+        return await self.command("timer.cancel", {"id": id, "note": note})
 
     async def health(self) -> Json:
         """The components and their state."""

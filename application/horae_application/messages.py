@@ -35,6 +35,7 @@ from horae_domain.definition import (
     size_of,
 )
 from horae_domain.errors import HoraeError, InvalidField
+from horae_domain.timers import TimerId, parse_timer_id
 from horae_domain.wire import (
     MAX_BULK,
     MAX_REQUEST,
@@ -271,6 +272,38 @@ class SetOccurrencePayload(OccurrenceCommand):
     payload: Json
 
 
+def _timer_id(value: str) -> str:
+    try:
+        return str(parse_timer_id(value))
+    except HoraeError as error:
+        raise PydanticCustomError("timer", "{reason}", {"reason": error.message}) from error
+
+
+class TimerCommand(Command):
+    """About one timer, by its id in `timer.list`; see `horae_domain.timers`."""
+
+    id: Annotated[str, AfterValidator(_timer_id)]
+    note: Note = ""
+
+    @property
+    def timer(self) -> TimerId:
+        """Which timer."""
+        return parse_timer_id(self.id)
+
+
+class MoveTimer(TimerCommand):
+    """`timer.move`: let it come at `to` instead; what that means depends on its kind."""
+
+    name = "timer.move"
+    to: Instant
+
+
+class CancelTimer(TimerCommand):
+    """`timer.cancel`: let it not come; what that means depends on its kind."""
+
+    name = "timer.cancel"
+
+
 class ReportError(Model):
     """What went wrong in an attempt."""
 
@@ -439,6 +472,8 @@ COMMANDS: dict[str, type[Command]] = {
         HoldOccurrence,
         ApproveOccurrence,
         SetOccurrencePayload,
+        MoveTimer,
+        CancelTimer,
         StartExecution,
         ReportExecution,
         HeartbeatExecution,

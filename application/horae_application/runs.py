@@ -12,9 +12,9 @@ from horae_application.messages import OK, Command
 from horae_application.ports import StoredEvent
 from horae_application.pulse import Pulse
 from horae_application.task import Answer, Task, refusal
-from horae_domain import decider
+from horae_domain import decider, timers
 from horae_domain.definition import Definition, Retry
-from horae_domain.errors import ExecutionNotFound, IllegalState, StaleLease
+from horae_domain.errors import ExecutionNotFound, IllegalState, StaleLease, TimerNotFound
 from horae_domain.events import ReportRefused
 from horae_domain.execution import STOP_GRACE, Execution, Outcome, Report, Status
 from horae_domain.execution import report as judge_report
@@ -35,6 +35,8 @@ def execution_of(command: Command) -> str | None:
             | messages.ReprioritizeExecution()
         ):
             return command.id
+        case messages.TimerCommand() if command.timer.kind not in timers.OF_SCHEDULES:
+            return command.timer.subject
         case _:
             return None
 
@@ -76,6 +78,8 @@ class Runs:
                 return self._retry(task, command.id, cause, only={Status.DEAD, Status.PENDING})
             case messages.ReprioritizeExecution():
                 return self._reprioritize(task, command, cause)
+            case messages.TimerCommand() if command.timer.kind not in timers.OF_SCHEDULES:
+                return self._timer(task, command, cause)
             case _:
                 return None
 
@@ -201,6 +205,27 @@ class Runs:
         index = self._draft.accept(stream, decision)
         run = decision.run(run.id)
         facts = {"execution_id": run.id, "status": str(run.status), "priority": run.priority}
+        return Answer(task, OK, facts, index)
+
+    def _timer(self, task: Task, command: messages.TimerCommand, cause: Cause) -> Answer:
+        """A timer that is moved or cancelled, and where that leaves its execution."""
+        stream, run, alive = self._find(task.request.tenant, command.timer.subject)
+        if not alive:
+            raise TimerNotFound("nothing waits under this id", field="id", value=command.id)
+        decision = self._draft.begin(stream)
+        if isinstance(command, messages.MoveTimer):
+            run = timers.move(decision, command.timer, command.to, command.note, cause)
+        else:
+            run = timers.cancel(decision, command.timer, command.note, cause)
+        index = self._draft.accept(stream, decision)
+        due = timers.timers_of(run).get(command.timer.kind) if run.status.alive else None
+        facts = {
+            "id": command.id,
+            "kind": command.timer.kind,
+            "due": None if due is None else format_instant(due),
+            "execution_id": run.id,
+            "status": str(run.status),
+        }
         return Answer(task, OK, facts, index)
 
 

@@ -18,13 +18,14 @@ from horae_application.ports import StoredEvent
 from horae_application.pulse import Pulse
 from horae_application.runs import Runs, execution_of
 from horae_application.task import Answer, Task, refusal
-from horae_domain import backfilling, decider, planning
+from horae_domain import backfilling, decider, planning, timers
 from horae_domain import schedule as schedules
 from horae_domain.codec import decode
 from horae_domain.edits import Edit, PatchSchedule, RetagSchedule
 from horae_domain.errors import (
     HoraeError,
     IdempotencyConflict,
+    IllegalState,
     Internal,
     Unavailable,
 )
@@ -65,6 +66,8 @@ KEYED = {
     "occurrence.hold",
     "occurrence.approve",
     "occurrence.set_payload",
+    "timer.move",
+    "timer.cancel",
     "execution.cancel",
     "execution.reprioritize",
     "execution.retry",
@@ -94,6 +97,8 @@ def partition_of_command(tenant: str, command: Command) -> int:
             | messages.OccurrenceCommand()
         ):
             return partition_of(tenant, command.id)
+        case messages.TimerCommand() if command.timer.kind in timers.OF_SCHEDULES:
+            return partition_of(tenant, command.timer.subject)
         case _ if (id_ := execution_of(command)) is not None:
             return partition_of_stream(id_)
         case _ if (id_ := scheduled_of(tenant, command)) is not None:
@@ -118,6 +123,8 @@ def schedule_of(tenant: str, command: Command) -> str | None:
             | messages.OccurrenceCommand()
         ):
             return command.id
+        case messages.TimerCommand() if command.timer.kind in timers.OF_SCHEDULES:
+            return command.timer.subject
         case _:
             return scheduled_of(tenant, command)
 
@@ -205,6 +212,8 @@ class Desk:
                 return self._plan(task, command)
             case messages.BackfillSchedule():
                 return self._backfill(task, command)
+            case messages.TimerCommand() if command.timer.kind in timers.OF_SCHEDULES:
+                return self._timer(task, command)
             case _:
                 cause = self._cause(task)
                 answer = self._runs.decide(task, cause) or self._commanding.decide(task, cause)
@@ -252,6 +261,14 @@ class Desk:
             facts["execution_id"] = run_id
         return Answer(task, OK, facts, index)
 
+    def _timer(self, task: Task, command: messages.TimerCommand) -> Answer:
+        """A timer of a schedule: one occurrence, or a backfill."""
+        if command.timer.kind == timers.BACKFILL:
+            return self._end_backfill(task, command)
+        answer = self._plan(task, as_plan(command))
+        due = command.to if isinstance(command, messages.MoveTimer) else None
+        return answer._replace(body=timer_facts(answer.body, command, due))
+
     def _backfill(self, task: Task, command: messages.BackfillSchedule) -> Answer:
         request = task.request
         stream = schedule_stream(request.tenant, command.id)
@@ -273,6 +290,19 @@ class Desk:
             facts = {"id": command.id, "backfill_id": id_}
         first = [format_instant(each.due) for each in found[:SHOWN]]
         return Answer(task, OK, facts | {"count": len(found), "first": first}, index)
+
+    def _end_backfill(self, task: Task, command: messages.TimerCommand) -> Answer:
+        if isinstance(command, messages.MoveTimer):
+            raise IllegalState(
+                "a backfill waits for room, not for an instant", field="id", value=command.id,
+                state="waiting",
+            )  # fmt: skip
+        stream = schedule_stream(task.request.tenant, command.timer.subject)
+        decision = self._draft.begin(stream)
+        timers.end_backfill(decision, command.timer, self._cause(task))
+        index = self._draft.accept(stream, decision)
+        facts = facts_of(decision.require(), self._draft.at)
+        return Answer(task, OK, timer_facts(facts, command, None), index)
 
     def _created(self, stream: str) -> tuple[int | None, int | None]:
         """What a creation that finds its schedule rests on: the first one's event."""
@@ -318,6 +348,18 @@ def facts_of(line: Line, at: datetime) -> dict[str, Any]:
     }
 
 
+def timer_facts(
+    facts: dict[str, Any], command: messages.TimerCommand, due: datetime | None
+) -> dict[str, Any]:
+    """What a reply says of a timer of a schedule."""
+    return facts | {
+        "id": command.id,
+        "kind": command.timer.kind,
+        "due": None if due is None else format_instant(due),
+        "schedule_id": command.timer.subject,
+    }
+
+
 def triggered(id_: str, run: Execution | None, asked: decider.Trigger) -> dict[str, Any]:
     """What a reply says of the execution that a trigger stands for.
 
@@ -332,6 +374,14 @@ def triggered(id_: str, run: Execution | None, asked: decider.Trigger) -> dict[s
         )
     reason = {"reason": run.reason} if run.reason is not None else {}
     return {"execution_id": id_, "status": str(run.status), **reason}
+
+
+def as_plan(command: messages.TimerCommand) -> messages.OccurrenceCommand:
+    """What moving or cancelling the timer of an occurrence is: moving or skipping it."""
+    told = {"id": command.timer.subject, "at": command.timer.due, "note": command.note}
+    if isinstance(command, messages.MoveTimer):
+        return messages.MoveOccurrence(to=command.to, **told)
+    return messages.SkipOccurrence(**told)
 
 
 def to_plan(command: messages.OccurrenceCommand, cause: Cause) -> planning.OccurrenceCommand:

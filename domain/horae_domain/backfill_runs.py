@@ -35,7 +35,7 @@ def advance(decision: Decision, cause: Cause) -> None:
 def end(decision: Decision, reason: str, cause: Cause) -> None:
     """End every backfill; what it has requested goes on."""
     for id_ in list(decision.line.backfills if decision.line else ()):
-        _complete(decision, id_, reason, cause)
+        end_one(decision, id_, reason, cause)
 
 
 def _step(decision: Decision, id_: str, cause: Cause) -> bool:
@@ -46,7 +46,7 @@ def _step(decision: Decision, id_: str, cause: Cause) -> bool:
     occurrence = next_occurrence(definition, going.anchor, going.cursor)
     if occurrence is None or occurrence.due > going.last:
         if not line.runs_of(id_):
-            _complete(decision, id_, "done", cause)
+            end_one(decision, id_, "done", cause)
         return False
     if line.has_room(id_):
         decision.add(_requested(line, id_, going, occurrence, cause))
@@ -90,7 +90,8 @@ def _skipped(
     )
 
 
-def _complete(decision: Decision, id_: str, reason: str, cause: Cause) -> None:
+def end_one(decision: Decision, id_: str, reason: str, cause: Cause) -> None:
+    """End a backfill; what it has requested goes on."""
     schedule = decision.require().schedule
     left = decision.require().backfills[id_].left
     decision.add(

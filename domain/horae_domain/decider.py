@@ -141,7 +141,7 @@ def take(decision: Decision, id_: str, worker: str, lease: str | None, cause: Ca
             be more than that.
         IllegalState: see `executions.take`.
     """
-    run = _settled(decision, id_, cause)
+    run = settled(decision, id_, cause)
     if run.status is not executions.Status.RUNNING and not decision.require().may_start(run):
         raise TooManyRequests("as many run as the schedule allows", field="execution_id", value=id_)
     definition = decision.require().definition_of(run)
@@ -150,12 +150,12 @@ def take(decision: Decision, id_: str, worker: str, lease: str | None, cause: Ca
 
 def cancel(decision: Decision, id_: str, reason: str, cause: Cause) -> None:
     """End an execution before its outcome."""
-    run = _settled(decision, id_, cause)
+    run = settled(decision, id_, cause)
     decision.add(*executions.cancel(run, reason, cause))
     go_on(decision, cause)
 
 
-def _settled(decision: Decision, id_: str, cause: Cause) -> Execution:
+def settled(decision: Decision, id_: str, cause: Cause) -> Execution:
     """An execution after what was due before, which may have ended it."""
     before = decision.run(id_)
     settle(decision, cause)
@@ -164,13 +164,13 @@ def _settled(decision: Decision, id_: str, cause: Cause) -> Execution:
 
 def reprioritize(decision: Decision, id_: str, priority: Priority, cause: Cause) -> None:
     """Let an execution that waits do so under another priority."""
-    run = _settled(decision, id_, cause)
+    run = settled(decision, id_, cause)
     decision.add(*executions.reprioritize(run, priority, cause))
 
 
 def ask_to_stop(decision: Decision, id_: str, reason: str, grace: timedelta, cause: Cause) -> None:
     """Cancel an execution, but give its running attempt until the end of the grace to stop."""
-    run = _settled(decision, id_, cause)
+    run = settled(decision, id_, cause)
     if run.status is executions.Status.RUNNING:
         decision.add(*executions.ask_to_stop(run, reason, grace, cause))
     else:

@@ -12,6 +12,7 @@ HoraeError                      code, field, value, details; what a wire reply c
 ├── NotFound                    404
 │   ├── ScheduleNotFound        404 schedule_not_found
 │   ├── ExecutionNotFound       404 execution_not_found
+│   ├── TimerNotFound           404 timer_not_found      nothing waits under this id any more
 │   └── CommandNotFound         404 command_not_found
 ├── Conflict                    409
 │   ├── ScheduleExists          409 schedule_exists      the id is taken by other content
@@ -123,6 +124,12 @@ class ExecutionNotFound(NotFound):
     """No execution has this id in this tenant."""
 
     code = "execution_not_found"
+
+
+class TimerNotFound(NotFound):
+    """Nothing waits under this id, or not any more."""
+
+    code = "timer_not_found"
 
 
 class CommandNotFound(NotFound):

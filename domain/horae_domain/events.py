@@ -491,6 +491,23 @@ class CancellationRequested(ExecutionEvent, frozen=True, kw_only=True):
     deadline: datetime
 
 
+class TimerMoved(ExecutionEvent, frozen=True, kw_only=True):
+    """Somebody put one of its timers to another instant: `timer` is the kind of `timer.list`."""
+
+    timer: str
+    to: datetime
+    was: datetime
+    note: str = ""
+
+
+class TimerCancelled(ExecutionEvent, frozen=True, kw_only=True):
+    """Somebody lifted one of its timeouts; what ends it from now on is something else."""
+
+    timer: str
+    was: datetime
+    note: str = ""
+
+
 class ReportRefused(ExecutionEvent, frozen=True, kw_only=True):
     """Somebody reported under a lease that is not the current one; nothing else changed."""
 
@@ -565,6 +582,8 @@ NAMES: dict[type[Event], str] = {
     ExecutionRequeued: "execution.requeued.v1",
     ExecutionCancelled: "execution.cancelled.v1",
     CancellationRequested: "execution.cancellation_requested.v1",
+    TimerMoved: "execution.timer_moved.v1",
+    TimerCancelled: "execution.timer_cancelled.v1",
     ReportRefused: "execution.report_refused.v1",
     RequestAnswered: "request.answered.v1",
     ExternalEventReceived: "external_event.received.v1",

@@ -35,11 +35,21 @@ from horae_domain.events import (
     ExecutionSucceeded,
     ExecutionTimedOut,
     ReportRefused,
+    TimerCancelled,
+    TimerMoved,
 )
 from horae_domain.identity import fraction
 from horae_domain.instants import to_micros
 from horae_domain.schedule import Cause
-from horae_domain.timeouts import LATE_CLOSE, LATE_END, LATE_START, SILENT, attempt_bounds, bounds
+from horae_domain.timeouts import (
+    LATE_CLOSE,
+    LATE_END,
+    LATE_START,
+    SILENT,
+    TIMERS,
+    attempt_bounds,
+    bounds,
+)
 
 POLL_DELAY = timedelta(seconds=60)
 """When a handler that says 'again' does not say when (A6)."""
@@ -51,6 +61,9 @@ PRIORITY_STEP = 60_000_000
 
 STOPPED = "its handler stopped"
 """Why an execution was cancelled that nobody had asked to stop."""
+
+GIVEN_UP = "GivenUp"
+"""The type of the error of what is not tried again because somebody said so."""
 
 KEPT_LEASES = 8
 """Of how many closed leases an execution knows what their holders were told, the latest ones."""
@@ -156,6 +169,8 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     """When it was silent for too long; what its owner hears puts it off, and is no event."""
     resume_at: datetime | None = None
     """When it is ready again; since when, if it is."""
+    delay: str = "delay"
+    """What `resume_at` is the end of, a kind of timer."""
     start_by: datetime | None = None
     end_by: datetime | None = None
     stop_by: datetime | None = None
@@ -480,6 +495,42 @@ def cancel(execution: Execution, reason: str, cause: Cause, **event: Any) -> lis
     return [ExecutionCancelled(reason=reason, **event, **_about(execution, cause))]
 
 
+def give_up(execution: Execution, message: str, cause: Cause) -> list[Event]:
+    """Do not try again what waits for its retry; it is a dead letter."""
+    error = {"type": GIVEN_UP, "message": message}
+    return [
+        ExecutionDeadLettered(attempt=execution.attempt, error=error, **_about(execution, cause))
+    ]
+
+
+def move_timer(
+    execution: Execution, timer: str, was: datetime, to: datetime, note: str, cause: Cause
+) -> list[Event]:
+    """Put one of its timers to another instant."""
+    if was == to:
+        return []
+    return [TimerMoved(timer=timer, to=to, was=was, note=note, **_about(execution, cause))]
+
+
+def lift_timer(
+    execution: Execution, timer: str, was: datetime, note: str, cause: Cause
+) -> list[Event]:
+    """Let one of its timeouts not come.
+
+    Raises:
+        IllegalState: nothing else would end an attempt elsewhere if its worker were gone.
+    """
+    event = TimerCancelled(timer=timer, was=was, note=note, **_about(execution, cause))
+    after = evolve(execution, event)
+    elsewhere = execution.status is Status.RUNNING and not execution.local
+    if elsewhere and after is not None and after.bound is None:
+        raise IllegalState(
+            "nothing else would end the attempt if its worker were gone", field="id",
+            state=str(execution.status),
+        )  # fmt: skip
+    return [event]
+
+
 def approve(execution: Execution, cause: Cause) -> list[Event]:
     """Let what is held wait for its way like others that are buffered."""
     return [ExecutionApproved(**_about(execution, cause))]
@@ -684,7 +735,7 @@ def _changes(execution: Execution, event: Event) -> dict[str, Any]:
         case AttemptFailed():
             return _attempt_over(execution, event)
         case ExecutionDelayed():
-            waits = {"status": Status.DELAYED, "resume_at": event.until}
+            waits = {"status": Status.DELAYED, "resume_at": event.until, "delay": "poll"}
             closed = _closed(execution, Status.DELAYED)
             return _NO_ATTEMPT | waits | {"closed": closed, "polls": execution.polls + 1}
         case ExecutionSucceeded():
@@ -692,6 +743,12 @@ def _changes(execution: Execution, event: Event) -> dict[str, Any]:
             return _OVER | {"status": Status.SUCCEEDED, "closed": closed}
         case CancellationRequested():
             return {"stop_by": event.deadline, "stop_reason": event.reason}
+        case TimerMoved():
+            return {TIMERS[event.timer]: event.to}
+        case TimerCancelled(timer="heartbeat"):
+            return {"heartbeat": None, "silent_by": None}
+        case TimerCancelled():
+            return {TIMERS[event.timer]: None}
         case _:
             if type(event) in _ENDS:
                 return _ended(execution, _ENDS[type(event)])
@@ -735,7 +792,7 @@ _ENDS: dict[type[Event], Status] = {
 def _attempt_over(execution: Execution, event: AttemptFailed) -> dict[str, Any]:
     changes = _NO_ATTEMPT | {"failures": execution.failures + 1, "resume_at": event.retry_at}
     if event.retry_at is not None:
-        changes["status"] = Status.DELAYED
+        changes |= {"status": Status.DELAYED, "delay": "retry"}
     if event.outcome in _REPORTED:
         changes["closed"] = _closed(execution, Status.DELAYED)
     return changes

@@ -7,6 +7,7 @@ heard is in its memory only, and whoever takes over waits for one whole timeout 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 
 from horae_domain.definition import Definition
@@ -18,6 +19,23 @@ LATE_START = {"type": "Timeout", "message": "not started within schedule_to_star
 LATE_CLOSE = {"type": "Timeout", "message": "no outcome within start_to_close"}
 LATE_END = {"type": "Timeout", "message": "not ended within overall"}
 SILENT = {"type": "HeartbeatTimeout", "message": "no heartbeat within its timeout"}
+
+TIMERS = MappingProxyType(
+    {
+        "retry": "resume_at",
+        "poll": "resume_at",
+        "delay": "resume_at",
+        "schedule_to_start": "start_by",
+        "start_to_close": "deadline",
+        "overall": "end_by",
+        "heartbeat": "silent_by",
+        "stop": "stop_by",
+    }
+)
+"""The kinds of timers that an execution may have, and its field that has the instant."""
+
+DELAYS = tuple(kind for kind, field in TIMERS.items() if field == "resume_at")
+"""The kinds of what waits to begin, or to begin again."""
 
 
 def bounds(definition: Definition, at: datetime) -> dict[str, Any]:

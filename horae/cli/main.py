@@ -15,9 +15,10 @@ from horae.cli import (
     occurrences,
     running,
     schedules,
+    timers,
 )
 from horae.cli.defaults import defaults
-from horae.cli.options import AsJson, Config, Cursor, DataDir, Limit, Nats, Store, Tenant
+from horae.cli.options import AsJson, Config, DataDir, Nats, Store, Tenant
 from horae.cli.output import fail, print_facts, print_json, print_line, print_table
 
 app = typer.Typer(
@@ -34,8 +35,7 @@ app.add_typer(schedules.app, name="schedule")
 app.add_typer(occurrences.app, name="occurrence")
 app.add_typer(executions.app, name="execution")
 app.add_typer(dead_letters.app, name="dead-letter")
-timers = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="What waits for a time.")
-app.add_typer(timers, name="timers")
+app.add_typer(timers.app, name="timers")
 app.command()(declarative.apply)
 app.command()(declarative.diff)
 app.add_typer(imports.app, name="import")
@@ -58,35 +58,6 @@ def run() -> NoReturn:
             raise
         fail(error, as_json=as_json)
     sys.exit(0)
-
-
-@timers.command("list")
-def timers_list(
-    schedule: Annotated[str | None, typer.Option(metavar="ID", help="Of this schedule.")] = None,
-    kind: Annotated[str | None, typer.Option(help="schedule, retry, poll, timeout.")] = None,
-    limit: Limit = None,
-    cursor: Cursor = None,
-    nats: Nats = None,
-    tenant: Tenant = "default",
-    as_json: AsJson = False,
-) -> None:
-    """List what waits for a time, the soonest first."""
-    from horae.cli.session import given, query
-
-    body = given(schedule_id=schedule, kind=kind, limit=limit, cursor=cursor)
-    answer = query(nats, tenant, "timer.list", body)
-    if as_json:
-        print_json(answer)
-        return
-    print_table(
-        ("DUE", "KIND", "SCHEDULE", "EXECUTION"),
-        [
-            (row["due"], row["kind"], row["schedule_id"], row["execution_id"])
-            for row in answer["timers"]
-        ],
-        whole=("EXECUTION",),
-    )
-    schedules.footer(answer, len(answer["timers"]), "timers")
 
 
 @app.command()

@@ -12,6 +12,7 @@ from horae_domain.definition import Definition
 from horae_domain.durations import format_duration, parse_duration
 from horae_domain.events import COMMAND
 from horae_domain.instants import format_instant, parse_instant
+from horae_domain.timers import of_execution
 from horae_projections import planned
 from horae_projections.hiding import without_secrets
 from horae_projections.rows import Attempt, Counts, DecisionRow, ExecutionRow, ScheduleRow
@@ -170,8 +171,8 @@ def execution(id_: str, row: ExecutionRow, *, whole: bool = True) -> dict[str, A
         "finished_at": instant(row.ended_at),
         "lateness_ms": _millis(row.moved_to or row.due, row.first_started_at),
         "attempts": [_attempt(each, whole=whole) for each in row.attempts],
-        "next_retry_at": instant(row.timer_due) if row.timer in AGAIN else None,
-        "stopping": row.stop_by is not None,
+        "next_retry_at": instant(_resumes_at(row)),
+        "stopping": "stop" in row.timers,
         "result": plain(row.result),
         "reason": row.reason,
         "blocked_by": row.blocked_by,
@@ -185,6 +186,10 @@ def execution(id_: str, row: ExecutionRow, *, whole: bool = True) -> dict[str, A
     if whole:
         answer["payload"] = plain(row.payload)
         answer["logs"] = plain(row.logs)
+        answer["timers"] = [
+            {"id": str(of_execution(kind, id_, row.attempt)), "kind": kind, "due": instant(at)}
+            for kind, at in sorted(row.timers.items(), key=lambda each: each[1])
+        ]
         answer["timeline"] = [
             {"at": instant(at), "event": event, "detail": detail}
             for at, event, detail in row.timeline
@@ -203,6 +208,10 @@ def _trigger(row: ExecutionRow, *, whole: bool) -> dict[str, Any]:
     if not whole:
         told.pop("data", None)
     return plain(told)  # type: ignore[no-any-return]
+
+
+def _resumes_at(row: ExecutionRow) -> datetime | None:
+    return next((at for kind, at in row.timers.items() if kind in AGAIN), None)
 
 
 def _attempt(attempt: Attempt, *, whole: bool) -> dict[str, Any]:
@@ -268,20 +277,3 @@ def decision(row: DecisionRow) -> dict[str, Any]:
         "at": instant(row.at),
         "schedule_id": row.schedule_id,
     } | facts
-
-
-def timer_of_schedule(id_: str, row: ScheduleRow) -> dict[str, Any]:
-    """The next occurrence of a schedule, as a timer."""
-    return {"kind": "schedule", "due": instant(row.fires_at), "schedule_id": id_} | {
-        "execution_id": None
-    }
-
-
-def timer_of_execution(id_: str, row: ExecutionRow) -> dict[str, Any]:
-    """What an execution waits for, as a timer."""
-    return {
-        "kind": row.timer,
-        "due": instant(row.timer_due),
-        "schedule_id": row.schedule_id,
-        "execution_id": id_,
-    }

@@ -47,10 +47,12 @@ from horae_domain.events import (
     ScheduleResumed,
     ScheduleTripped,
     ScheduleUpdated,
+    TimerCancelled,
+    TimerMoved,
 )
 from horae_domain.instants import parse_instant
 from horae_domain.ledger import OFF_CALENDAR, UNPLANNED
-from horae_projections import planned
+from horae_projections import planned, timed
 from horae_projections.ports import Key
 from horae_projections.rows import (
     DECISIONS,
@@ -265,6 +267,7 @@ def _project_execution(sheet: Sheet, event: ExecutionEvent) -> None:
         _change_execution(row, event)
         if schedule is not None and isinstance(event, ExecutionReleased):
             _released(schedule, row, event)
+    timed.follow(row, event)
     _note(row, event)
     if schedule is not None and row.status != before:
         _count(schedule, before, row.status)
@@ -303,11 +306,9 @@ def _requested(event: Born) -> ExecutionRow:
         return row
     row.status = "pending"
     row.run_number = event.run_number
-    row.end_by = event.end_by
     if event.worker is not None:
-        _start(row, 1, 1, event.worker, event.at, event.deadline)
+        _start(row, 1, 1, event.worker, event.at)
     else:
-        _bound(row, event.start_by)
         _delay(row, event.at)
     return row
 
@@ -315,7 +316,7 @@ def _requested(event: Born) -> ExecutionRow:
 def _delay(row: ExecutionRow, at: datetime) -> None:
     """What an event has triggered waits until it is due."""
     if row.trigger and row.due > at:
-        _wait(row, "delay", row.due)
+        row.status = "delayed"
 
 
 def _fired(schedule: ScheduleRow, event: Born) -> None:
@@ -325,6 +326,8 @@ def _fired(schedule: ScheduleRow, event: Born) -> None:
         planned.follow_decision(schedule, event.nominal, event.due, event.moved_to, event.at)
     if isinstance(event, ExecutionRequested):
         _last(schedule, event.kind, event.due, event.execution_id)
+        if event.backfill_id is not None:
+            planned.follow_backfill(schedule, event)
 
 
 def _released(schedule: ScheduleRow, row: ExecutionRow, event: ExecutionReleased) -> None:
@@ -356,54 +359,33 @@ def _counts(schedule: ScheduleRow) -> Counts:
     return schedule.counts
 
 
-def _start(
-    row: ExecutionRow,
-    number: int,
-    delivery: int,
-    worker: str,
-    at: datetime,
-    deadline: datetime | None,
-) -> None:
+def _start(row: ExecutionRow, number: int, delivery: int, worker: str, at: datetime) -> None:
     row.status = "running"
     row.first_started_at = row.first_started_at or at
     if row.attempts and row.attempts[-1].number == number:
         row.attempts.pop()
     row.attempts.append(Attempt(number=number, worker=worker, started_at=at, delivery=delivery))
     del row.attempts[:-KEPT]
-    _bound(row, deadline)
-
-
-def _bound(row: ExecutionRow, deadline: datetime | None) -> None:
-    """The next of its timeouts."""
-    due = min((each for each in (deadline, row.end_by) if each is not None), default=None)
-    row.timer, row.timer_due = (None, None) if due is None else ("timeout", due)
 
 
 def _change_execution(row: ExecutionRow, event: ExecutionEvent) -> None:
     match event:
         case AttemptStarted():
-            _start(row, event.attempt, event.delivery, event.worker, event.at, event.deadline)
+            _start(row, event.attempt, event.delivery, event.worker, event.at)
         case AttemptFailed():
             _reported(row, event, event.outcome, event.error)
-            row.stop_by = None
             if event.retry_at is not None:
-                _wait(row, "retry", event.retry_at)
+                row.status = "delayed"
         case ExecutionDelayed():
             _reported(row, event, "again", None)
             row.result = event.result
-            _wait(row, "poll", event.until)
+            row.status = "delayed"
         case ExecutionSucceeded():
             _reported(row, event, "succeeded", None)
             row.result = event.result
             _end(row, "succeeded", event.at, None)
-        case CancellationRequested():
-            row.stop_by = event.deadline
-            if row.timer_due is None or event.deadline < row.timer_due:
-                row.timer, row.timer_due = "stop", event.deadline
         case ExecutionRequeued():
             row.status, row.ended_at, row.reason = "pending", None, None
-            row.end_by = event.end_by
-            _bound(row, event.start_by)
         case _:
             _end_execution(row, event)
 
@@ -429,8 +411,6 @@ def _change_waiting(row: ExecutionRow, event: ExecutionEvent) -> None:
     match event:
         case ExecutionReleased():
             row.status, row.run_number = "pending", event.run_number
-            row.end_by = event.end_by
-            _bound(row, event.start_by)
             _delay(row, event.at)
         case ExecutionApproved():
             row.status = "buffered"
@@ -443,13 +423,8 @@ def _change_waiting(row: ExecutionRow, event: ExecutionEvent) -> None:
             pass
 
 
-def _wait(row: ExecutionRow, timer: str, until: datetime) -> None:
-    row.status, row.timer, row.timer_due = "delayed", timer, until
-
-
 def _end(row: ExecutionRow, status: str, at: datetime, reason: object) -> None:
-    row.status, row.ended_at, row.stop_by = status, at, None
-    row.timer, row.timer_due = None, None
+    row.status, row.ended_at = status, at
     row.reason = None if reason is None else str(reason)
 
 
@@ -465,7 +440,6 @@ def _reported(
     outcome: str,
     error: dict[str, Any] | None,
 ) -> None:
-    row.timer, row.timer_due = None, None
     _close(row, event.at, outcome, error)
     if event.started_at is not None and row.attempts:
         row.attempts[-1].started_at = event.started_at
@@ -497,6 +471,8 @@ def _note(row: ExecutionRow, event: ExecutionEvent) -> None:
             detail = event.priority
         case ReportRefused():
             detail = event.lease
+        case TimerMoved() | TimerCancelled():
+            detail = event.timer
         case _:
             pass
     row.timeline.append((event.at, name_of(event).split(".")[1], detail))

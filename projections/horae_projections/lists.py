@@ -1,26 +1,22 @@
-"""Lists: conditions to listings of the view, rows to answers, pages by cursor."""
+"""Lists: conditions to listings of the view, rows to answers."""
 
 from __future__ import annotations
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
-
-import msgspec
+from typing import Any
 
 from horae_domain.errors import InvalidField
 from horae_domain.instants import to_micros
-from horae_domain.positions import parse_position
 from horae_projections import answers
+from horae_projections.merged import Source, between, cursor, mark, merged
 from horae_projections.messages import (
     ListDeadLetters,
     ListExecutions,
     ListSchedules,
-    ListTimers,
     ScheduleHistory,
 )
-from horae_projections.ports import Listing, Mark, Page, Range, ViewStore
+from horae_projections.ports import Listing, Page, ViewStore
 from horae_projections.rows import (
     COMMAND_TYPE,
     DECISIONS,
@@ -29,52 +25,18 @@ from horae_projections.rows import (
     PRIORITIES,
     SCHEDULE_STATUSES,
     SCHEDULES,
-    TIMERS,
     TYPES,
     fold_text,
     schedule_cell,
     unpack,
 )
 
-FOREVER = 2.0**60
-"""A number above every instant and below infinity, which stands for no time at all."""
 DECISION_STATUSES = (
     "missed", "skipped", "planned", "backfill", "updated", "paused", "tripped", "resumed",
     "cancelled", "failed",
 )  # fmt: skip
 
 Answer = dict[str, Any]
-
-
-# --- cursors -------------------------------------------------------------------------------------
-
-
-def _cursor(kind: str, mark: Mark | None) -> str | None:
-    if mark is None:
-        return None
-    return urlsafe_b64encode(msgspec.msgpack.encode((kind, *mark))).decode().rstrip("=")
-
-
-def _mark(kind: str, cursor: str | None) -> Mark | None:
-    if cursor is None:
-        return None
-    try:
-        packed = urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
-        of, group, key, id_ = msgspec.msgpack.decode(
-            packed, type=tuple[str, int, int | float | str, str]
-        )
-    except (ValueError, msgspec.MsgspecError) as error:
-        raise InvalidField("not a cursor of this system", field="cursor", value=cursor) from error
-    if of != kind:
-        raise InvalidField("the cursor is of a list in another order", field="cursor", value=cursor)
-    return Mark(group, key, id_)
-
-
-def _range(order: str, low: datetime | None, high: datetime | None) -> list[Range]:
-    if low is None and high is None:
-        return []
-    first = 0.0 if low is None else to_micros(low)
-    return [Range(order, first, FOREVER if high is None else to_micros(high))]
 
 
 # --- schedules -----------------------------------------------------------------------------------
@@ -99,21 +61,21 @@ async def page_of_schedules(views: ViewStore, tenant: str, query: ListSchedules)
             query.limit,
             text=order == "name",
             within=[
-                *_range("created", query.created_from, query.created_to),
-                *_range("next", query.next_from, query.next_to),
+                *between("created", query.created_from, query.created_to),
+                *between("next", query.next_from, query.next_to),
             ],
             all_of=_sets(query),
             any_of=[f"tag:{tag}" for tag in query.tags],
             contains=fold_text(query.name_contains or ""),
             descending=query.order == "desc",
-            after=_mark(_kind(query), query.cursor),
+            after=mark(_kind(query), query.cursor),
         )
     )
 
 
 def cursor_of_schedules(query: ListSchedules, page: Page) -> str | None:
     """Where the next page begins; None if there is none."""
-    return _cursor(_kind(query), page.end)
+    return cursor(_kind(query), page.end)
 
 
 def _kind(query: ListSchedules) -> str:
@@ -150,13 +112,13 @@ def _sets(query: ListSchedules) -> list[str]:
     return sets
 
 
-def _answer(page: Page, name: str, found: list[Answer], cursor: str | None) -> Answer:
+def _answer(page: Page, name: str, found: list[Answer], end: str | None) -> Answer:
     return {
         "ok": True,
         "position": page.position,
         name: found,
         "total": page.total,
-        "cursor": cursor,
+        "cursor": end,
     }
 
 
@@ -167,10 +129,10 @@ async def executions(views: ViewStore, tenant: str, query: ListExecutions) -> An
     """The answer to `execution.list`."""
     listing = _of_executions(
         EXECUTIONS, tenant, query.schedule_id, query.status or EXECUTION_STATUSES, query.limit
-    )._replace(within=_range("due", query.from_, query.to), after=_mark("executions", query.cursor))
+    )._replace(within=between("due", query.from_, query.to), after=mark("executions", query.cursor))
     page = await views.page(listing)
     found = [answers.execution(id_, unpack(EXECUTIONS, row), whole=False) for id_, row in page.rows]
-    return _answer(page, "executions", found, _cursor("executions", page.end))
+    return _answer(page, "executions", found, cursor("executions", page.end))
 
 
 def _of_executions(
@@ -193,14 +155,14 @@ async def dead_letters(views: ViewStore, tenant: str, query: ListDeadLetters) ->
             [[cell]],
             query.limit,
             base="ended",
-            within=_range("ended", query.since, None),
+            within=between("ended", query.since, None),
             all_of=sets,
             descending=True,
-            after=_mark("dead_letters", query.cursor),
+            after=mark("dead_letters", query.cursor),
         )
     )
     found = [answers.execution(id_, unpack(EXECUTIONS, row), whole=False) for id_, row in page.rows]
-    return _answer(page, "dead_letters", found, _cursor("dead_letters", page.end))
+    return _answer(page, "dead_letters", found, cursor("dead_letters", page.end))
 
 
 async def history(views: ViewStore, tenant: str, query: ScheduleHistory) -> Answer:
@@ -209,84 +171,19 @@ async def history(views: ViewStore, tenant: str, query: ScheduleHistory) -> Answ
     def listing(table: str, known: Sequence[str]) -> Listing:
         statuses = [status for status in known if not query.status or status in query.status]
         return _of_executions(table, tenant, query.id, statuses, query.limit)._replace(
-            within=_range("due", query.from_, query.to)
+            within=between("due", query.from_, query.to)
         )
 
     sources = [
-        _Source(
+        Source(
             listing(EXECUTIONS, EXECUTION_STATUSES),
-            lambda row: row.due,
+            lambda row: to_micros(row.due),
             lambda id_, row: {"event": "execution"} | answers.execution(id_, row, whole=False),
         ),
-        _Source(
+        Source(
             listing(DECISIONS, DECISION_STATUSES),
-            lambda row: row.at,
+            lambda row: to_micros(row.at),
             lambda _, row: answers.decision(row),
         ),
     ]
-    return await _merged(views, sources, "history", query.cursor, query.limit)
-
-
-# --- timers --------------------------------------------------------------------------------------
-
-
-async def timers(views: ViewStore, tenant: str, query: ListTimers) -> Answer:
-    """The answer to `timer.list`."""
-    kinds = query.kind or ("schedule", *TIMERS)
-    suffix = "" if query.schedule_id is None else f":{query.schedule_id}"
-    waits = [f"{kind}{suffix}" for kind in TIMERS if kind in kinds]
-    waiting = _Source(
-        Listing(EXECUTIONS, tenant, "wait", [waits], query.limit, base="wait"),
-        lambda row: row.timer_due,
-        answers.timer_of_execution,
-    )
-    cells = [
-        schedule_cell(status, type_, priority)
-        for status in ("active", "pending")
-        for type_ in (*TYPES, COMMAND_TYPE)
-        for priority in PRIORITIES
-    ]
-    only = () if query.schedule_id is None else (query.schedule_id,)
-    scheduled = _Source(
-        Listing(SCHEDULES, tenant, "next", [cells], query.limit, only=only)._replace(
-            within=[Range("next", 0.0, FOREVER)]
-        ),
-        lambda row: row.fires_at,
-        answers.timer_of_schedule,
-    )
-    sources = [waiting, scheduled] if "schedule" in kinds else [waiting]
-    return await _merged(views, sources, "timers", query.cursor, query.limit)
-
-
-# --- lists of two tables -------------------------------------------------------------------------
-
-
-class _Source(NamedTuple):
-    """One of several listings in the same direction, and what its rows are answered as."""
-
-    listing: Listing
-    key: Callable[[Any], datetime]
-    answer: Callable[[str, Any], Answer]
-
-
-async def _merged(
-    views: ViewStore, sources: Sequence[_Source], name: str, cursor: str | None, limit: int
-) -> Answer:
-    """One list of several tables, by time and id."""
-    after = _mark(name, cursor)
-    pages = [await views.page(source.listing._replace(after=after)) for source in sources]
-    found = []
-    for source, page in zip(sources, pages, strict=True):
-        for id_, stored in page.rows:
-            row = unpack(source.listing.table, stored)
-            found.append((to_micros(source.key(row)), id_, source.answer(id_, row)))
-    found.sort(key=lambda each: each[:2], reverse=sources[0].listing.descending)
-    more = len(found) > limit or any(page.end for page in pages)
-    end = Mark(0, *found[limit - 1][:2]) if more else None
-    return {
-        "ok": True,
-        "position": str(min(parse_position(page.position) for page in pages)),
-        name: [answer for _, _, answer in found[:limit]],
-        "total": sum(page.total for page in pages),
-        "cursor": _cursor(name, end),
-    }
+    return await merged(views, sources, "history", query.cursor, query.limit)

@@ -29,7 +29,20 @@ HistoryStatus = (
     ExecutionStatus
     | Literal["missed", "planned", "backfill", "updated", "paused", "tripped", "resumed"]
 )
-TimerKind = Literal["schedule", "delay", "retry", "poll", "timeout", "stop"]
+TimerKind = Literal[
+    "schedule",
+    "moved",
+    "backfill",
+    "held",
+    "retry",
+    "poll",
+    "delay",
+    "schedule_to_start",
+    "start_to_close",
+    "overall",
+    "heartbeat",
+    "stop",
+]
 
 
 def _several(value: object) -> object:
@@ -173,11 +186,17 @@ class ListDeadLetters(Page):
 
 
 class ListTimers(Page):
-    """`timer.list`: what waits for a time, soonest first (Q12)."""
+    """`timer.list`: everything that waits, the soonest first (Q12); times are inclusive.
+
+    What waits for no instant, but for an approval or for room, comes last, and not between times.
+    """
 
     name = "timer.list"
     schedule_id: Identifier | None = None
+    execution_id: ExecutionId | None = None
     kind: Several[TimerKind] | None = None
+    from_: Annotated[Instant | None, Field(alias="from")] = None
+    to: Instant | None = None
 
 
 class Health(Query):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from horae_domain.backfills import Moves, followed
 from horae_domain.events import (
     Event,
     OccurrenceApproved,
@@ -12,6 +13,8 @@ from horae_domain.events import (
     OccurrenceMoved,
     OccurrencesDecided,
     OccurrenceSkipped,
+    ScheduleBackfillCompleted,
+    ScheduleBackfillStarted,
     ScheduleCancelled,
     ScheduleCompleted,
     ScheduleQuarantined,
@@ -33,14 +36,26 @@ def follow(row: ScheduleRow, event: Event) -> None:
             row.plans = planned(row.plans or {}, event)
             if row.status != "paused":
                 row.next_due = event.next_due
-        case OccurrencesDecided() if event.backfill_id is None:
+        case ScheduleBackfillStarted() | ScheduleBackfillCompleted():
+            follow_backfill(row, event)
+        case OccurrencesDecided() if event.backfill_id is not None:
+            follow_backfill(row, event)
+        case OccurrencesDecided():
             follow_decision(row, event.nominal or "", event.last, event.moved_to, event.at)
         case ScheduleUpdated() | ScheduleResumed():
             row.plans = kept(row.plans or {}, event.at) or None
-        case ScheduleCompleted() | ScheduleCancelled() | ScheduleQuarantined():
+        case ScheduleCompleted() | ScheduleCancelled():
             row.plans = None
+        case ScheduleQuarantined():
+            row.plans, row.backfills = None, None
         case _:
             pass
+
+
+def follow_backfill(row: ScheduleRow, event: Moves) -> None:
+    """The backfills that go on after an event of one of them."""
+    if row.backfills or isinstance(event, ScheduleBackfillStarted):
+        row.backfills = followed(row.backfills or {}, event) or None
 
 
 def follow_decision(

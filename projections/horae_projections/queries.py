@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from horae_domain.definition import Definition, restore_definition
 from horae_domain.errors import CommandNotFound, ExecutionNotFound, InvalidField, ScheduleNotFound
 from horae_domain.positions import Position, parse_position
-from horae_projections import answers, lists, preview
+from horae_projections import answers, lists, preview, timers
 from horae_projections.digests import digests
 from horae_projections.health import Probe, assess
 from horae_projections.hiding import may_hide, without_secrets
@@ -134,7 +134,7 @@ class Queries:
             case ListDeadLetters():
                 return await lists.dead_letters(self._views, tenant, query)
             case ListTimers():
-                return await lists.timers(self._views, tenant, query)
+                return await timers.timers(self._views, tenant, query)
             case _:
                 raise InvalidField(f"no such query: {query.name}", field="name")
 

@@ -13,17 +13,21 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from horae_domain.backfills import Backfill
 from horae_domain.definition import Priority
 from horae_domain.events import COMMAND, CommandScheduled, command_definition
 from horae_domain.instants import from_micros, to_micros
-from horae_domain.plans import Plan
+from horae_domain.plans import Plan, Verdict
+from horae_domain.timers import of_backfill, of_occurrence
 from horae_projections.ports import INFINITY, Entry
 
 SCHEDULES = "s"
 EXECUTIONS = "x"
 DECISIONS = "d"
+WAITS = "w"
+"""What waits and is neither an execution nor the calendar's next instant of a schedule."""
 
-FORMAT = 2
+FORMAT = 3
 """Of the rows and indexes; a view of another format is built anew beside the old one."""
 
 TYPES = ("cron", "interval", "once", "manual", "event", "outcome")
@@ -37,7 +41,6 @@ EXECUTION_STATUSES = (
     "skipped", "dead",
 )  # fmt: skip
 PRIORITIES = tuple(str(each) for each in sorted(Priority, key=lambda priority: priority.rank))
-TIMERS = ("delay", "retry", "poll", "timeout", "stop")
 LARGEST, FLOATING = 64, 1024
 """Bits from which on a whole number has no place in a row, and none in a float."""
 KEPT = 100
@@ -97,6 +100,8 @@ class ScheduleRow(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     correlation_id: str | None = None
     """What a scheduled command belongs to."""
     pause: Pause | None = None
+    backfills: dict[str, Backfill] | None = None
+    """Backfills that go on, by their ids."""
 
     @property
     def fires_at(self) -> datetime | None:
@@ -105,6 +110,16 @@ class ScheduleRow(msgspec.Struct, array_like=True, kw_only=True, gc=False):
             return self.next_due
         moments = [self.next_due, *(plan.waits_at for plan in self.plans.values())]
         return min((each for each in moments if each is not None), default=None)
+
+    @property
+    def next_plan(self) -> Plan | None:
+        """What is planned for the occurrence that comes at `fires_at`."""
+        coming = [
+            plan
+            for plan in (self.plans or {}).values()
+            if not plan.decided and plan.comes == self.fires_at
+        ]
+        return min(coming, key=lambda plan: (not plan.away, plan.due), default=None)
 
     @property
     def told(self) -> dict[str, Any]:
@@ -141,9 +156,8 @@ class ExecutionRow(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     attempts: list[Attempt] = []
     first_started_at: datetime | None = None
     ended_at: datetime | None = None
-    timer: str | None = None
-    """What it waits for, one of `TIMERS`."""
-    timer_due: datetime | None = None
+    timers: dict[str, datetime] = {}
+    """What of it waits for an instant, by kind."""
     result: Any = None
     reason: str | None = None
     blocked_by: str | None = None
@@ -151,16 +165,17 @@ class ExecutionRow(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     metadata: dict[str, Any] = {}
     logs: list[Any] = []
     timeline: list[tuple[datetime, str, str | None]] = []
-    stop_by: datetime | None = None
-    """Until when an attempt that was asked to stop may still report."""
-    end_by: datetime | None = None
-    """When it has timed out as a whole."""
     moved_to: datetime | None = None
     plan_note: str = ""
     backfill_id: str | None = None
     planned_by: str | None = None
     trigger: dict[str, Any] = {}
     """The facts of what made it run, if that was no calendar."""
+
+    @property
+    def attempt(self) -> int:
+        """The number of the last attempt begun."""
+        return self.attempts[-1].number if self.attempts else 0
 
     @property
     def error_type(self) -> str:
@@ -179,7 +194,17 @@ class DecisionRow(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     facts: dict[str, Any] = {}
 
 
-Row = ScheduleRow | ExecutionRow | DecisionRow
+class WaitRow(msgspec.Struct, array_like=True, kw_only=True, gc=False):
+    """Something of a schedule that waits; it follows from the schedule's row."""
+
+    schedule_id: str
+    kind: str
+    due: datetime | None
+    """When it comes; None if it does not wait for an instant."""
+    facts: dict[str, Any] = {}
+
+
+Row = ScheduleRow | ExecutionRow | DecisionRow | WaitRow
 
 _LIKELY = (
     b'"concurrency":"max_executions":"end_at":"start_at":"cooldown":"pt"metadata":{},"priority":"high"'
@@ -247,6 +272,7 @@ _DECODERS: dict[str, msgspec.msgpack.Decoder[Any]] = {
     SCHEDULES: msgspec.msgpack.Decoder(ScheduleRow),
     EXECUTIONS: msgspec.msgpack.Decoder(ExecutionRow),
     DECISIONS: msgspec.msgpack.Decoder(DecisionRow),
+    WAITS: msgspec.msgpack.Decoder(WaitRow),
 }
 
 
@@ -295,6 +321,8 @@ def entries_of(id_: str, row: Row) -> frozenset[Entry]:
             return _execution_entries(row)
         case DecisionRow():
             return frozenset({Entry(f"due:{row.status}:{row.schedule_id}", to_micros(row.at))})
+        case WaitRow():
+            return frozenset(_wait_entries(row.kind, row.schedule_id, row.due))
 
 
 def _schedule_entries(id_: str, row: ScheduleRow) -> frozenset[Entry]:
@@ -370,13 +398,43 @@ def schedule_cell(status: str, type_: str, priority: str) -> str:
 def _execution_entries(row: ExecutionRow) -> frozenset[Entry]:
     due = to_micros(row.due)
     entries = [Entry(f"due:{row.status}", due), Entry(f"due:{row.status}:{row.schedule_id}", due)]
-    if row.timer is not None and row.timer_due is not None:
-        until = to_micros(row.timer_due)
-        entries.append(Entry(f"wait:{row.timer}", until))
-        entries.append(Entry(f"wait:{row.timer}:{row.schedule_id}", until))
+    for kind, until in row.timers.items():
+        entries += _wait_entries(kind, row.schedule_id, until)
+    if row.status == "held":
+        entries += _wait_entries("held", row.schedule_id, None)
     if row.status == "dead" and row.ended_at is not None:
         ended = to_micros(row.ended_at)
         entries.append(Entry("ended:dead", ended))
         entries.append(Entry(f"ended:dead:{row.schedule_id}", ended))
         entries.append(Entry(f"error:{row.error_type}"))
     return frozenset(entries)
+
+
+def _wait_entries(kind: str, schedule_id: str, due: datetime | None) -> list[Entry]:
+    key = INFINITY if due is None else to_micros(due)
+    return [Entry(f"wait:{kind}", key), Entry(f"wait:{kind}:{schedule_id}", key)]
+
+
+def waits_of(id_: str, row: Row) -> dict[str, WaitRow]:
+    """What of a schedule waits besides its next occurrence, by the ids of the timers."""
+    if not isinstance(row, ScheduleRow) or not (row.plans or row.backfills):
+        return {}
+    first = row.next_plan
+    moved = {
+        str(of_occurrence(id_, plan.due)): WaitRow(
+            schedule_id=id_, kind="moved", due=plan.waits_at, facts=_planned_facts(nominal, plan)
+        )
+        for nominal, plan in (row.plans or {}).items()
+        if plan.waits_at is not None and row.status in ACTIVE and plan is not first
+    }
+    backfills = {
+        str(of_backfill(id_, name)): WaitRow(
+            schedule_id=id_, kind="backfill", due=None, facts={"left": going.left}
+        )
+        for name, going in (row.backfills or {}).items()
+    }
+    return moved | backfills
+
+
+def _planned_facts(nominal: str, plan: Plan) -> dict[str, Any]:
+    return {"nominal": nominal, "held": plan.verdict is Verdict.HOLD, "note": plan.note}

@@ -16,20 +16,34 @@ from horae_domain.events import (
     RequestAnswered,
 )
 from horae_projections.ports import Change, Entry, Key
-from horae_projections.rows import EXECUTIONS, SCHEDULES, Row, entries_of, pack, text_of, unpack
+from horae_projections.rows import (
+    EXECUTIONS,
+    SCHEDULES,
+    WAITS,
+    Row,
+    WaitRow,
+    entries_of,
+    pack,
+    text_of,
+    unpack,
+    waits_of,
+)
 
 BORN = (ExecutionRequested, ExecutionBuffered, ExecutionHeld, ExecutionSkipped)
 _NOTHING: frozenset[Entry] = frozenset()
 
 
 class _Slot:
-    """A row, and the index entries that the store has of it."""
+    """A row, and what the store has of it: index entries, and rows that follow from it."""
 
-    __slots__ = ("entries", "row")
+    __slots__ = ("entries", "row", "waits")
 
-    def __init__(self, row: Row | None, entries: frozenset[Entry]) -> None:
+    def __init__(
+        self, row: Row | None, entries: frozenset[Entry], waits: dict[str, WaitRow]
+    ) -> None:
         self.row = row
         self.entries = entries
+        self.waits = waits
 
 
 class Sheet:
@@ -61,8 +75,10 @@ class Sheet:
     def put(self, key: Key, stored: bytes | None) -> None:
         """What the store has of a row."""
         row = None if stored is None else unpack(key.table, stored)
-        entries = _NOTHING if row is None else entries_of(key.id, row)
-        self._slots[key] = _Slot(row, entries)
+        if row is None:
+            self._slots[key] = _Slot(None, _NOTHING, {})
+        else:
+            self._slots[key] = _Slot(row, entries_of(key.id, row), waits_of(key.id, row))
 
     def get(self, key: Key) -> Any:
         """A row that is about to be changed, or None."""
@@ -76,7 +92,7 @@ class Sheet:
         """Begin a row, or replace it by another."""
         slot = self._slots.get(key)
         if slot is None:
-            self._slots[key] = _Slot(row, _NOTHING)
+            self._slots[key] = _Slot(row, _NOTHING, {})
         else:
             slot.row = row
         self._touched[key] = None
@@ -88,17 +104,12 @@ class Sheet:
             slot = self._slots[key]
             if slot.row is None:
                 continue
-            after = entries_of(key.id, slot.row)
-            before, slot.entries = slot.entries, after
-            changes.append(
-                Change(
-                    key,
-                    pack(slot.row),
-                    text_of(slot.row),
-                    tuple(after - before) if after != before else (),
-                    tuple(before - after) if after != before else (),
-                )
-            )
+            before, slot.entries = slot.entries, entries_of(key.id, slot.row)
+            changes.append(_change(key, slot.row, before, slot.entries))
+            waits = waits_of(key.id, slot.row)
+            if waits != slot.waits:
+                changes += _changes_of_waits(key.tenant, slot.waits, waits)
+                slot.waits = waits
         self._touched.clear()
         return changes
 
@@ -111,6 +122,28 @@ class Sheet:
         """Forget everything: the store may have something else."""
         self._slots.clear()
         self._touched.clear()
+
+
+def _change(key: Key, row: Row | None, before: frozenset[Entry], after: frozenset[Entry]) -> Change:
+    return Change(
+        key,
+        None if row is None else pack(row),
+        "" if row is None else text_of(row),
+        tuple(after - before) if after != before else (),
+        tuple(before - after) if after != before else (),
+    )
+
+
+def _changes_of_waits(
+    tenant: str, before: dict[str, WaitRow], after: dict[str, WaitRow]
+) -> list[Change]:
+    changes = []
+    for id_ in before.keys() | after.keys():
+        old, new = before.get(id_), after.get(id_)
+        if old != new:
+            entries = [_NOTHING if row is None else entries_of(id_, row) for row in (old, new)]
+            changes.append(_change(Key(WAITS, tenant, id_), new, *entries))
+    return changes
 
 
 def needed(event: Event) -> list[Key]:

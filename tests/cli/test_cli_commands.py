@@ -255,6 +255,23 @@ def test_timers_are_listed_soonest_first(horae):
     assert "DUE" in horae("timers", "list", "--limit", "1").out
 
 
+def test_timers_are_moved_and_cancelled_by_name(horae, write, until):
+    trigger = {"type": "cron", "expression": "0 0 1 1 *"}
+    assert (
+        horae("schedule", "create", "-f", write(definition(id="yearly", trigger=trigger))).code == 0
+    )
+    listed = ("timers", "list", "--schedule", "yearly", "--kind", "schedule", "--json")
+    (timer,) = until(lambda: horae(*listed).document["timers"])
+    to = timer["due"].replace("-01T", "-02T")
+    said = horae("timers", "move", timer["id"], "--to", to, "--note", "holiday")
+    assert said.out == f"timer {timer['id']}: occurrence, due {to}, active\n"
+    moved = (*listed, "--from", to, "--to", to)
+    assert until(lambda: horae(*moved).document["timers"])[0]["id"] == timer["id"]
+    assert horae("timers", "cancel", timer["id"], "--json").document["due"] is None
+    assert horae("timers", "cancel", "yearly").err.startswith("horae: invalid_field")
+    horae("schedule", "cancel", "yearly")
+
+
 def test_health_shows_components(horae, until):
     until(lambda: horae("health", "--json").document["status"] == "healthy")  # slow is not healthy
     text = until(lambda: (text := horae("health").out).startswith("status  healthy\n") and text)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from horae_domain import backfilling, decider, firing, planning
+from horae_domain import backfilling, decider, firing, planning, timers
 from horae_domain.backfills import Order
 from horae_domain.codec import decode, encode, name_of
 from horae_domain.decider import Trigger
@@ -215,6 +215,14 @@ class History:
 
     def requeue(self, seconds: float, run: Execution) -> list[Event]:
         return self.do(decider.requeue, self.told(run), cause(seconds))
+
+    def move_timer(self, seconds: float, kind: str, to: float, note: str = "") -> list[Event]:
+        asked = (timers.of_execution(kind, self.run.id, self.run.attempt), at(to), note)
+        return self.do(timers.move, *asked, cause(seconds))
+
+    def cancel_timer(self, seconds: float, kind: str, note: str = "") -> list[Event]:
+        id_ = timers.of_execution(kind, self.run.id, self.run.attempt)
+        return self.do(timers.cancel, id_, note, cause(seconds))
 
     def told(self, run: Execution) -> Execution:
         """The execution as its stream tells it, though it has ended."""

@@ -57,6 +57,8 @@ from horae_domain.events import (
     ScheduleResumed,
     ScheduleTripped,
     ScheduleUpdated,
+    TimerCancelled,
+    TimerMoved,
 )
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -232,6 +234,8 @@ EXAMPLES: list[Event] = [
     ),
     ExecutionCancelled(reason="cancelled_by_event", event_source="desk", event_id="e-1", **RUN),
     CancellationRequested(attempt=2, reason="cancelled_by_overlap", deadline=AT, **RUN),
+    TimerMoved(timer="retry", to=AT, was=DUE, note="later", **RUN),
+    TimerCancelled(timer="overall", was=AT, note="let it", **RUN),
     ReportRefused(lease="1.1", outcome="succeeded", worker="w", **RUN),
     RequestAnswered(request="f00d", reply={"ok": True}, **ALL),
     ExternalEventReceived(

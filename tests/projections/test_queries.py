@@ -196,10 +196,15 @@ async def test_timers_of_all_kinds_are_one_list_in_pages(desk: Desk):
         cursor = page["cursor"]
         if cursor is None:
             break
-    schedules = [("schedule", "10"), ("schedule", "20"), ("timeout", "25"), ("schedule", "30")]
+    schedules = [
+        ("schedule", "10"),
+        ("schedule", "20"),
+        ("start_to_close", "25"),
+        ("schedule", "30"),
+    ]
     assert found == [*schedules, ("schedule", "40"), ("schedule", "05")]
     only = await desk.ask("timer.list", schedule_id="s0")
-    assert [each["kind"] for each in only["timers"]] == ["timeout", "schedule"]
+    assert [each["kind"] for each in only["timers"]] == ["start_to_close", "schedule"]
     assert (await desk.ask("timer.list", kind="schedule"))["total"] == 5
 
 

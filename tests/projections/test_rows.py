@@ -188,7 +188,7 @@ async def test_a_run_handed_over_at_once_is_running(desk: Desk):
     assert answer["run_number"] == 1
     assert (await schedule(desk))["running"] == 1
     timers = (await desk.ask("timer.list"))["timers"]
-    assert [each["kind"] for each in timers] == ["schedule", "timeout"]
+    assert [each["kind"] for each in timers] == ["schedule", "start_to_close"]
 
 
 async def test_a_run_tells_its_attempts_and_its_outcome(desk: Desk):
@@ -268,7 +268,7 @@ async def test_a_cancelled_run_closes_its_attempt(desk: Desk):
     answer = await run_of(desk)
     assert (answer["status"], answer["reason"]) == ("cancelled", "by hand")
     assert answer["attempts"][0]["outcome"] == "cancelled"
-    assert (await desk.ask("timer.list", kind="timeout"))["total"] == 0
+    assert (await desk.ask("timer.list", kind="start_to_close"))["total"] == 0
 
 
 async def test_a_run_that_is_asked_to_stop_says_so(desk: Desk):
@@ -295,8 +295,8 @@ async def test_a_poll_waits_under_its_own_timer(desk: Desk):
     assert answer["next_retry_at"] == "2026-01-01T00:01:32Z"
     timers = await desk.ask("timer.list", kind="poll", schedule_id="a")
     assert timers["timers"] == [
-        {"kind": "poll", "due": "2026-01-01T00:01:32Z", "schedule_id": "a",
-         "execution_id": execution_id(1)},
+        {"id": f"poll:{execution_id(1)}@1", "kind": "poll", "due": "2026-01-01T00:01:32Z",
+         "schedule_id": "a", "execution_id": execution_id(1), "status": "delayed"},
     ]  # fmt: skip
 
 

@@ -110,18 +110,24 @@ async def test_what_is_tried_again_is_no_dead_letter_any_more(desk: Desk):
     assert (counts["fired"], counts["succeeded"], counts["dead"]) == (1, 1, 0)
 
 
-async def test_timeouts_of_what_waits_are_timers(desk: Desk):
-    async def timer() -> str | None:
-        timers = (await desk.ask("timer.list", kind="timeout"))["timers"]
-        return timers[0]["due"] if timers else None
+async def test_every_timeout_of_an_execution_is_a_timer(desk: Desk):
+    async def timers() -> list[tuple[str, str]]:
+        found = await desk.ask("timer.list", execution_id=execution_id(1))
+        return [(each["kind"], each["due"][14:19]) for each in found["timers"]]
 
     await desk.tell(created(), requested(start_by=at(90), end_by=at(400)))
-    assert await timer() == "2026-01-01T00:01:30Z"
-    await desk.tell(started(seconds=61))
-    assert await timer() == "2026-01-01T00:06:01Z"
+    assert await timers() == [("schedule_to_start", "01:30"), ("overall", "06:40")]
+    await desk.tell(started(seconds=61, heartbeat=30))
+    assert await timers() == [
+        ("heartbeat", "01:31"),
+        ("start_to_close", "06:01"),
+        ("overall", "06:40"),
+    ]
     await desk.tell(attempt_failed(retry_at=at(70)))
-    assert await timer() is None
+    assert await timers() == [("retry", "01:10"), ("overall", "06:40")]
     await desk.tell(started(attempt=2, seconds=300))
-    assert await timer() == "2026-01-01T00:06:40Z"
-    await desk.tell(dead(seconds=400), requeued(500, start_by=at(510), end_by=at(505)))
-    assert await timer() == "2026-01-01T00:08:25Z"
+    assert await timers() == [("overall", "06:40"), ("start_to_close", "10:00")]
+    await desk.tell(dead(seconds=400))
+    assert await timers() == []
+    await desk.tell(requeued(500, start_by=at(510), end_by=at(505)))
+    assert await timers() == [("overall", "08:25"), ("schedule_to_start", "08:30")]

@@ -47,11 +47,13 @@ async def test_an_attempt_that_was_asked_to_stop_runs_and_is_shown_as_stopping(d
     assert timer["due"] == "2026-01-01T00:01:40Z"
 
 
-async def test_a_deadline_within_the_grace_is_the_timer(desk: Desk):
+async def test_a_deadline_within_the_grace_waits_beside_it(desk: Desk):
     await desk.tell(created(), requested(), started(), asked(until=999))
-    (timer,) = (await desk.ask("timer.list", kind="timeout"))["timers"]
-    assert timer["due"] == "2026-01-01T00:06:01Z"
-    assert (await desk.ask("timer.list", kind="stop"))["total"] == 0
+    timers = (await desk.ask("timer.list", execution_id=execution_id(1)))["timers"]
+    assert [(each["kind"], each["due"]) for each in timers] == [
+        ("start_to_close", "2026-01-01T00:06:01Z"),
+        ("stop", "2026-01-01T00:16:39Z"),
+    ]
 
 
 async def test_an_attempt_that_did_not_stop_in_time_is_closed_as_cancelled(desk: Desk):

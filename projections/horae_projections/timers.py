@@ -1,0 +1,143 @@
+"""`timer.list`: everything that waits in one list, the soonest first (Q12).
+
+Each kind is a source of its own. What an execution waits for is in its row, by the kinds of
+`horae_domain.timeouts`; what a schedule waits for besides its next instant, in rows that follow from
+its own (`rows.waits_of`). A new kind of either is listed here as soon as it is named in `KINDS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from horae_domain.instants import to_micros
+from horae_domain.plans import Verdict
+from horae_domain.timeouts import TIMERS
+from horae_domain.timers import of_execution, of_occurrence
+from horae_projections.answers import instant
+from horae_projections.merged import FOREVER, Answer, Source, between, merged
+from horae_projections.messages import ListTimers
+from horae_projections.ports import INFINITY, Listing, Range, ViewStore
+from horae_projections.rows import (
+    ACTIVE,
+    COMMAND_TYPE,
+    EXECUTIONS,
+    PRIORITIES,
+    SCHEDULES,
+    TYPES,
+    WAITS,
+    ExecutionRow,
+    ScheduleRow,
+    WaitRow,
+    schedule_cell,
+)
+
+OF_SCHEDULES = ("moved", "backfill")
+OF_EXECUTIONS = ("held", *TIMERS)
+KINDS = ("schedule", *OF_SCHEDULES, *OF_EXECUTIONS)
+"""In the order in which they come at the same instant."""
+NOBODY = ""
+"""The id of no schedule."""
+
+
+async def timers(views: ViewStore, tenant: str, query: ListTimers) -> Answer:
+    """The answer to `timer.list`."""
+    wanted = query.kind or KINDS
+    sources = [_source(kind, tenant, query) for kind in KINDS if kind in wanted]
+    return await merged(views, sources, "timers", query.cursor, query.limit)
+
+
+def _source(kind: str, tenant: str, query: ListTimers) -> Source:
+    if kind == "schedule":
+        return Source(_next_instants(tenant, query), _next_key, _next)
+    listing = _waiting(kind, tenant, query)
+    if kind in OF_SCHEDULES:
+        return Source(listing, lambda row: _key(row.due), _wait)
+    due: Callable[[ExecutionRow], datetime | None] = lambda row: row.timers.get(kind)  # noqa: E731
+    return Source(listing, lambda row: _key(due(row)), partial(_of_execution, kind))
+
+
+def _waiting(kind: str, tenant: str, query: ListTimers) -> Listing:
+    """Those of one kind, but for the next instants of schedules."""
+    cell = kind if query.schedule_id is None else f"{kind}:{query.schedule_id}"
+    table = WAITS if kind in OF_SCHEDULES else EXECUTIONS
+    only = () if query.execution_id is None else (query.execution_id,)
+    within = between("wait", query.from_, query.to)
+    return Listing(
+        table, tenant, "wait", [[cell]], query.limit, base="wait", only=only, within=within
+    )
+
+
+def _next_instants(tenant: str, query: ListTimers) -> Listing:
+    cells = [
+        schedule_cell(status, type_, priority)
+        for status in ACTIVE
+        for type_ in (*TYPES, COMMAND_TYPE)
+        for priority in PRIORITIES
+    ]
+    only = [] if query.schedule_id is None else [query.schedule_id]
+    if query.execution_id is not None:
+        only = [NOBODY]
+    within = between("next", query.from_, query.to) or [Range("next", 0.0, FOREVER)]
+    return Listing(SCHEDULES, tenant, "next", [cells], query.limit, only=only, within=within)
+
+
+# --- as they are answered ------------------------------------------------------------------------
+
+
+def _key(due: datetime | None) -> float:
+    return INFINITY if due is None else to_micros(due)
+
+
+def _next_key(row: ScheduleRow) -> float:
+    return _key(row.fires_at)
+
+
+def _next(id_: str, row: ScheduleRow) -> Answer:
+    """The next instant of a schedule, under the name of the occurrence that comes then."""
+    plan = row.next_plan
+    due = row.fires_at if plan is None else plan.due
+    assert due is not None  # noqa: S101 - only what fires is in this list
+    return _timer(
+        str(of_occurrence(id_, due)),
+        "schedule",
+        row.fires_at,
+        id_,
+        moved=plan is not None and plan.away,
+        skipped=plan is not None and plan.verdict is Verdict.SKIP,
+        held=plan is not None and plan.verdict is Verdict.HOLD,
+    )
+
+
+def _wait(id_: str, row: WaitRow) -> Answer:
+    return _timer(id_, row.kind, row.due, row.schedule_id, **row.facts)
+
+
+def _of_execution(kind: str, id_: str, row: ExecutionRow) -> Answer:
+    if kind == "held":
+        name = of_occurrence(row.schedule_id, row.due)
+        due = None
+    else:
+        name = of_execution(kind, id_, row.attempt)
+        due = row.timers.get(kind)
+    return _timer(str(name), kind, due, row.schedule_id, id_, status=row.status)
+
+
+def _timer(
+    id_: str,
+    kind: str,
+    due: datetime | None,
+    schedule_id: str,
+    execution_id: str | None = None,
+    **facts: Any,
+) -> Answer:
+    return {
+        "id": id_,
+        "kind": kind,
+        "due": instant(due),
+        "schedule_id": schedule_id,
+        "execution_id": execution_id,
+        **facts,
+    }
