@@ -81,6 +81,8 @@ def test_every_command_is_read_and_decided_or_refused_with_a_code(desk: Stepped)
         "occurrence.approve": {"id": "no", "at": "2026-01-05T09:00:00Z"},
         "occurrence.move": {"id": "no", "at": "2026-01-05T09:00:00Z", "to": "2026-01-06T09:00:00Z"},
         "occurrence.set_payload": {"id": "no", "at": "2026-01-05T09:00:00Z", "payload": 1},
+        "timer.move": {"id": f"overall:{unknown}", "to": "2026-01-06T09:00:00Z"},
+        "timer.cancel": {"id": "occurrence:no@2026-01-05T09:00:00Z"},
         "execution.start": {"execution_id": unknown},
         "execution.report": {"execution_id": unknown, "lease": "1.1", "outcome": "succeeded"},
         "execution.heartbeat": {"execution_id": unknown, "lease": "1.1"},
@@ -105,6 +107,7 @@ def test_every_command_is_read_and_decided_or_refused_with_a_code(desk: Stepped)
         "execution.cancel",
         "execution.reprioritize",
         "execution.retry",
+        "timer.move",
         "dead_letter.requeue",
     }
     assert desk.names() == ["schedule.created", "command.scheduled"], "refusals leave no event"
