@@ -94,6 +94,21 @@ class Client(CommandCalls):
         body = {"schedules": [plain(each) for each in definitions]}
         return await self.command("schedule.create_many", body, key=idempotency_key)
 
+    async def validate_schedule(
+        self,
+        id: str,  # noqa: A002 - the wire's name
+        trigger: Trigger,
+        action: str | Mapping[str, Any],
+        *,
+        allow_unknown: bool = False,
+        **policies: Any,
+    ) -> Json:
+        """What creating it would be refused for (`errors`), and what to know before (`warnings`)."""
+        body = define(id, trigger, action, **policies)
+        if allow_unknown:
+            body["allow_unknown"] = True
+        return await self.command("schedule.validate", body)
+
     async def update_schedule(
         self,
         id: str,  # noqa: A002 - the wire's name

@@ -16,6 +16,7 @@ from horae_application.gateway import new_request
 from horae_application.messages import COMMANDS, Reply
 from horae_application.registry import Functions, Registry, listening
 from horae_application.work import PROCESSES, SERVICE_COMMANDS, Work
+from horae_domain.definition import Definition
 from horae_infrastructure.children import children_of
 from horae_infrastructure.nats.announce import Announced, Announcement, Announcer
 from horae_infrastructure.nats.client import NatsCaller
@@ -267,7 +268,6 @@ def schemas() -> dict[str, Any]:
     """The JSON schema of every request's body, by its name."""
     kinds: dict[str, Any] = {**COMMANDS, **QUERIES}
     found = {name: kind.model_json_schema() for name, kind in kinds.items()}
-    for name in ("schedule.create", "schedule.update"):
-        definition = kinds[name].model_fields["definition"].annotation
-        found[name] = definition.model_json_schema()
+    for name in ("schedule.create", "schedule.update", "schedule.validate"):
+        found[name] = Definition.model_json_schema()
     return found

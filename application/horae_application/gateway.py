@@ -22,6 +22,7 @@ from horae_application.messages import OK, Command, Reply, Request, read_command
 from horae_application.ports import Forwarder
 from horae_application.task import Task
 from horae_application.tasks import partition_of_command
+from horae_application.validation import Seen, validate
 from horae_domain import schedule as schedules
 from horae_domain.definition import Definition, parse_definition
 from horae_domain.errors import HoraeError, Internal, Unavailable
@@ -58,6 +59,10 @@ class Gateway:
             command = read_command(request.name, request.body)
             if isinstance(command, messages.CreateMany):
                 return await self._create_many(request, command)
+            if isinstance(command, messages.ValidateSchedule):
+                head = await asyncio.to_thread(self._engine.head)
+                seen = Seen(self._look, self._known, request.tenant, head, self._engine.now())
+                return await validate(seen, command)
             if isinstance(command, messages.RequeueDeadLetter) and command.id is None:
                 return await requeue(self._look, self._bring, request, command)
             if isinstance(command, messages.BulkSchedules):

@@ -119,6 +119,14 @@ class CreateMany(Command):
     """Look at each as far as it can be judged by itself, and decide nothing."""
 
 
+class ValidateSchedule(Command):
+    """`schedule.validate`: what creating it would be refused for, and what to know before."""
+
+    name = "schedule.validate"
+    definition: dict[str, Any]
+    allow_unknown: bool = False
+
+
 class UpdateSchedule(Command):
     """`schedule.update`: the whole definition, guarded by `expected_revision` if given."""
 
@@ -458,6 +466,7 @@ COMMANDS: dict[str, type[Command]] = {
     for kind in (
         CreateSchedule,
         CreateMany,
+        ValidateSchedule,
         UpdateSchedule,
         PatchSchedule,
         RetagSchedule,
@@ -499,6 +508,9 @@ def read_command(name: str, body: bytes) -> Command:
     if kind is None:
         raise InvalidField(f"no such command: {name}", field="name", known=sorted(COMMANDS))
     content = read_object(body, MAX_BULK if kind is CreateMany else MAX_REQUEST)
+    if kind is ValidateSchedule:
+        known = content.pop("allow_unknown", False)
+        return validate(kind, {"definition": content, "allow_unknown": known})
     if kind is CreateSchedule or kind is UpdateSchedule:
         options: dict[str, Any] = {
             option: content.pop(option)

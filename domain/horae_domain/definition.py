@@ -27,7 +27,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from horae_domain.cron import parse_cron
 from horae_domain.durations import format_duration, parse_duration
@@ -496,18 +496,27 @@ def field_path(location: tuple[int | str, ...]) -> str:
 
 def translate(error: ValidationError, prefix: str = "") -> InvalidField:
     """The first complaint of pydantic as an error of the interface."""
-    first = error.errors(include_url=False, include_context=False)[0]
-    location = field_path(first["loc"])
-    if first["type"] in {"union_tag_invalid", "union_tag_not_found"}:
+    return complaints(error, prefix)[0]
+
+
+def complaints(error: ValidationError, prefix: str = "") -> list[InvalidField]:
+    """Every complaint of pydantic as an error of the interface."""
+    found = error.errors(include_url=False, include_context=False)
+    return [_complaint(each, prefix) for each in found]
+
+
+def _complaint(found: ErrorDetails, prefix: str) -> InvalidField:
+    location = field_path(found["loc"])
+    if found["type"] in {"union_tag_invalid", "union_tag_not_found"}:
         location += ".type"
     path = f"{prefix}.{location}" if prefix and location else prefix or location
-    message = f"{path or 'request'}: {_sentence(first['type'], first['msg'])}"
-    value = first.get("input")
+    message = f"{path or 'request'}: {_sentence(found['type'], found['msg'])}"
+    value = found.get("input")
     shown = None if isinstance(value, dict | list) else value
     kind: type[InvalidField] = InvalidField
-    if first["type"] == "too_large":
+    if found["type"] == "too_large":
         return PayloadTooLarge(message, field=path or None, limit=MAX_PAYLOAD)
-    if location.startswith("trigger") or first["type"] == "trigger":
+    if location.startswith("trigger") or found["type"] == "trigger":
         kind = InvalidTrigger
     return kind(message, field=path or None, value=shown)
 

@@ -130,11 +130,11 @@ def fail(error: Exception, *, as_json: bool) -> NoReturn:
     if as_json:
         print_json({"ok": False, "error": refusal.to_json()})
     for problem in refusal.details.get("problems") or [refusal.to_json()]:
-        sys.stderr.write(f"horae: {_complaint(problem)}\n")
+        sys.stderr.write(f"horae: {complaint(problem)}\n")
     sys.exit(1)
 
 
-def _complaint(error: dict[str, Any]) -> str:
+def complaint(error: dict[str, Any]) -> str:
     """One refusal on a line: code, field, reason, value."""
     field, value = error.get("field"), error.get("value")
     where = f" ({field})" if field else ""

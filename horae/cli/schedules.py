@@ -17,10 +17,12 @@ from horae.cli.output import (
     print_table,
     trigger_text,
 )
+from horae.cli.validation import validate
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Schedules: what fires when.")
 
 app.command()(bulk)
+app.command()(validate)
 
 Id = Annotated[str, typer.Argument(metavar="ID")]
 Json = dict[str, Any]

@@ -246,6 +246,20 @@ def test_execution_that_waits_gets_another_priority(horae, write, until):
     horae("schedule", "cancel", "queued")
 
 
+def test_definition_is_validated_without_being_created(horae, write):
+    fine = definition(id="fine", trigger={"type": "cron", "expression": "*/7 * * * *"})
+    said = horae("schedule", "validate", "-f", write(fine))
+    assert said.code == 0
+    first, warning, *_, coming = said.out.splitlines()
+    assert (first, coming[:8]) == ("fine: valid", "  next: ")
+    assert warning.startswith("  warning: uneven_step (trigger.expression): ")
+    wrong = write({"schedules": [fine, fine | {"id": "wrong", "priority": "urgent"}]})
+    said = horae("schedule", "validate", "-f", wrong, "--json")
+    assert (said.code, said.document["valid"]) == (1, False)
+    assert [each["valid"] for each in said.document["results"]] == [True, False]
+    assert horae("schedule", "show", "fine").code == 1
+
+
 # --- the rest -------------------------------------------------------------------------------------
 
 
