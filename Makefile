@@ -68,6 +68,7 @@ bench: venv ## Measure speed and size.
 
 .PHONY: mutants
 mutants: venv ## Change the domain's code in small ways, and see whether a test notices.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-mutation.lock
 	$(BIN)/python tests/mutation/run.py
 
 .PHONY: docs
@@ -76,9 +77,10 @@ docs: venv ## Write the references of the command line and of the settings anew.
 	$(BIN)/python scripts/settings_reference.py
 
 .PHONY: lock
-lock: venv ## Resolve the dependencies anew into requirements.lock, and into requirements-run.lock for images.
+lock: venv ## Resolve the dependencies anew into requirements.lock, requirements-run.lock (images) and requirements-mutation.lock.
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 --all-extras --group dev --generate-hashes --no-header pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile -q --universal --python-version 3.11 $(RUN_EXTRAS) --generate-hashes --no-header -c requirements.lock pyproject.toml -o requirements-run.lock
+	$(BIN)/uv pip compile -q --universal --python-version 3.11 --group mutation --generate-hashes --no-header -c requirements.lock -o requirements-mutation.lock
 
 .PHONY: build
 build: venv ## Build wheel and sdist, install each into a fresh environment, import it.
