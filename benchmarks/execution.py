@@ -18,7 +18,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 from horae import interpreter
@@ -30,6 +30,8 @@ from horae_domain.instants import format_instant
 from horae_infrastructure.settings import Settings
 
 SLOTS = 256
+EVERY = 0.001
+"""Seconds between samples of a profile."""
 START = datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
 
 
@@ -92,35 +94,37 @@ class Account:
 
 
 class Sampler:
-    """Looks every half millisecond where the thread is; the kernel counts processor time too coarsely."""
+    """Looks every millisecond where the thread is; the kernel counts processor time too coarsely."""
 
     def __init__(self) -> None:
-        self.own: Counter[str] = Counter()
-        self.within: Counter[str] = Counter()
+        self.own: Counter[CodeType] = Counter()
+        self.within: Counter[CodeType] = Counter()
 
     def __enter__(self) -> None:
         signal.signal(signal.SIGALRM, self._look)
-        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+        signal.setitimer(signal.ITIMER_REAL, EVERY)
 
     def __exit__(self, *exception: object) -> None:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_IGN)
 
     def _look(self, number: int, frame: FrameType | None) -> None:
         del number
-        names = []
+        codes = []
         while frame is not None:
-            code = frame.f_code
-            names.append(f"{Path(code.co_filename).stem}.{code.co_qualname}")
+            codes.append(frame.f_code)
             frame = frame.f_back
-        self.own[names[0]] += 1
-        self.within.update(set(names))
+        self.own[codes[0]] += 1
+        for code in set(codes):
+            self.within[code] += 1
+        signal.setitimer(signal.ITIMER_REAL, EVERY)
 
     def show(self, micros: float, most: int = 110) -> None:
         """The functions with most time, in microseconds of a total."""
         total = sum(self.own.values())
         for title, counts in (("own", self.own), ("with what they call", self.within)):
             print(f"-- {title}")
-            for name, count in counts.most_common(most):
+            for code, count in counts.most_common(most):
+                name = f"{Path(code.co_filename).stem}.{code.co_qualname}"
                 print(f"{micros * count / total:8.1f} µs  {name}")
 
 
@@ -151,8 +155,11 @@ class Bench:
 
     async def settle(self, done: int) -> None:
         """Rounds until so many attempts have ended and all is written and projected."""
-        while self.round() <= 0 or self.executor.done < done or self.executor.busy:  # noqa: ASYNC110
+        pause = self.round()
+        while pause <= 0 or self.executor.done < done or self.executor.busy:
             await asyncio.sleep(0)
+            if pause <= 0 or not self.engine._inbox.empty():
+                pause = self.round()
         while self.projector.lag:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from horae_application import messages
 from horae_application.draft import Draft
-from horae_application.messages import OK, Command
+from horae_application.messages import OK
 from horae_application.ports import StoredEvent
 from horae_application.task import Answer, Task
 from horae_domain import commands
@@ -16,17 +16,6 @@ from horae_domain.identity import command_id, schedule_stream
 from horae_domain.instants import format_instant
 from horae_domain.ledger import Line
 from horae_domain.schedule import Cause
-
-
-def scheduled_of(tenant: str, command: Command) -> str | None:
-    """The id of the scheduled command that a command is about."""
-    match command:
-        case messages.ScheduleCommand():
-            return command_id(tenant, command.key or "")
-        case messages.CancelCommand():
-            return command.id
-        case _:
-            return None
 
 
 class Commanding:

@@ -35,13 +35,11 @@ from horae_application.ports import (
     StoreUnavailable,
     WorkBus,
 )
-from horae_application.runs import execution_of
 from horae_application.task import Answer, Task, refusal
 from horae_application.tasks import (
     Desk,
     key_stream,
     partition_of_command,
-    schedule_of,
 )
 from horae_application.wall import RECHECK, Wall
 from horae_domain import decider, firing, overlap
@@ -231,8 +229,13 @@ class Engine:
         return 0.0 if more or self._again or self.lines.unrecorded else self._pause()
 
     def _decide(self, draft: Draft, tasks: Sequence[Task], due: Sequence[str]) -> list[Answer]:
-        mine = [task for task in tasks if self._owns(task)]
-        answers = [self._not_mine(task) for task in tasks if not self._owns(task)]
+        mine: list[Task] = []
+        answers: list[Answer] = []
+        for task in tasks:
+            if self._owns(task):
+                mine.append(task)
+            else:
+                answers.append(self._not_mine(task))
         loaded = self._load(mine, due)
         if not self._careful:
             self._bury(draft)
@@ -338,10 +341,10 @@ class Engine:
         return Answer(task, reply.status, reply.body)
 
     def _stream_of(self, task: Task) -> str | None:
-        id_ = schedule_of(task.request.tenant, task.command)
+        id_ = task.command.schedule(task.request.tenant)
         if id_ is not None:
             return schedule_stream(task.request.tenant, id_)
-        return self.lines.owner_of(execution_of(task.command) or "")
+        return self.lines.owner_of(task.command.execution or "")
 
     def _load(self, tasks: Sequence[Task], due: Sequence[str]) -> dict[str, list[StoredEvent]]:
         streams = dict.fromkeys(due)
@@ -359,7 +362,7 @@ class Engine:
             stream = self._stream_of(task)
             if stream is not None:
                 streams[stream] = None
-            elif (id_ := execution_of(task.command)) is not None:
+            elif (id_ := task.command.execution) is not None:
                 extra[id_] = None
             if stream is not None and isinstance(task.command, CREATIONS):
                 extra[stream] = None
@@ -381,7 +384,7 @@ class Engine:
             command = task.command
             if isinstance(command, messages.TriggerSchedule):
                 extra += self._triggered(task, command)
-            id_ = execution_of(command)
+            id_ = command.execution
             if id_ is not None and (rows := loaded.get(id_)):
                 streams += _whose(rows)
         return (streams, extra) if streams or extra else None

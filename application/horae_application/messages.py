@@ -35,7 +35,8 @@ from horae_domain.definition import (
     size_of,
 )
 from horae_domain.errors import HoraeError, InvalidField
-from horae_domain.timers import TimerId, parse_timer_id
+from horae_domain.identity import command_id
+from horae_domain.timers import OF_SCHEDULES, TimerId, parse_timer_id
 from horae_domain.wire import (
     MAX_BULK,
     MAX_REQUEST,
@@ -100,12 +101,65 @@ class Command(Model):
 
     name: ClassVar[str]
 
+    @property
+    def execution(self) -> str | None:
+        """The id of the execution that it is about, if it names one."""
+        return None
 
-class CreateSchedule(Command):
+    def schedule(self, tenant: str) -> str | None:
+        """The id of the schedule that it is about, unless it names an execution; of a tenant."""
+        del tenant
+        return None
+
+
+class DefinitionCommand(Command):
+    """About the schedule of a definition."""
+
+    definition: Definition
+
+    def schedule(self, tenant: str) -> str:
+        """The id of the definition."""
+        del tenant
+        return self.definition.id
+
+
+class SingleCommand(Command):
+    """About one schedule."""
+
+    id: Identifier
+
+    def schedule(self, tenant: str) -> str:
+        """The id told."""
+        del tenant
+        return self.id
+
+
+class ExecutionCommand(Command):
+    """About one execution."""
+
+    id: ExecutionId
+
+    @property
+    def execution(self) -> str:
+        """The id told."""
+        return self.id
+
+
+class AttemptCommand(Command):
+    """About one execution, by whoever has or wants its lease."""
+
+    execution_id: ExecutionId
+
+    @property
+    def execution(self) -> str:
+        """The id told."""
+        return self.execution_id
+
+
+class CreateSchedule(DefinitionCommand):
     """`schedule.create`: the definition itself, and `allow_unknown`."""
 
     name = "schedule.create"
-    definition: Definition
     allow_unknown: bool = False
 
 
@@ -127,22 +181,20 @@ class ValidateSchedule(Command):
     allow_unknown: bool = False
 
 
-class UpdateSchedule(Command):
+class UpdateSchedule(DefinitionCommand):
     """`schedule.update`: the whole definition, guarded by `expected_revision` if given."""
 
     name = "schedule.update"
-    definition: Definition
     expected_revision: int | None = None
     allow_unknown: bool = False
 
 
-class PatchSchedule(Command):
+class PatchSchedule(SingleCommand):
     """`schedule.patch`: fields of a JSON merge patch (RFC 7396) of the definition, beside `id`."""
 
     name = "schedule.patch"
     model_config = ConfigDict(extra="allow")
     __pydantic_extra__: dict[str, Json]
-    id: Identifier
     expected_revision: int | None = None
     allow_unknown: bool = False
 
@@ -156,11 +208,10 @@ Tag = Annotated[str, Field(min_length=1, max_length=128)]
 Tags = Annotated[tuple[Tag, ...], Field(max_length=64)]
 
 
-class RetagSchedule(Command):
+class RetagSchedule(SingleCommand):
     """`schedule.retag`: take tags away, then add others."""
 
     name = "schedule.retag"
-    id: Identifier
     add: Tags = ()
     remove: Tags = ()
 
@@ -191,47 +242,42 @@ class BulkSchedules(Command):
         return self
 
 
-class PauseSchedule(Command):
+class PauseSchedule(SingleCommand):
     """`schedule.pause`."""
 
     name = "schedule.pause"
-    id: Identifier
     note: Note = ""
 
 
-class ResumeSchedule(Command):
+class ResumeSchedule(SingleCommand):
     """`schedule.resume`."""
 
     name = "schedule.resume"
-    id: Identifier
     note: Note = ""
 
 
-class CancelSchedule(Command):
+class CancelSchedule(SingleCommand):
     """`schedule.cancel`."""
 
     name = "schedule.cancel"
-    id: Identifier
     note: Note = ""
 
 
-class TriggerSchedule(Command):
+class TriggerSchedule(SingleCommand):
     """`schedule.trigger`: run now; `key` makes it the same execution when asked again."""
 
     name = "schedule.trigger"
-    id: Identifier
     key: Key | None = None
     payload: Json = None
 
 
-class BackfillSchedule(Command):
+class BackfillSchedule(SingleCommand):
     """`schedule.backfill`: run what was due from `from` to `to`, both inclusive, with its own times.
 
     With `dry_run` it is only told how many there are.
     """
 
     name = "schedule.backfill"
-    id: Identifier
     from_: Annotated[Instant, Field(alias="from")]
     to: Instant
     overlap: Order = Order.BUFFER_ALL
@@ -239,10 +285,9 @@ class BackfillSchedule(Command):
     note: Note = ""
 
 
-class OccurrenceCommand(Command):
+class OccurrenceCommand(SingleCommand):
     """About one occurrence of a schedule: `at` is its nominal due instant, wherever it was moved."""
 
-    id: Identifier
     at: Instant
     note: Note = ""
 
@@ -298,6 +343,16 @@ class TimerCommand(Command):
         """Which timer."""
         return parse_timer_id(self.id)
 
+    @property
+    def execution(self) -> str | None:
+        """The execution whose timer it is, if it is one's."""
+        return None if self.timer.kind in OF_SCHEDULES else self.timer.subject
+
+    def schedule(self, tenant: str) -> str | None:
+        """The schedule whose timer it is, if it is one's."""
+        del tenant
+        return self.timer.subject if self.timer.kind in OF_SCHEDULES else None
+
 
 class MoveTimer(TimerCommand):
     """`timer.move`: let it come at `to` instead; what that means depends on its kind."""
@@ -334,6 +389,11 @@ class RequeueDeadLetter(Command):
     since: Instant | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 1000
 
+    @property
+    def execution(self) -> str | None:
+        """The id, if it is about one."""
+        return self.id
+
     @model_validator(mode="after")
     def _one_or_many(self) -> Self:
         filters = (self.schedule_id, self.error_type, self.since)
@@ -353,21 +413,19 @@ def _progress(value: Any) -> Any:
     return value
 
 
-class StartExecution(Command):
+class StartExecution(AttemptCommand):
     """`execution.start`: take the lease of work that was pulled from a queue."""
 
     name = "execution.start"
-    execution_id: ExecutionId
     attempt: int | None = None
     lease: Annotated[str, Field(max_length=64)] | None = None
     worker: Annotated[str, Field(max_length=255)] = "worker"
 
 
-class ReportExecution(Command):
+class ReportExecution(AttemptCommand):
     """`execution.report`: the outcome of an attempt, by the holder of its lease."""
 
     name = "execution.report"
-    execution_id: ExecutionId
     attempt: int | None = None
     lease: Annotated[str, Field(max_length=64)]
     outcome: Literal["succeeded", "failed", "again", "cancelled"]
@@ -388,42 +446,38 @@ class ReportExecution(Command):
         return value
 
 
-class HeartbeatExecution(Command):
+class HeartbeatExecution(AttemptCommand):
     """`execution.heartbeat`: an attempt is alive, and asks whether it should stop; nothing is stored.
 
     With `ask` it only asks: the heartbeat timeout goes on.
     """
 
     name = "execution.heartbeat"
-    execution_id: ExecutionId
     lease: Annotated[str, Field(max_length=64)]
     progress: Annotated[Any, AfterValidator(_progress)] = None
     ask: bool = False
 
 
-class CancelExecution(Command):
+class CancelExecution(ExecutionCommand):
     """`execution.cancel`: at once, or with `graceful` once it has stopped or the grace is over."""
 
     name = "execution.cancel"
-    id: ExecutionId
     reason: Note = ""
     mode: Literal["now", "graceful"] = "now"
     grace: Duration | None = None
     """How long a running attempt may take to stop; 30 s unless told. Only if graceful."""
 
 
-class RetryExecution(Command):
+class RetryExecution(ExecutionCommand):
     """`execution.retry`: try again what has ended without success, or now what is delayed."""
 
     name = "execution.retry"
-    id: ExecutionId
 
 
-class ReprioritizeExecution(Command):
+class ReprioritizeExecution(ExecutionCommand):
     """`execution.reprioritize`: let an execution that waits do so under another priority."""
 
     name = "execution.reprioritize"
-    id: ExecutionId
     priority: Priority
 
 
@@ -446,6 +500,10 @@ class ScheduleCommand(Command):
     allow_past: bool = False
     allow_unknown: bool = False
 
+    def schedule(self, tenant: str) -> str:
+        """The id that the key stands for."""
+        return command_id(tenant, self.key or "")
+
     @field_validator("after")
     @classmethod
     def _one_of(cls, value: timedelta | None, info: ValidationInfo) -> timedelta | None:
@@ -454,11 +512,10 @@ class ScheduleCommand(Command):
         return value
 
 
-class CancelCommand(Command):
+class CancelCommand(SingleCommand):
     """`command.cancel`: withdraw a scheduled command that has not begun; says whether it did."""
 
     name = "command.cancel"
-    id: Identifier
 
 
 COMMANDS: dict[str, type[Command]] = {

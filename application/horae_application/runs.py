@@ -8,7 +8,7 @@ from typing import Any
 from horae_application import messages
 from horae_application.draft import Draft
 from horae_application.lines import fold_execution
-from horae_application.messages import OK, Command
+from horae_application.messages import OK
 from horae_application.ports import StoredEvent
 from horae_application.pulse import Pulse
 from horae_application.task import Answer, Task, refusal
@@ -21,24 +21,6 @@ from horae_domain.execution import report as judge_report
 from horae_domain.identity import partition_of_stream, schedule_stream
 from horae_domain.instants import format_instant
 from horae_domain.schedule import Cause
-
-
-def execution_of(command: Command) -> str | None:
-    """The id of the execution that a command is about."""
-    match command:
-        case messages.StartExecution() | messages.ReportExecution() | messages.HeartbeatExecution():
-            return command.execution_id
-        case (
-            messages.CancelExecution()
-            | messages.RetryExecution()
-            | messages.RequeueDeadLetter()
-            | messages.ReprioritizeExecution()
-        ):
-            return command.id
-        case messages.TimerCommand() if command.timer.kind not in timers.OF_SCHEDULES:
-            return command.timer.subject
-        case _:
-            return None
 
 
 class Runs:

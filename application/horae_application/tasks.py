@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 from horae_application import messages
-from horae_application.commanding import Commanding, scheduled_of
+from horae_application.commanding import Commanding
 from horae_application.creating import Creation
 from horae_application.draft import Draft
 from horae_application.lines import fold_execution
@@ -16,7 +16,7 @@ from horae_application.log import get_logger
 from horae_application.messages import OK, Command
 from horae_application.ports import StoredEvent
 from horae_application.pulse import Pulse
-from horae_application.runs import Runs, execution_of
+from horae_application.runs import Runs
 from horae_application.task import Answer, Task, refusal
 from horae_domain import backfilling, decider, planning, timers
 from horae_domain import schedule as schedules
@@ -83,50 +83,12 @@ without the record, an old `cancel` would end a schedule that was made anew sinc
 
 def partition_of_command(tenant: str, command: Command) -> int:
     """The partition that decides a command."""
-    match command:
-        case messages.CreateSchedule() | messages.UpdateSchedule():
-            return partition_of(tenant, command.definition.id)
-        case (
-            messages.PatchSchedule()
-            | messages.RetagSchedule()
-            | messages.PauseSchedule()
-            | messages.ResumeSchedule()
-            | messages.CancelSchedule()
-            | messages.TriggerSchedule()
-            | messages.BackfillSchedule()
-            | messages.OccurrenceCommand()
-        ):
-            return partition_of(tenant, command.id)
-        case messages.TimerCommand() if command.timer.kind in timers.OF_SCHEDULES:
-            return partition_of(tenant, command.timer.subject)
-        case _ if (id_ := execution_of(command)) is not None:
-            return partition_of_stream(id_)
-        case _ if (id_ := scheduled_of(tenant, command)) is not None:
-            return partition_of(tenant, id_)
-        case _:
-            raise TypeError(f"{command.name} has no single partition")
-
-
-def schedule_of(tenant: str, command: Command) -> str | None:
-    """The id of the schedule that a command is about, unless it names an execution."""
-    match command:
-        case messages.CreateSchedule() | messages.UpdateSchedule():
-            return command.definition.id
-        case (
-            messages.PatchSchedule()
-            | messages.RetagSchedule()
-            | messages.PauseSchedule()
-            | messages.ResumeSchedule()
-            | messages.CancelSchedule()
-            | messages.TriggerSchedule()
-            | messages.BackfillSchedule()
-            | messages.OccurrenceCommand()
-        ):
-            return command.id
-        case messages.TimerCommand() if command.timer.kind in timers.OF_SCHEDULES:
-            return command.timer.subject
-        case _:
-            return scheduled_of(tenant, command)
+    if command.execution is not None:
+        return partition_of_stream(command.execution)
+    schedule_id = command.schedule(tenant)
+    if schedule_id is None:
+        raise TypeError(f"{command.name} has no single partition")
+    return partition_of(tenant, schedule_id)
 
 
 def key_stream(task: Task) -> str | None:
@@ -195,7 +157,7 @@ class Desk:
         event = RequestAnswered(
             at=self._draft.at,
             tenant=task.request.tenant,
-            schedule_id=schedule_of(task.request.tenant, task.command) or "",
+            schedule_id=task.command.schedule(task.request.tenant) or "",
             request=request_hash(task.request.body),
             reply=answer.body,
         )
@@ -237,7 +199,7 @@ class Desk:
             return refusal(task, Internal("the engine could not decide this command"))
 
     def _schedule(self, task: Task, command: schedules.ScheduleCommand | Edit) -> Answer:
-        id_ = schedule_of(task.request.tenant, task.command) or ""
+        id_ = task.command.schedule(task.request.tenant) or ""
         return self._change(task, schedule_stream(task.request.tenant, id_), command)
 
     def _change(self, task: Task, stream: str, command: schedules.ScheduleCommand | Edit) -> Answer:
