@@ -84,9 +84,6 @@ class Context:
         self.started_at = self._now()
         self.logs: list[dict[str, Any]] = []
         self._logged = 0
-        self._logger = _log.bind(
-            schedule_id=work.schedule_id, execution_id=work.execution_id, attempt=work.attempt
-        )
 
     @property
     def late_by(self) -> timedelta:
@@ -181,7 +178,12 @@ class Context:
 
     def log(self, message: str, **facts: Any) -> None:
         """Log a line that is kept with the execution."""
-        self._logger.info(message, **facts)
+        told = {
+            "schedule_id": self.schedule_id,
+            "execution_id": self.execution_id,
+            "attempt": self.attempt,
+        }
+        _log.info(message, **told | facts)
         line: dict[str, Any] = {"at": self._now().isoformat(), "message": _text(message)}
         if facts:
             line["facts"] = {key: _plain(value) for key, value in facts.items()}

@@ -15,16 +15,12 @@ class Control:
     """Of one attempt; every method may be called from any thread."""
 
     def __init__(self, beat: Callable[[Any], None] | None = None) -> None:
-        self._asked = threading.Event()
+        self.asked = False
+        """True if the attempt should stop."""
         self._lock = threading.Lock()
         self._means: list[Callable[[], object]] = []
         self.beat: Callable[[Any], None] = beat or _nothing
         """Carries a heartbeat with its progress to whoever owns the attempt."""
-
-    @property
-    def asked(self) -> bool:
-        """True if the attempt should stop."""
-        return self._asked.is_set()
 
     def by(self, means: Callable[[], object]) -> None:
         """How the handler can be stopped; done at once if it was asked to already."""
@@ -39,13 +35,13 @@ class Control:
         """Ask the handler to stop, once."""
         with self._lock:
             means = [] if self.asked else self._means
-            self._asked.set()
+            self.asked = True
         for each in means:
             each()
 
     def fence(self) -> None:
         """Let a thread know that its outcome counts no more; whatever else runs is ended."""
-        self._asked.set()
+        self.asked = True
 
 
 def _nothing(progress: Any) -> None:

@@ -25,7 +25,6 @@ from horae_domain.definition import (
     Definition,
     FunctionAction,
     IntervalTrigger,
-    OnceTrigger,
     ProcessAction,
     QueueAction,
 )
@@ -332,15 +331,14 @@ def _trigger_of(definition: Definition, run: Execution) -> dict[str, Any]:
         return {"kind": "outcome", **run.trigger}
     if run.backfill_id is not None:
         return {"kind": "backfill", "nominal": run.nominal, "backfill_id": run.backfill_id}
+    facts: dict[str, str] = {}
     match definition.trigger:
         case CronTrigger(expression=expression, timezone=timezone):
             facts = {"expression": expression, "timezone": timezone}
         case IntervalTrigger(every=every):
             facts = {"every": format_duration(every)}
-        case OnceTrigger():
-            facts = {}
         case _:
-            facts = {}
+            pass
     return {"kind": definition.trigger.type, "nominal": run.nominal, **facts, **_plan_of(run)}
 
 

@@ -86,8 +86,10 @@ def _shifted(run: Execution, by: timedelta) -> Execution:
 
 def row_of(line: Line, stream: str) -> LedgerRow:
     """The stored form of a line; due at 0 says that a new owner has to look at it at once."""
-    wake = line.wake
-    due = 0 if line.unsettled else None if wake is None else to_micros(wake)
+    due: int | None = 0
+    if not line.unsettled:
+        wake = line.wake
+        due = None if wake is None else to_micros(wake)
     return LedgerRow(partition_of_stream(stream), stream, due, pack(line))
 
 
@@ -195,9 +197,8 @@ class Lines:
     def put(self, stream: str, line: Line) -> None:
         """Take over a committed line."""
         before = self._lines.get(stream)
-        if before is not None:
-            former = before.live.keys() | before.parked.keys()
-            for each in former - line.live.keys() - line.parked.keys():
+        for each in (*before.live, *before.parked) if before is not None else ():
+            if line.find(each) is None:
                 self._runs.pop(each, None)
                 self.pulse.forget([each])
         for each in (*line.live, *line.parked):

@@ -10,6 +10,7 @@ import math
 import re
 from datetime import timedelta
 from fractions import Fraction
+from functools import lru_cache
 
 from horae_domain.errors import InvalidField
 
@@ -117,6 +118,7 @@ def _read_iso(text: str) -> Fraction | None:
     )
 
 
+@lru_cache(maxsize=1024)
 def format_duration(value: timedelta) -> str:
     """The shortest exact text, such as `5m`, `1h30m`, `250ms`, `0s`; `parse_duration` reads it."""
     rest = value // timedelta(microseconds=1)

@@ -39,7 +39,7 @@ from horae_domain.events import (
     TimerMoved,
 )
 from horae_domain.identity import fraction
-from horae_domain.instants import to_micros
+from horae_domain.instants import first_of, to_micros
 from horae_domain.schedule import Cause
 from horae_domain.timeouts import (
     LATE_CLOSE,
@@ -120,20 +120,14 @@ class Status(StrEnum):
     SKIPPED = "skipped"
     DEAD = "dead"
 
-    @property
-    def alive(self) -> bool:
-        """True if it can still change."""
-        return self in _ALIVE
+    alive: bool
+    """True if it can still change."""
+    parked: bool
+    """True if it is alive and has not fired yet."""
 
-    @property
-    def parked(self) -> bool:
-        """True if it is alive and has not fired yet."""
-        return self in _PARKED
-
-
-_PARKED = {Status.BUFFERED, Status.HELD}
-_WAITING = {Status.PENDING, Status.DELAYED, *_PARKED}
-_ALIVE = {*_WAITING, Status.RUNNING}
+    def __init__(self, value: str) -> None:
+        self.parked = value in {"buffered", "held"}
+        self.alive = self.parked or value in {"pending", "delayed", "running"}
 
 
 FAILURES = (ExecutionFailed, ExecutionTimedOut, ExecutionDeadLettered)
@@ -230,25 +224,21 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
         """The same; if it is ready by now, leaving out that it waits for a worker."""
         if self.status is not Status.DELAYED or (now is not None and self.ready(now)):
             return self.bound
-        return _first(self.resume_at, self.end_by)
+        return first_of(self.resume_at, self.end_by)
 
     @property
     def bound(self) -> datetime | None:
         """When the first of its timeouts is over."""
         if self.status is Status.RUNNING:
-            return _first(self.deadline, self.silent_by, self.stop_by, self.end_by)
+            return first_of(self.deadline, self.silent_by, self.stop_by, self.end_by)
         if self.start_by is None and self.end_by is None:
             return None
-        return _first(self.start_by, self.end_by) if self.status.alive else None
+        return first_of(self.start_by, self.end_by) if self.status.alive else None
 
     def late(self, now: datetime) -> bool:
         """True if one of its timeouts is over."""
         first = self.bound
         return first is not None and first <= now
-
-
-def _first(*moments: datetime | None) -> datetime | None:
-    return min([each for each in moments if each is not None], default=None)
 
 
 # --- decide --------------------------------------------------------------------------------------
@@ -568,7 +558,7 @@ def reprioritize(execution: Execution, priority: Priority, cause: Cause) -> list
     Raises:
         IllegalState: it runs, or has ended.
     """
-    if execution.status not in _WAITING:
+    if not execution.status.alive or execution.status is Status.RUNNING:
         raise IllegalState(
             f"execution {execution.id} is {execution.status}", field="id",
             state=str(execution.status),
@@ -813,7 +803,7 @@ def _ended(execution: Execution, status: Status) -> dict[str, Any]:
 def _closed(execution: Execution, told: Status) -> dict[str, str]:
     """The closed leases with the present one, whose holder was told where the execution stands."""
     kept = {**execution.closed, execution.lease: str(told)}
-    return dict(list(kept.items())[-KEPT_LEASES:])
+    return kept if len(kept) <= KEPT_LEASES else dict(list(kept.items())[-KEPT_LEASES:])
 
 
 def _silent_by(at: datetime, heartbeat: float | None) -> datetime | None:

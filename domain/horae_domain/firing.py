@@ -299,6 +299,8 @@ def _end(line: Line, at: datetime) -> str | None:
         return None
     if isinstance(definition.trigger, AWAITED):
         return "end_at" if line.closes_at is not None and line.closes_at <= at else None
+    if definition.end_at is None:
+        return "exhausted"
     unbounded = definition.model_copy(update={"end_at": None})
     beyond = on_calendar(line, unbounded, line.through)
     return "exhausted" if beyond is None else "end_at"

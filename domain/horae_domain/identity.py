@@ -14,6 +14,7 @@ from hashlib import blake2b
 from horae_domain.instants import to_micros
 
 PARTITIONS = 64
+_BY_FIRST_BYTE = {f"{byte:02x}": byte % PARTITIONS for byte in range(256)}
 NOWHERE = "00000000-0000-0000-0000-000000000000"
 """An id that comes before all others."""
 
@@ -30,9 +31,21 @@ def to_bytes(id_: str) -> bytes:
 
 
 def _digest(size: int, *parts: str) -> bytes:
-    texts = [part.encode() for part in parts]
-    framed = b"".join([len(text).to_bytes(4, "big") + text for text in texts])
-    return blake2b(framed, digest_size=size).digest()
+    return blake2b(b"".join([_framed(part) for part in parts]), digest_size=size).digest()
+
+
+def _framed(part: str) -> bytes:
+    text = part.encode()
+    return len(text).to_bytes(4, "big") + text
+
+
+@lru_cache(maxsize=8192)
+def _executions(tenant: str, schedule_id: str, incarnation: int, kind: str) -> blake2b:
+    """What the digests of a schedule's executions have in common; to be copied."""
+    begun = blake2b(digest_size=15)
+    for part in ("execution", tenant, schedule_id, str(incarnation), kind):
+        begun.update(_framed(part))
+    return begun
 
 
 @lru_cache(maxsize=8192)
@@ -52,7 +65,9 @@ def execution_id(
     tenant: str, schedule_id: str, incarnation: int, kind: str, key: str, instant: datetime | None
 ) -> str:
     """The id of the execution that `key` of `kind` stands for; also the id of its stream."""
-    digest = _digest(15, "execution", tenant, schedule_id, str(incarnation), kind, key)
+    hasher = _executions(tenant, schedule_id, incarnation, kind).copy()
+    hasher.update(_framed(key))
+    digest = hasher.digest()
     if instant is not None:
         millis = max(0, to_micros(instant) // 1000)
         digest = (millis & 0xFFFF_FFFF_FFFF).to_bytes(6, "big") + digest[:9]
@@ -88,7 +103,7 @@ def listener_stream(stream: str, execution_id: str | None) -> str:
 
 def partition_of_stream(stream: str) -> int:
     """The partition of a schedule's or an execution's stream."""
-    return int(stream[:2], 16) % PARTITIONS
+    return _BY_FIRST_BYTE[stream[:2]]
 
 
 def request_hash(body: bytes) -> str:

@@ -9,6 +9,7 @@ from horae_domain.errors import InvalidField
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
+_MICROSECOND = timedelta(microseconds=1)
 _OFFSET = -len("+00:00")
 _TEXT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?"
@@ -63,10 +64,18 @@ def format_instant(instant: datetime) -> str:
 
 def to_micros(instant: datetime) -> int:
     """Microseconds since 1970-01-01T00:00:00Z, exact."""
-    since = instant - EPOCH
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+    return (instant - EPOCH) // _MICROSECOND
 
 
 def from_micros(micros: int) -> datetime:
     """The instant so many microseconds after 1970-01-01T00:00:00Z, exact."""
     return EPOCH + timedelta(microseconds=micros)
+
+
+def first_of(*instants: datetime | None) -> datetime | None:
+    """The earliest; None if there is none."""
+    first = None
+    for each in instants:
+        if each is not None and (first is None or each < first):
+            first = each
+    return first

@@ -42,6 +42,7 @@ from horae_domain.events import (
     ScheduleUpdated,
 )
 from horae_domain.execution import Execution
+from horae_domain.instants import first_of
 from horae_domain.lanes import Lane, lane_of
 from horae_domain.occurrences import TICK, first_bound
 from horae_domain.plans import Plan, Verdict
@@ -208,8 +209,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
             return self.next_due
         if self.spent:
             return None
-        moved = [plan.waits_at for plan in self.plans.values()]
-        return min((each for each in (self.next_due, *moved) if each is not None), default=None)
+        return first_of(self.next_due, *[plan.waits_at for plan in self.plans.values()])
 
     @property
     def backfilling(self) -> bool:
@@ -250,20 +250,13 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
     def wake_unless_ready(self, now: datetime | None) -> datetime | None:
         """The same, leaving out runs that wait for nothing but a worker."""
-        moments = [
-            moment for run in self.live.values() if (moment := run.wake_after(now)) is not None
-        ]
-        if (going := self.backfills_at) is not None:
-            moments.append(going)
+        moments = [run.wake_after(now) for run in self.live.values()]
+        if self.backfills:
+            moments.append(self.backfills_at)
         if self.active:
             due = self.holds_at if self.waits_for_run else self.fires_at
-            if due is not None:
-                moments.append(due)
-            if (release := self.releases_at) is not None:
-                moments.append(release)
-            if (close := self.closes_at) is not None:
-                moments.append(close)
-        return min(moments, default=None)
+            moments += due, self.releases_at, self.closes_at
+        return first_of(*moments)
 
     @property
     def closes_at(self) -> datetime | None:

@@ -84,7 +84,8 @@ def occurrence_fields(
     """What every decision says of its occurrence."""
     schedule = line.schedule
     belongs_to = None if kind == "key" else schedule.correlation_id
-    return about(schedule.tenant, schedule.id, cause) | {
+    return {
+        **about(schedule.tenant, schedule.id, cause),
         "correlation_id": belongs_to or cause.correlation_id,
         "execution_id": occurrence_id(line, kind, occurrence),
         "kind": kind,

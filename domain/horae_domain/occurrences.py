@@ -16,11 +16,11 @@ from horae_domain.definition import (
     OutcomeTrigger,
 )
 from horae_domain.recurrence import (
-    IntervalRecurrence,
     Occurrence,
     OnceRecurrence,
     Recurrence,
     cron_recurrence,
+    interval_recurrence,
 )
 
 TICK = timedelta(microseconds=1)
@@ -66,7 +66,7 @@ def recurrence_of(definition: Definition, anchor: datetime) -> Recurrence | None
                 expression, timezone, gap=definition.dst.gap, overlap=definition.dst.overlap
             )
         case IntervalTrigger(every=every):
-            return IntervalRecurrence(every, anchor)
+            return interval_recurrence(every, anchor)
         case OnceTrigger(at=at, after=after):
             instant = at if at is not None else anchor + (after or timedelta(0))
             return OnceRecurrence(max(instant, anchor))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import NamedTuple, Protocol
+
+import msgspec
 
 from horae_domain.cron import parse_cron
 from horae_domain.errors import InvalidTrigger
@@ -103,8 +104,7 @@ def cron_recurrence(
     return CronRecurrence(expression, timezone, gap, overlap)
 
 
-@dataclass(frozen=True, slots=True)
-class IntervalRecurrence:
+class IntervalRecurrence(msgspec.Struct, frozen=True):
     """Every `every` from an anchor, before it as after it, in exact microseconds without drift."""
 
     every: timedelta
@@ -125,15 +125,26 @@ class IntervalRecurrence:
         return self._occurrence(-((self.anchor - before) // self.every) - 1)
 
     def _occurrence(self, steps: int) -> Occurrence | None:
-        try:
-            due = (self.anchor + steps * self.every).astimezone(UTC)
-        except OverflowError:
-            return None
-        return Occurrence(due, format_instant(due))
+        return _at_step(self.anchor, self.every, steps)
 
 
-@dataclass(frozen=True, slots=True)
-class OnceRecurrence:
+@lru_cache(maxsize=16_384)
+def _at_step(anchor: datetime, every: timedelta, steps: int) -> Occurrence | None:
+    """Asked for several times in the course of one firing."""
+    try:
+        due = (anchor + steps * every).astimezone(UTC)
+    except OverflowError:
+        return None
+    return Occurrence(due, format_instant(due))
+
+
+@lru_cache(maxsize=16_384)
+def interval_recurrence(every: timedelta, anchor: datetime) -> IntervalRecurrence:
+    """The recurrence of an interval; the same object for the same arguments."""
+    return IntervalRecurrence(every, anchor)
+
+
+class OnceRecurrence(msgspec.Struct, frozen=True):
     """One instant."""
 
     at: datetime

@@ -111,10 +111,11 @@ class Status(StrEnum):
     CANCELLED = "cancelled"
     FAILED = "failed"
 
-    @property
-    def ended(self) -> bool:
-        """True if it never fires again unless it is made anew."""
-        return self in {Status.COMPLETED, Status.CANCELLED, Status.FAILED}
+    ended: bool
+    """True if it never fires again unless it is made anew."""
+
+    def __init__(self, value: str) -> None:
+        self.ended = value in {"completed", "cancelled", "failed"}
 
 
 class Schedule(msgspec.Struct, frozen=True, kw_only=True):

@@ -214,7 +214,9 @@ class Executor:
         Its heartbeats go to `heartbeat`, that of this executor unless told.
         """
         key = (work.execution_id, work.lease)
-        control = self._controls.setdefault(key, Control())
+        control = self._controls.get(key)
+        if control is None:
+            control = self._controls[key] = Control()
         beats = self._beats(work, control, heartbeat or self._heartbeat)
         context = Context(
             work,
@@ -231,11 +233,12 @@ class Executor:
             beats.close()
         if beats.latest is not None:
             outcome["metadata"] = {"progress": beats.latest} | outcome.get("metadata", {})
+        if context.logs and not outcome.get("logs"):
+            outcome["logs"] = context.logs
         return outcome | {
             "execution_id": work.execution_id,
             "lease": work.lease,
             "started_at": context.started_at,
-            "logs": outcome.get("logs") or context.logs,
         }
 
     def _beats(self, work: Work, control: Control, heartbeat: Reporter) -> Beats:
