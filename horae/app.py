@@ -71,6 +71,19 @@ class Horae:
 
         return mark
 
+    def condition(self, name: str) -> Callable[[F], F]:
+        """Serve a condition that schedules name in `requires`: a function that answers true or false.
+
+        Raises:
+            ValueError: the name is taken.
+        """
+
+        def mark(function: F) -> F:
+            self.registry.checks.add(name, function)
+            return function
+
+        return mark
+
     @overload
     def command(self, taken: F) -> F: ...
 

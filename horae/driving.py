@@ -14,6 +14,7 @@ from horae_application.engine import Engine
 from horae_application.log import get_logger
 from horae_application.task import Task
 from horae_domain.errors import HoraeError, Unavailable
+from horae_workers.checker import Checker
 from horae_workers.executor import Executor
 
 if TYPE_CHECKING:
@@ -50,9 +51,10 @@ class ManualEngine(Engine):
 class Driver:
     """Takes the rounds of an engine, one at a time: for commands as they come, firing when told."""
 
-    def __init__(self, engine: ManualEngine, executor: Executor) -> None:
+    def __init__(self, engine: ManualEngine, executor: Executor, checker: Checker) -> None:
         self._engine = engine
         self._executor = executor
+        self._checker = checker
         self._loop = asyncio.get_running_loop()
         self._turn = asyncio.Lock()
         self._pass = asyncio.Lock()
@@ -84,6 +86,8 @@ class Driver:
                     self.pause = await self.take_turn()
                     if self._executor.busy:
                         await self._executor.one_ended(self.pause)
+                    elif self._checker.running:
+                        await self._checker.one_answered(self.pause)
                     elif self.pause > 0:
                         break
             finally:

@@ -33,6 +33,7 @@ from horae_application.engine import LINGER, Committed, Deliver, Engine, deliver
 from horae_application.gateway import Gateway, new_request
 from horae_application.log import get_logger
 from horae_application.messages import (
+    CheckAnswered,
     Command,
     HeartbeatExecution,
     Reply,
@@ -54,6 +55,7 @@ from horae_infrastructure.store import open_store
 from horae_projections.ports import ViewStore, ViewUnavailable
 from horae_projections.projector import Projector
 from horae_projections.queries import Queries
+from horae_workers.checker import Checker
 from horae_workers.executor import Executor
 
 FIRST_LOOK = 2.0
@@ -76,11 +78,13 @@ class Serving:
         *,
         processes: bool = False,
         find: Callable[[str, str], Awaitable[bool]] | None = None,
+        find_check: Callable[[str, str], Awaitable[bool]] | None = None,
     ) -> None:
         self._registry = registry
         self._announced = announced
         self._processes = processes
         self._find = find
+        self._find_check = find_check
 
     def serves(self, name: str) -> bool:
         """True if an executor has it."""
@@ -98,6 +102,17 @@ class Serving:
             self._announced is not None
             and any(each.processes for each in self._announced.executors())
         )
+
+    async def checks(self, tenant: str, name: str) -> bool:
+        """True if this process or another one answers whether a condition is met."""
+        if name in self.check_names(tenant):
+            return True
+        return self._find_check is not None and await self._find_check(tenant, name)
+
+    def check_names(self, tenant: str) -> Iterable[str]:
+        """Those of this process, and those that others announce."""
+        here = set(self._registry.checks.names()) if self._registry is not None else set()
+        return here | set(self._announced.checks(tenant) if self._announced is not None else ())
 
     async def answers(self, tenant: str, name: str) -> bool:
         """True if a service of this process or elsewhere answers a command."""
@@ -163,6 +178,7 @@ class Runtime:
         self.driver: Driver | None = None
         """Of an engine that is driven by hand."""
         self.executor: Executor | None = None
+        self.checker: Checker | None = None
         self.projector: Projector | None = None
         self.queries: Queries | None = None
         self.executors: Callable[[], Sequence[Any]] = list
@@ -235,6 +251,11 @@ class Runtime:
         except HoraeError as error:
             command = validate(ReportExecution, _unreportable(outcome, error))
         return await self.gateway.report(request_of(work, command), command)
+
+    async def answer_check(self, tenant: str, answer: CheckAnswered) -> Reply:
+        """Bring an answer to the engine of this process, which has asked."""
+        assert self.gateway is not None  # noqa: S101 - only an engine asks
+        return await self.gateway.check(tenant, answer)
 
     async def heartbeat(self, work: Work, body: dict[str, Any]) -> Reply:
         """Carry an attempt's heartbeat to its owner."""
@@ -363,6 +384,15 @@ async def _add_engine(
         await watch(stack, runtime.executor, runtime, changed)
         resize = runtime.executor.resize
         runtime.on_change.append(lambda settings: resize(settings.concurrency))
+    runtime.checker = Checker(
+        registry if "executor" in runtime.roles else Registry(),
+        runtime.answer_check,
+        elsewhere=bus.checks if bus is not None else None,
+        now=clock.now,
+        client=runtime.client(),
+    )
+    runtime.checker.bind(loop)
+    stack.push_async_callback(runtime.checker.stop)
     name = process_name()
     address = bus.address(name) if bus is not None else ""
     work_bus: WorkBus | None = bus.work_bus if bus is not None else None
@@ -374,6 +404,7 @@ async def _add_engine(
         Ownership(runtime.store, name, address),
         executor=runtime.executor,
         bus=work_bus,
+        checker=runtime.checker,
         deliver=_on(loop),
         linger=LINGER if drive == "thread" else 0.0,
         listener=_listener(runtime),
@@ -389,6 +420,7 @@ async def _add_engine(
         announced,
         processes="executor" in runtime.roles and runtime.settings.allow_processes,
         find=bus.find if bus is not None else None,
+        find_check=bus.find_check if bus is not None else None,
     )
     if runtime.queries is not None:
         runtime.queries.progress_of = runtime.engine.lines.pulse.progress_of
@@ -397,7 +429,7 @@ async def _add_engine(
         runtime.elsewhere = bus.query
     if isinstance(runtime.engine, ManualEngine):
         assert runtime.executor is not None  # noqa: S101 - who drives by hand executes here
-        runtime.driver = Driver(runtime.engine, runtime.executor)
+        runtime.driver = Driver(runtime.engine, runtime.executor, runtime.checker)
         await runtime.driver.take_turn()
         stack.push_async_callback(_stop_driver, runtime, runtime.driver)
         return

@@ -34,6 +34,7 @@ from horae_infrastructure.store.memory import MemoryStore
 from horae_infrastructure.views.memory import MemoryViews
 from horae_projections.projector import Projector
 from horae_projections.queries import Queries
+from horae_workers.checker import Checker
 from horae_workers.executor import Executor
 
 PATIENCE = 10.0
@@ -124,20 +125,23 @@ class TestEngine(Client):
         engine, executor = self._runtime.engine, self._runtime.executor
         assert engine is not None  # noqa: S101
         assert executor is not None  # noqa: S101
+        assert self._runtime.checker is not None  # noqa: S101
+        checker = self._runtime.checker
         deadline = asyncio.get_running_loop().time() + PATIENCE
         while True:
             before = engine.committed
             while engine.step() == 0.0:
                 pass
             await asyncio.sleep(0)
-            if engine.committed == before and executor.running <= self._hung:
+            running = executor.running + checker.running
+            if engine.committed == before and running <= self._hung:
                 break
-            if executor.running and asyncio.get_running_loop().time() > deadline:
-                self._hung = executor.running
+            if running and asyncio.get_running_loop().time() > deadline:
+                self._hung = running
                 break
-            if executor.running > self._hung:
+            if running > self._hung:
                 await asyncio.sleep(0.0005)
-        self._hung = min(self._hung, executor.running)
+        self._hung = min(self._hung, executor.running + checker.running)
         projector = self._runtime.projector
         assert projector is not None  # noqa: S101
         await projector.catch_up()
@@ -200,8 +204,17 @@ async def engine(
         services=OwnServices(served.registry.commands),
     )
     runtime.executor.bind(asyncio.get_running_loop())
+    runtime.checker = Checker(
+        served.registry, runtime.answer_check, now=clock.now, client=runtime.client()
+    )
+    runtime.checker.bind(asyncio.get_running_loop())
     runtime.engine = _StepEngine(
-        store, clock, Ownership(store, "test"), executor=runtime.executor, listener=_ignore
+        store,
+        clock,
+        Ownership(store, "test"),
+        executor=runtime.executor,
+        checker=runtime.checker,
+        listener=_ignore,
     )
     runtime.engine.lines.window = WINDOW
     if runtime.queries is not None:
@@ -218,6 +231,7 @@ async def engine(
         await declare(tested, served.schedules)
         yield tested
     finally:
+        await runtime.checker.stop()
         await runtime.executor.drain(0)
         store.close()
 

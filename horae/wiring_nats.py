@@ -19,6 +19,7 @@ from horae_application.work import PROCESSES, SERVICE_COMMANDS, Work
 from horae_domain.definition import Definition
 from horae_infrastructure.children import children_of
 from horae_infrastructure.nats.announce import Announced, Announcement, Announcer
+from horae_infrastructure.nats.checks import CheckServing, NatsChecks
 from horae_infrastructure.nats.client import NatsCaller
 from horae_infrastructure.nats.connection import Connection, close, connect
 from horae_infrastructure.nats.discovery import Found
@@ -29,7 +30,7 @@ from horae_infrastructure.nats.service import NatsService
 from horae_infrastructure.nats.services import NatsServices
 from horae_infrastructure.nats.serving import NatsServing
 from horae_infrastructure.nats.streams import StreamSettings
-from horae_infrastructure.nats.subjects import command_subject
+from horae_infrastructure.nats.subjects import check_subject, command_subject
 from horae_infrastructure.nats.work import NatsWorkBus
 from horae_infrastructure.settings import Settings
 from horae_projections.messages import QUERIES
@@ -58,6 +59,7 @@ class NatsWiring:
         self.work_bus = NatsWorkBus(nc, self._streams)
         self.announced = Announced(nc)
         self.services = NatsServices(nc, self._streams)
+        self.checks = NatsChecks(nc)
         self._found = Found(nc)
         self._announcer: Announcer | None = None
         self._over: str | None = None
@@ -110,6 +112,10 @@ class NatsWiring:
         service, _, command = name.rpartition(".")
         return await self._found.serves(command_subject(tenant, service, command))
 
+    async def find_check(self, tenant: str, name: str) -> bool:
+        """True if a micro service says that it answers a condition or a check."""
+        return await self._found.serves(check_subject(tenant, name))
+
     async def serve(self, stack: AsyncExitStack) -> None:
         """Begin to answer, once all other parts are there."""
         runtime, ending = self._runtime, self._runtime.ending
@@ -122,6 +128,7 @@ class NatsWiring:
             await self._answer(stack)  # it ends after the work, whose outcomes it takes
         if "executor" in runtime.roles:
             await self._serve_commands(stack)
+            await self._serve_checks(stack)
             await self._announce(stack)
             if runtime.store is None or not runtime.store.single_process:
                 await self._pull(stack)
@@ -155,6 +162,7 @@ class NatsWiring:
                 handlers=list(self._registry.names()),
                 processes=settings.allow_processes,
                 commands=list(self._registry.commands.names()),
+                checks=list(self._registry.checks.names()),
                 over=self._over,
             ),
         )
@@ -165,8 +173,10 @@ class NatsWiring:
             announcer.update(
                 handlers=list(self._registry.names()),
                 commands=list(self._registry.commands.names()),
+                checks=list(self._registry.checks.names()),
             )
 
+        self._on_new(stack, self._registry.checks, update)
         self._on_new(stack, self._registry, update)
         self._on_new(stack, self._registry.commands, update)
 
@@ -191,6 +201,14 @@ class NatsWiring:
         ending = self._runtime.ending
         stack.push_async_callback(lambda: serving.stop(ending.for_work))
         self._on_new(stack, self._registry.commands, serving.look)
+
+    async def _serve_checks(self, stack: AsyncExitStack) -> None:
+        """Answer engines of other processes whether this application's conditions are met."""
+        settings = self._runtime.settings
+        serving = CheckServing(self._nc, settings.tenant, self._registry)
+        await serving.start()
+        stack.push_async_callback(lambda: serving.stop(self._runtime.ending.at_most(CLOSE)))
+        self._on_new(stack, self._registry.checks, serving.look)
 
     async def _pull(self, stack: AsyncExitStack) -> None:
         """Work of engines elsewhere for the handlers that this process serves."""

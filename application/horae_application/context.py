@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from typing import Any
@@ -43,6 +43,7 @@ class Context:
         trigger: `kind` (cron, interval, once, manual) and its facts; of an occurrence that somebody
             planned `moved_to`, `note` and `planned_by`, too.
         payload: JSON, of the schedule or as overridden by the trigger.
+        conditions_met: the names of the conditions that the schedule requires, and that were met.
         next_due: the schedule's next occurrence, if there is one.
         correlation_id: of the command that asked for the run, else the execution's id.
         timeout: seconds that the attempt has, None without bound.
@@ -77,6 +78,7 @@ class Context:
         self.trigger: Mapping[str, Any] = work.trigger
         self.payload = work.payload
         self.next_due = work.next_due
+        self.conditions_met: Sequence[str] = work.conditions
         self.correlation_id = work.correlation_id or work.execution_id
         self.metadata: Mapping[str, Any] = work.metadata
         self.timeout = work.timeout

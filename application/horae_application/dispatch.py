@@ -314,6 +314,7 @@ def work_of(line: Line, run: Execution) -> Work:
         timeout=limit.total_seconds() if limit is not None else None,
         heartbeat=silence.total_seconds() if silence is not None else None,
         next_due=line.fires_at,
+        conditions=run.conditions,
         moved_to=run.moved_to,
         correlation_id=run.correlation_id,
         metadata=definition.metadata,

@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from horae_application import messages
+from horae_application.checks import CheckRunner, Checks
 from horae_application.creating import CreateTogether, Creation
 from horae_application.dispatch import Dispatch
 from horae_application.draft import Draft
@@ -110,6 +111,7 @@ class Engine:
         *,
         executor: LocalExecutor | None = None,
         bus: WorkBus | None = None,
+        checker: CheckRunner | None = None,
         deliver: Deliver = deliver_here,
         linger: float = 0.0,
         listener: Callable[[Committed], None] | None = None,
@@ -126,6 +128,7 @@ class Engine:
         self.wall = Wall(clock, store)
         self.lines = Lines(store)
         self.dispatch = Dispatch(ownership, executor, bus)
+        self.checks = Checks(checker)
         self._inbox: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._again: list[Task] = []
         self._unknown: tuple[Draft, Batch, Sequence[Answer]] | None = None
@@ -435,6 +438,8 @@ class Engine:
         if answers:
             self._deliver([self._reply(answer, positions) for answer in answers])
         self.dispatch.committed(draft, self.lines)
+        self.checks.answered(answer.task.command for answer in answers)
+        self.checks.committed(draft, self.lines)
         if positions and self._listener is not None:
             self._listener(Committed(positions, draft.streams, draft.versions, draft.events))
 
@@ -536,6 +541,7 @@ class Engine:
         partitions = self.lines.partitions
         self.lines.drop_partitions(partitions)
         self.dispatch.drop_partitions(partitions)
+        self.checks.drop_partitions(partitions)
         self.lines.add_partitions(partitions, to_micros(self._now()))
 
     # --- ownership --------------------------------------------------------------------------------
@@ -555,6 +561,7 @@ class Engine:
         self.lines.drop_partitions(partitions)
         self.lines.forgive(partitions)
         self.dispatch.drop_partitions(partitions)
+        self.checks.drop_partitions(partitions)
 
     def _close(self) -> None:
         self._closed.set()

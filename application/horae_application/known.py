@@ -35,6 +35,14 @@ class Known(Protocol):
         """True if an executor runs actions of type `process`."""
         ...
 
+    async def checks(self, tenant: str, name: str) -> bool:
+        """True if somebody serves a condition or a check."""
+        ...
+
+    def check_names(self, tenant: str) -> Iterable[str]:
+        """All conditions and checks that are known."""
+        ...
+
     async def answers(self, tenant: str, name: str) -> bool:
         """True if a service answers a command such as `trading.Rebalance`."""
         ...
@@ -56,8 +64,10 @@ async def require(known: Known, tenant: str, command: Command) -> None:
             | messages.UpdateSchedule(allow_unknown=False)
         ):
             wanted = _wanted(command.definition.action)
-        case messages.PatchSchedule(allow_unknown=False, patch={"action": dict(action)}):
-            wanted = _wanted_by_patch(action)
+            await _require_checks(known, tenant, command.definition.requires)
+        case messages.PatchSchedule(allow_unknown=False, patch=patch):
+            wanted = _wanted_by_patch(patch.get("action"))
+            await _require_checks(known, tenant, _required_by_patch(patch))
         case messages.ScheduleCommand(allow_unknown=False):
             wanted = "function", COMMAND + command.command
         case _:
@@ -71,12 +81,18 @@ async def unserved(
     known: Known, tenant: str, definitions: Mapping[int, Definition]
 ) -> dict[int, UnknownHandler | UnknownCommand]:
     """Those of many definitions that name what nobody serves, and why; looked for all at once."""
-    named = {index: _wanted(each.action) for index, each in definitions.items()}
-    distinct = list(dict.fromkeys(named.values()))
+    named = {
+        index: [_wanted(each.action), *(("check", name) for name in each.requires)]
+        for index, each in definitions.items()
+    }
+    distinct = list(dict.fromkeys(each for wanted in named.values() for each in wanted))
     answers = await asyncio.gather(*(_unserved(known, tenant, wanted) for wanted in distinct))
     errors = dict(zip(distinct, answers, strict=True))
     return {
-        index: error for index, wanted in named.items() if (error := errors[wanted]) is not None
+        index: error
+        for index, wanted in named.items()
+        for each in reversed(wanted)
+        if (error := errors[each]) is not None
     }
 
 
@@ -96,7 +112,13 @@ def _wanted(action: Action) -> Wanted:
             return None
 
 
-def _wanted_by_patch(action: dict[str, Any]) -> Wanted:
+def _required_by_patch(patch: Mapping[str, Any]) -> list[str]:
+    requires = patch.get("requires")
+    names = requires if isinstance(requires, list) else [requires]
+    return [name for name in names if isinstance(name, str)]
+
+
+def _wanted_by_patch(action: Any) -> Wanted:
     """What a patch names; what it leaves as it is was looked for when that was named."""
     match action:
         case {"type": "process"}:
@@ -117,10 +139,31 @@ async def _unserved(
             return _processes(known)
         case ("function", name):
             return _function(known, name)
+        case ("check", name):
+            return await _check(known, tenant, name)
         case ("command", name):
             return await _service(known, tenant, name)
         case _:
             return None
+
+
+async def _require_checks(known: Known, tenant: str, names: Iterable[str]) -> None:
+    for name in names:
+        error = await _check(known, tenant, name)
+        if error is not None:
+            raise error
+
+
+async def _check(known: Known, tenant: str, name: str) -> UnknownHandler | None:
+    if await known.checks(tenant, name):
+        return None
+    names = sorted(known.check_names(tenant))
+    return UnknownHandler(
+        f"nobody serves a condition {name!r}; there are: {', '.join(names) or 'none'}",
+        field="requires",
+        value=name,
+        known=names,
+    )
 
 
 def _processes(known: Known) -> UnknownHandler | None:

@@ -446,6 +446,16 @@ class ReportExecution(AttemptCommand):
         return value
 
 
+class CheckAnswered(AttemptCommand):
+    """Whether the conditions of an execution are met; the engine's own, and no request of the bus."""
+
+    name = "execution.check"
+    met: bool
+    condition: str | None = None
+    """The first one that is not, or that failed by `error`."""
+    error: dict[str, Any] | None = None
+
+
 class HeartbeatExecution(AttemptCommand):
     """`execution.heartbeat`: an attempt is alive, and asks whether it should stop; nothing is stored.
 

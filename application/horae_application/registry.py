@@ -97,6 +97,8 @@ class Registry(Functions):
         super().__init__()
         self.commands = Functions()
         """By service and command, such as `trading.Rebalance`."""
+        self.checks = Functions()
+        """Conditions and checks."""
         self.cqrs = Cqrs()
         """Its own commands and queries."""
 

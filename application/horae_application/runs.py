@@ -12,7 +12,7 @@ from horae_application.messages import OK
 from horae_application.ports import StoredEvent
 from horae_application.pulse import Pulse
 from horae_application.task import Answer, Task, refusal
-from horae_domain import decider, timers
+from horae_domain import checking, decider, timers
 from horae_domain.definition import Definition, Retry
 from horae_domain.errors import ExecutionNotFound, IllegalState, StaleLease, TimerNotFound
 from horae_domain.events import ReportRefused
@@ -50,6 +50,8 @@ class Runs:
                 return self._start(task, command, cause)
             case messages.ReportExecution():
                 return self._report(task, command, cause)
+            case messages.CheckAnswered():
+                return self._checked(task, command, cause)
             case messages.HeartbeatExecution():
                 return self._heartbeat(task, command)
             case messages.CancelExecution():
@@ -125,6 +127,16 @@ class Runs:
         rows = self._loaded.get(run.id)
         position = rows[-1].position if rows and index is None else None
         return Answer(task, OK, facts, index, position)
+
+    def _checked(self, task: Task, command: messages.CheckAnswered, cause: Cause) -> Answer:
+        stream, run, alive = self._find(task.request.tenant, command.execution_id)
+        facts = {"execution_id": run.id}
+        if not alive:
+            return Answer(task, OK, facts)
+        decision = self._draft.begin(stream)
+        verdict = checking.Verdict(command.met, command.condition, command.error)
+        checking.judge(decision, run.id, verdict, cause)
+        return Answer(task, OK, facts, self._draft.accept(stream, decision))
 
     def _heartbeat(self, task: Task, command: messages.HeartbeatExecution) -> Answer:
         _, run, _ = self._find(task.request.tenant, command.execution_id)

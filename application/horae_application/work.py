@@ -39,6 +39,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     heartbeat: float | None = None
     """Seconds after which it is given up without a heartbeat of its handler."""
     next_due: datetime | None = None
+    conditions: list[str] = []
+    """Those of the schedule that were met."""
     moved_to: datetime | None = None
     """Where somebody moved the occurrence."""
     correlation_id: str | None = None

@@ -41,6 +41,7 @@ MAX_PAYLOAD = 1024 * 1024
 ID_PATTERN = r"^[A-Za-z0-9_.:-]{1,128}$"
 NAME_PATTERN = r"^[A-Za-z0-9_.:/-]{1,255}$"
 SERVICE_PATTERN = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$"
+CHECK_PATTERN = r"^[A-Za-z0-9_:-]+(\.[A-Za-z0-9_:-]+)*$"
 COMMAND_PATTERN = r"^[A-Za-z0-9_-]{1,128}$"
 
 
@@ -70,6 +71,10 @@ def _dotted(value: str) -> str:
     return value
 
 
+def _one_or_many(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
 def _not_yet(neutral: object) -> AfterValidator:
     """A field of the interface that this version knows and refuses unless it asks for nothing."""
 
@@ -94,6 +99,7 @@ Instant = Annotated[
 ]
 Identifier = Annotated[str, Field(pattern=ID_PATTERN)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+CheckName = Annotated[str, Field(pattern=CHECK_PATTERN, max_length=128)]
 DottedPath = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_dotted)]
 Place = Annotated[
     str, Field(pattern=r"^(trigger|payload)(\.[^.]+)*$", max_length=255), AfterValidator(_dotted)
@@ -395,7 +401,11 @@ class Definition(Model):
     pause_on_failures: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     """After so many executions in a row without success the schedule is paused (G10)."""
 
-    requires: Annotated[tuple[str, ...], _not_yet(())] = ()
+    requires: Annotated[
+        tuple[CheckName, ...], BeforeValidator(_one_or_many), Field(max_length=16)
+    ] = ()
+    """Conditions that are checked when an occurrence is due, in this order (G1)."""
+
     calendars: Annotated[tuple[str, ...], _not_yet(())] = ()
     jitter: Annotated[Duration, _not_yet(timedelta(0))] = timedelta(0)
     spread: Nothing = None

@@ -341,6 +341,39 @@ class ExecutionHeld(ExecutionEvent, frozen=True, kw_only=True):
     planned_by: str | None = None
 
 
+class ExecutionChecking(ExecutionEvent, frozen=True, kw_only=True):
+    """An occurrence came due, and the conditions that its schedule requires are being checked."""
+
+    kind: str
+    due: datetime
+    nominal: str
+    revision: int
+    conditions: list[str] = []
+    payload: Any = None
+    overridden: bool = False
+    trigger: dict[str, Any] = {}
+    priority: str = "medium"
+    queue: str = "default"
+    next_due: datetime | None = None
+    moved_to: datetime | None = None
+    note: str = ""
+    planned_by: str | None = None
+
+
+class ExecutionConditionsMet(ExecutionEvent, frozen=True, kw_only=True):
+    """All conditions are met: from here on it is buffered, and fires unless others are in the way."""
+
+    conditions: list[str] = []
+
+
+class ExecutionCheckFailed(ExecutionEvent, frozen=True, kw_only=True):
+    """A condition could not be checked; without `retry_at` it is not tried again."""
+
+    condition: str
+    error: dict[str, Any]
+    retry_at: datetime | None = None
+
+
 class ExecutionApproved(ExecutionEvent, frozen=True, kw_only=True):
     """What was held is approved: from here on it is buffered."""
 
@@ -470,6 +503,7 @@ class ExecutionRequeued(ExecutionEvent, frozen=True, kw_only=True):
     note: str = ""
     planned_by: str | None = None
     trigger: dict[str, Any] = {}
+    conditions: list[str] = []
 
 
 class ExecutionCancelled(ExecutionEvent, frozen=True, kw_only=True):
@@ -568,6 +602,9 @@ NAMES: dict[type[Event], str] = {
     ExecutionSkipped: "execution.skipped.v1",
     ExecutionBuffered: "execution.buffered.v1",
     ExecutionHeld: "execution.held.v1",
+    ExecutionChecking: "execution.checking.v1",
+    ExecutionConditionsMet: "execution.conditions_met.v1",
+    ExecutionCheckFailed: "execution.check_failed.v1",
     ExecutionApproved: "execution.approved.v1",
     ExecutionReleased: "execution.released.v1",
     ExecutionDropped: "execution.dropped.v1",

@@ -22,6 +22,9 @@ from horae_domain.events import (
     ExecutionApproved,
     ExecutionBuffered,
     ExecutionCancelled,
+    ExecutionCheckFailed,
+    ExecutionChecking,
+    ExecutionConditionsMet,
     ExecutionDeadLettered,
     ExecutionDelayed,
     ExecutionDropped,
@@ -58,6 +61,10 @@ STOP_GRACE = timedelta(seconds=30)
 """How long an attempt that is asked to stop may still report, unless told."""
 PRIORITY_STEP = 60_000_000
 """How much longer a less urgent execution waits than one a priority above it, in microseconds."""
+
+CHECK_PAUSE = timedelta(seconds=1)
+"""How long a condition that could not be checked waits for the second try; then twice as long."""
+LONGEST_CHECK_PAUSE = timedelta(seconds=30)
 
 STOPPED = "its handler stopped"
 """Why an execution was cancelled that nobody had asked to stop."""
@@ -112,6 +119,7 @@ class Status(StrEnum):
     DELAYED = "delayed"
     BUFFERED = "buffered"
     HELD = "held"
+    CHECKING = "checking"
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -126,7 +134,7 @@ class Status(StrEnum):
     """True if it is alive and has not fired yet."""
 
     def __init__(self, value: str) -> None:
-        self.parked = value in {"buffered", "held"}
+        self.parked = value in {"buffered", "held", "checking"}
         self.alive = self.parked or value in {"pending", "delayed", "running"}
 
 
@@ -186,6 +194,8 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     planned_by: str | None = None
     trigger: dict[str, Any] = {}
     """The facts of what made it run, if that was no calendar."""
+    conditions: list[str] = []
+    """Those of its schedule that were met."""
     version: int = 0
     """How many events its stream has."""
 
@@ -199,6 +209,11 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
         if self.status is Status.DELAYED:
             return self.resume_at is not None and self.resume_at <= now
         return self.status is Status.PENDING
+
+    def asks(self, now: datetime) -> bool:
+        """True if its conditions are to be checked."""
+        pauses = self.resume_at is not None and self.resume_at > now
+        return self.status is Status.CHECKING and not pauses
 
     @property
     def stopping(self) -> bool:
@@ -526,6 +541,31 @@ def approve(execution: Execution, cause: Cause) -> list[Event]:
     return [ExecutionApproved(**_about(execution, cause))]
 
 
+def conditions_met(execution: Execution, definition: Definition, cause: Cause) -> list[Event]:
+    """Let what met its conditions wait for its way like others that are buffered."""
+    met = list(definition.requires)
+    return [ExecutionConditionsMet(conditions=met, **_about(execution, cause))]
+
+
+def check_failed(
+    execution: Execution,
+    definition: Definition,
+    condition: str,
+    error: dict[str, Any],
+    cause: Cause,
+) -> list[Event]:
+    """Check again soon, as long as the occurrence is not overdue; then it is skipped for that."""
+    pause = min(CHECK_PAUSE * 2 ** min(execution.failures, 16), LONGEST_CHECK_PAUSE)
+    comes = execution.moved_to or execution.due
+    again = cause.at + pause if cause.at + pause <= comes + definition.catch_up.window else None
+    failed = ExecutionCheckFailed(
+        condition=condition, error=error, retry_at=again, **_about(execution, cause)
+    )
+    if again is not None:
+        return [failed]
+    return [failed, *drop(execution, f"condition_failed:{condition}", cause)]
+
+
 def drop(
     execution: Execution, reason: str, cause: Cause, *, blocked_by: str | None = None
 ) -> list[Event]:
@@ -632,7 +672,7 @@ _TRIED_AGAIN = {Status.FAILED, Status.TIMED_OUT, Status.CANCELLED, Status.DEAD, 
 _REQUEUED = (
     "attempt", "kind", "due", "nominal", "revision", "requested_at", "version", "run_number",
     "payload", "overridden", "priority", "queue", "closed", "backfill_id", "unbounded", "moved_to",
-    "note", "planned_by", "trigger",
+    "note", "planned_by", "trigger", "conditions",
 )  # fmt: skip
 """What of an execution its requeueing hands on as it is."""
 
@@ -693,7 +733,7 @@ def evolve(execution: Execution | None, event: Event) -> Execution | None:
     """The execution after an event of its stream."""
     if isinstance(event, ExecutionRequested):
         return _requested(event)
-    if isinstance(event, ExecutionBuffered | ExecutionHeld):
+    if isinstance(event, ExecutionBuffered | ExecutionHeld | ExecutionChecking):
         return _parked(event)
     if isinstance(event, ExecutionSkipped):
         return _skipped(event)
@@ -742,7 +782,18 @@ def _changes(execution: Execution, event: Event) -> dict[str, Any]:
         case _:
             if type(event) in _ENDS:
                 return _ended(execution, _ENDS[type(event)])
-            return _changes_of_waiting(execution, event)
+            return _changes_of_checked(execution, event) or _changes_of_waiting(execution, event)
+
+
+def _changes_of_checked(execution: Execution, event: Event) -> dict[str, Any]:
+    match event:
+        case ExecutionConditionsMet(conditions=met):
+            waits = {"status": Status.BUFFERED, "resume_at": None, "failures": 0}
+            return waits | {"conditions": met}
+        case ExecutionCheckFailed(retry_at=again):
+            return {"resume_at": again, "failures": execution.failures + 1}
+        case _:
+            return {}
 
 
 def _changes_of_waiting(execution: Execution, event: Event) -> dict[str, Any]:
@@ -811,7 +862,11 @@ def _silent_by(at: datetime, heartbeat: float | None) -> datetime | None:
 
 
 def _decided(
-    event: ExecutionRequested | ExecutionBuffered | ExecutionHeld | ExecutionSkipped,
+    event: ExecutionRequested
+    | ExecutionBuffered
+    | ExecutionHeld
+    | ExecutionChecking
+    | ExecutionSkipped,
     status: Status,
     **more: Any,
 ) -> Execution:
@@ -864,10 +919,20 @@ def _requested(event: ExecutionRequested) -> Execution:
     )
 
 
-def _parked(event: ExecutionBuffered | ExecutionHeld) -> Execution:
+_PARKED_AS: dict[type[Event], Status] = {
+    ExecutionBuffered: Status.BUFFERED,
+    ExecutionHeld: Status.HELD,
+    ExecutionChecking: Status.CHECKING,
+}
+
+
+def _parked(event: ExecutionBuffered | ExecutionHeld | ExecutionChecking) -> Execution:
+    comes = event.moved_to or event.due
+    later = isinstance(event, ExecutionChecking) and comes > event.at
     return _decided(
         event,
-        Status.HELD if isinstance(event, ExecutionHeld) else Status.BUFFERED,
+        _PARKED_AS[type(event)],
+        resume_at=comes if later else None,
         priority=event.priority,
         queue=event.queue,
         correlation_id=event.correlation_id,

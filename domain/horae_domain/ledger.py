@@ -22,6 +22,7 @@ from horae_domain.definition import AWAITED, Definition, OnceTrigger, Overlap, R
 from horae_domain.events import (
     Event,
     ExecutionBuffered,
+    ExecutionChecking,
     ExecutionEvent,
     ExecutionHeld,
     ExecutionReleased,
@@ -253,6 +254,8 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
         moments = [run.wake_after(now) for run in self.live.values()]
         if self.backfills:
             moments.append(self.backfills_at)
+        if self.parked:
+            moments.append(self.checks_after(now))
         if self.active:
             due = self.holds_at if self.waits_for_run else self.fires_at
             moments += due, self.releases_at, self.closes_at
@@ -266,6 +269,11 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
             return None
         return definition.end_at + TICK
 
+    def checks_after(self, now: datetime | None) -> datetime | None:
+        """When conditions are next to be checked that are not being checked now."""
+        moments = [run.resume_at for run in self.parked.values() if run.resume_at is not None]
+        return min((each for each in moments if now is None or each > now), default=None)
+
     def fires_by(self, now: datetime) -> bool:
         """True if something is due that has no decision."""
         due = self.fires_at if self.active else None
@@ -274,7 +282,12 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def unsettled(self) -> bool:
         """True if a new owner has to look at it at once: work is out or waits for a worker."""
-        return any(run.status is not executions.Status.DELAYED for run in self.live.values())
+        return any(
+            run.status is not executions.Status.DELAYED for run in self.live.values()
+        ) or any(
+            run.status is executions.Status.CHECKING and run.resume_at is None
+            for run in self.parked.values()
+        )
 
     @property
     def settled(self) -> bool:
@@ -399,7 +412,7 @@ def _execution_changes(line: Line, event: ExecutionEvent, run: Execution) -> dic
             changes = _fired(line, event.at) | _decided(line, event.nominal, event.due, event)
         case ExecutionReleased() if run.kind != "key":
             changes = _fired(line, event.at) | {"next_due": event.next_due}
-        case ExecutionBuffered() if event.kind != "key":
+        case ExecutionBuffered() | ExecutionChecking() if event.kind != "key":
             changes = {"skips": 0, **_decided(line, event.nominal, event.due, event)}
         case ExecutionHeld():
             changes = _decided(line, event.nominal, event.due, event)
@@ -435,7 +448,12 @@ def _spent(line: Line, schedule: Schedule) -> bool:
 
 
 Decided = (
-    ExecutionRequested | ExecutionBuffered | ExecutionSkipped | ExecutionHeld | OccurrencesDecided
+    ExecutionRequested
+    | ExecutionBuffered
+    | ExecutionChecking
+    | ExecutionSkipped
+    | ExecutionHeld
+    | OccurrencesDecided
 )
 
 

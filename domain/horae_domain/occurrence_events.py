@@ -11,6 +11,7 @@ import msgspec
 from horae_domain.definition import Definition
 from horae_domain.events import (
     ExecutionBuffered,
+    ExecutionChecking,
     ExecutionHeld,
     ExecutionRequested,
     ExecutionSkipped,
@@ -128,6 +129,20 @@ def buffered(
         priority=str(line.definition.priority),
         queue=line.definition.queue,
         blocked_by=blocker(line, lane),
+        next_due=_next_after(line, kind, occurrence),
+        **payload,
+        **occurrence_fields(line, kind, occurrence, cause),
+    )
+
+
+def checking(
+    line: Line, kind: str, occurrence: Occurrence, cause: Cause, **payload: Any
+) -> ExecutionChecking:
+    """The occurrence waits until the conditions that its schedule requires are checked."""
+    return ExecutionChecking(
+        conditions=list(line.definition.requires),
+        priority=str(line.definition.priority),
+        queue=line.definition.queue,
         next_due=_next_after(line, kind, occurrence),
         **payload,
         **occurrence_fields(line, kind, occurrence, cause),

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from horae_domain import execution as executions
 from horae_domain.decision import Decision
 from horae_domain.definition import Overlap, Priority
+from horae_domain.events import Event
 from horae_domain.execution import STOP_GRACE, Execution, Status
 from horae_domain.lanes import Lane, lane_of
 from horae_domain.ledger import Line, payload_for
-from horae_domain.occurrence_events import blocker, buffered, requested, skipped
+from horae_domain.occurrence_events import (
+    blocker,
+    buffered,
+    checking,
+    requested,
+    skipped,
+)
 from horae_domain.recurrence import Occurrence
 from horae_domain.schedule import Cause
 
@@ -19,6 +27,8 @@ def admit(
     decision: Decision, kind: str, occurrence: Occurrence, cause: Cause, **payload: Any
 ) -> None:
     """Decide an occurrence by the overlap policy: it fires, is buffered, or is skipped.
+
+    What has conditions waits for them first, and is decided by the policy of then.
 
     Args:
         decision: of the schedule's line.
@@ -36,6 +46,10 @@ def admit(
         if reason is not None:
             decision.add(skipped(line, kind, occurrence, reason, lane, cause, **payload))
             return
+    if definition.requires:
+        decision.add(checking(line, kind, occurrence, cause, **payload))
+        return
+    if line.crowded(lane):
         _make_way(decision, lane, cause)
         line = decision.require()
         if line.crowded(lane):
@@ -44,8 +58,8 @@ def admit(
     decision.add(requested(line, kind, occurrence, cause, **payload))
 
 
-def approve(decision: Decision, run: Execution, cause: Cause) -> None:
-    """Decide what was held by the overlap policy of now: it is buffered, to be released, or dropped."""
+def approve(decision: Decision, run: Execution, approved: Sequence[Event], cause: Cause) -> None:
+    """Decide what has waited for a word by the overlap policy of now: it is approved, or dropped."""
     line = decision.require()
     lane = line.lane_of(run)
     reason = line.refusal(lane)
@@ -55,7 +69,7 @@ def approve(decision: Decision, run: Execution, cause: Cause) -> None:
         return
     if line.crowded(lane):
         _make_way(decision, lane, cause)
-    decision.add(*executions.approve(run, cause))
+    decision.add(*approved)
 
 
 def _make_way(decision: Decision, lane: Lane, cause: Cause) -> None:

@@ -122,7 +122,7 @@ def _decide_held(decision: Decision, run: Execution, asked: OccurrenceCommand) -
     match asked:
         case ApproveOccurrence():
             decision.add(OccurrenceApproved(execution_id=run.id, **fields))
-            overlap.approve(decision, run, asked.cause)
+            overlap.approve(decision, run, executions.approve(run, asked.cause), asked.cause)
         case SkipOccurrence():
             decision.add(OccurrenceSkipped(execution_id=run.id, **fields))
             decision.add(*executions.drop(run, BY_HAND, asked.cause))

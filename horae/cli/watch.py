@@ -14,6 +14,8 @@ from horae_domain.events import (
     Event,
     ExecutionBuffered,
     ExecutionCancelled,
+    ExecutionCheckFailed,
+    ExecutionChecking,
     ExecutionDelayed,
     ExecutionDropped,
     ExecutionFailed,
@@ -111,6 +113,10 @@ def _not_run(event: Event) -> tuple[str, str] | None:
     match event:
         case ExecutionBuffered():
             return "buffered", f"behind {event.blocked_by}"
+        case ExecutionChecking():
+            return "checking", ", ".join(event.conditions)
+        case ExecutionCheckFailed():
+            return "unchecked", f"{event.condition}: {event.error.get('message')}"
         case ExecutionHeld():
             return "held", event.note or "until it is approved"
         case ExecutionSkipped() | ExecutionDropped():

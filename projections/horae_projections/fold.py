@@ -19,6 +19,9 @@ from horae_domain.events import (
     ExecutionApproved,
     ExecutionBuffered,
     ExecutionCancelled,
+    ExecutionCheckFailed,
+    ExecutionChecking,
+    ExecutionConditionsMet,
     ExecutionDeadLettered,
     ExecutionDelayed,
     ExecutionDropped,
@@ -72,7 +75,7 @@ from horae_projections.rows import (
 from horae_projections.sheet import BORN, Sheet
 
 _NOW = {"running", "buffered", "held"}
-Born = ExecutionRequested | ExecutionBuffered | ExecutionHeld | ExecutionSkipped
+Born = ExecutionRequested | ExecutionBuffered | ExecutionChecking | ExecutionHeld | ExecutionSkipped
 OF_OCCURRENCES = (
     OccurrencesDecided,
     OccurrenceEvent,
@@ -301,8 +304,8 @@ def _requested(event: Born) -> ExecutionRow:
     if isinstance(event, ExecutionBuffered):
         row.status, row.blocked_by = "buffered", event.blocked_by
         return row
-    if isinstance(event, ExecutionHeld):
-        row.status = "held"
+    if isinstance(event, ExecutionHeld | ExecutionChecking):
+        row.status = "held" if isinstance(event, ExecutionHeld) else "checking"
         return row
     row.status = "pending"
     row.run_number = event.run_number
@@ -412,7 +415,7 @@ def _change_waiting(row: ExecutionRow, event: ExecutionEvent) -> None:
         case ExecutionReleased():
             row.status, row.run_number = "pending", event.run_number
             _delay(row, event.at)
-        case ExecutionApproved():
+        case ExecutionApproved() | ExecutionConditionsMet():
             row.status = "buffered"
         case ExecutionDropped():
             _end(row, "skipped", event.at, event.reason)
@@ -453,27 +456,39 @@ def _reported(
 
 def _note(row: ExecutionRow, event: ExecutionEvent) -> None:
     """Write the event into the execution's timeline."""
-    detail: str | None = None
+    row.timeline.append((event.at, name_of(event).split(".")[1], _detail(event)))
+    del row.timeline[:-KEPT]
+
+
+def _detail(event: ExecutionEvent) -> str | None:
     match event:
         case AttemptStarted() | ExecutionRequested():
-            detail = event.worker
+            return event.worker
         case AttemptFailed():
-            detail = event.outcome
+            return event.outcome
         case (
             ExecutionSkipped() | ExecutionDropped() | ExecutionCancelled() | CancellationRequested()
         ):
-            detail = event.reason
+            return event.reason
         case ExecutionBuffered():
-            detail = event.blocked_by
+            return event.blocked_by
         case ExecutionHeld():
-            detail = event.note or None
+            return event.note or None
         case ExecutionReprioritised():
-            detail = event.priority
-        case ReportRefused():
-            detail = event.lease
-        case TimerMoved() | TimerCancelled():
-            detail = event.timer
+            return event.priority
         case _:
-            pass
-    row.timeline.append((event.at, name_of(event).split(".")[1], detail))
-    del row.timeline[:-KEPT]
+            return _detail_of_wait(event)
+
+
+def _detail_of_wait(event: ExecutionEvent) -> str | None:
+    match event:
+        case ExecutionChecking() | ExecutionConditionsMet():
+            return ", ".join(event.conditions)
+        case ExecutionCheckFailed():
+            return f"{event.condition}: {event.error.get('message')}"
+        case ReportRefused():
+            return event.lease
+        case TimerMoved() | TimerCancelled():
+            return event.timer
+        case _:
+            return None

@@ -17,6 +17,7 @@ ExecutionStatus = Literal[
     "delayed",
     "buffered",
     "held",
+    "checking",
     "running",
     "succeeded",
     "failed",

@@ -37,7 +37,7 @@ COMMAND_TYPE = "command"
 """The type of scheduled commands, of which there may be very many: in lists of their own."""
 SCHEDULE_STATUSES = ("active", "pending", "paused", "completed", "cancelled", "failed")
 EXECUTION_STATUSES = (
-    "pending", "delayed", "buffered", "held", "running", "succeeded", "failed", "timed_out", "cancelled",
+    "pending", "delayed", "buffered", "held", "checking", "running", "succeeded", "failed", "timed_out", "cancelled",
     "skipped", "dead",
 )  # fmt: skip
 PRIORITIES = tuple(str(each) for each in sorted(Priority, key=lambda priority: priority.rank))

@@ -8,6 +8,7 @@ from typing import Any
 from horae_domain.events import (
     Event,
     ExecutionBuffered,
+    ExecutionChecking,
     ExecutionEvent,
     ExecutionHeld,
     ExecutionRequested,
@@ -29,7 +30,13 @@ from horae_projections.rows import (
     waits_of,
 )
 
-BORN = (ExecutionRequested, ExecutionBuffered, ExecutionHeld, ExecutionSkipped)
+BORN = (
+    ExecutionRequested,
+    ExecutionBuffered,
+    ExecutionChecking,
+    ExecutionHeld,
+    ExecutionSkipped,
+)
 _NOTHING: frozenset[Entry] = frozenset()
 
 

@@ -223,7 +223,7 @@ REFUSED = {
     "no concurrency": ({"concurrency": 0}, FIELD, "concurrency"),
     "too much concurrency": ({"concurrency": 100_001}, FIELD, "concurrency"),
     "no executions": ({"max_executions": 0}, FIELD, "max_executions"),
-    "guards": ({"requires": ["open"]}, FIELD, "requires"),
+    "guards": ({"requires": ["a b"]}, FIELD, "requires[0]"),
     "calendars": ({"calendars": ["work"]}, FIELD, "calendars"),
     "spread": ({"spread": "5m"}, FIELD, "spread"),
     "jitter": ({"jitter": "1s"}, FIELD, "jitter"),

@@ -657,15 +657,20 @@ def test_cancelled_execution_stays_so_and_others_cannot_be():
 # --- state ---------------------------------------------------------------------------------------
 
 
-def test_five_states_are_alive():
+def test_six_states_are_alive():
     assert {each for each in Status if each.alive} == {
         Status.PENDING,
         Status.DELAYED,
         Status.BUFFERED,
         Status.HELD,
+        Status.CHECKING,
         Status.RUNNING,
     }
-    assert {each for each in Status if each.parked} == {Status.BUFFERED, Status.HELD}
+    assert {each for each in Status if each.parked} == {
+        Status.BUFFERED,
+        Status.HELD,
+        Status.CHECKING,
+    }
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from lanes_model import ENDS, lanes_hold, limits_hold
 
 from horae_domain import decider
+from horae_domain.checking import Verdict, judge
 from horae_domain.codec import decode, encode, name_of
 from horae_domain.decision import Decision
 from horae_domain.definition import Definition, Overlap, Priority, parse_definition
@@ -25,6 +26,7 @@ from horae_domain.events import (
     Event,
     ExecutionBuffered,
     ExecutionCancelled,
+    ExecutionChecking,
     ExecutionDropped,
     ExecutionEvent,
     ExecutionHeld,
@@ -94,12 +96,15 @@ policies: dict[str, st.SearchStrategy[Any]] = {
     "max_executions": st.none() | st.integers(1, 6),
     "pause_on_failures": st.none() | st.integers(1, 3),
     "enabled": st.sampled_from([True, True, True, False]),
+    "requires": st.sampled_from([(), (), "open"]),
 }
 contents = st.fixed_dictionaries({"trigger": triggers}, optional=policies)
 
 # --- a line through time -------------------------------------------------------------------------
 
-DECISIONS = (ExecutionRequested, ExecutionBuffered, ExecutionHeld, ExecutionSkipped)
+DECISIONS = (
+    ExecutionRequested, ExecutionBuffered, ExecutionChecking, ExecutionHeld, ExecutionSkipped,
+)  # fmt: skip
 
 
 class OneLine(RuleBasedStateMachine):
@@ -240,6 +245,17 @@ class OneLine(RuleBasedStateMachine):
         run = data.draw(st.sampled_from([*self.history.live, *self.history.parked]))
         self.attempt(decider.reprioritize, run.id, priority, cause(self.now))
 
+    @precondition(lambda self: self.checked())
+    @rule(data=st.data(), met=st.booleans(), fails=st.booleans())
+    def answer_check(self, data, met, fails):
+        run = data.draw(st.sampled_from(self.checked()))
+        error = {"type": "Boom", "message": ""} if fails else None
+        self.attempt(judge, run.id, Verdict(met, "open", error), cause(self.now))
+
+    def checked(self):
+        now = at(self.now)
+        return [run for run in self.history.parked if run.asks(now)]
+
     @rule()
     def change_owner(self):
         self.owner = f"engine-{len(self.history.events)}"
@@ -261,7 +277,9 @@ class OneLine(RuleBasedStateMachine):
             assert not line.parked
         if line.schedule.status == "active":
             for run in self.history.parked:
-                if not line.crowded(line.lane_of(run)):
+                if run.status == "checking":
+                    assert line.unsettled or line.wake <= run.resume_at
+                elif not line.crowded(line.lane_of(run)):
                     assert run.kind != "key"
                     assert line.wake <= line.cooldown_until
 
@@ -287,7 +305,7 @@ def ids_are_decided_once(events: list[Event]) -> None:
     waiting: set[str] = set()
     for event in events:
         match event:
-            case ExecutionBuffered() | ExecutionHeld():
+            case ExecutionBuffered() | ExecutionChecking() | ExecutionHeld():
                 waiting.add(event.execution_id)
             case ExecutionReleased() | ExecutionDropped():
                 waiting.remove(event.execution_id)
@@ -467,6 +485,7 @@ by_type: dict[str, st.SearchStrategy[Any]] = {
     "float": st.floats(0, 1e9),
     "dict[str, Any]": st.dictionaries(names, json_values, max_size=3),
     "list[Any]": st.lists(json_values, max_size=3),
+    "list[str]": st.lists(names, max_size=3),
 }
 
 

@@ -41,6 +41,8 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
     """True if it runs actions of type `process`."""
     commands: list[str] = []
     """What services here answer, such as `trading.Rebalance`."""
+    checks: list[str] = []
+    """Conditions and checks."""
     over: str | None = None
     """Which bound it is over, so that it takes no new work."""
     leaving: bool = False
@@ -153,6 +155,10 @@ class Announced:
     def commands(self, tenant: str | None = None) -> list[str]:
         """All commands of services that are announced, in order."""
         return sorted(_all(said.commands for said in self.executors(tenant)))
+
+    def checks(self, tenant: str | None = None) -> list[str]:
+        """All conditions and checks that are announced, in order."""
+        return sorted(_all(said.checks for said in self.executors(tenant)))
 
     def handlers(self, tenant: str | None = None) -> list[str]:
         """All handlers that are announced, in order."""

@@ -9,6 +9,7 @@ horae.<tenant>.event.<aggregate>.<name>       stream HORAE_EVENTS, CloudEvents
 commands.<service>.<command>                  commands to services of the default tenant
 horae.<tenant>.commands.<service>.<command>   the same of other tenants
 horae.<tenant>.send.<service>.<command>       stream HORAE_COMMANDS: those that nobody waits for
+horae.<tenant>.check.<name>                   questions for a condition or a check
 horae._engine.<owner>                         one engine to another
 horae._announce, horae._announce.ask          who serves which handlers
 ```
@@ -72,6 +73,11 @@ def header_text(text: str, limit: int) -> str:
 def request_subject(tenant: str, kind: str, name: str) -> str:
     """Where a request goes; `kind` is `command` or `query`."""
     return f"horae.{tenant}.{kind}.{name}"
+
+
+def check_subject(tenant: str, name: str) -> str:
+    """Where a condition or a check is asked for."""
+    return f"horae.{tenant}.check.{name}"
 
 
 def queue_subject(tenant: str, queue: str, priority: str = "*") -> str:
