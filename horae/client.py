@@ -76,7 +76,7 @@ class Client(CommandCalls):
 
         Args:
             id: its name in the tenant.
-            trigger: of `cron`, `every`, `once`, `manual`.
+            trigger: of `cron`, `every`, `once`, `manual`, `on_event`, `on_outcome`.
             action: a handler's name, or the wire's action.
             idempotency_key: the same key and content get the first answer.
             allow_unknown: accept a handler that nobody serves yet.
@@ -314,6 +314,30 @@ class Client(CommandCalls):
     async def reprioritize_execution(self, id: str, priority: str) -> Json:  # noqa: A002
         """Let an execution that waits do so under another priority."""
         return await self.command("execution.reprioritize", {"id": id, "priority": priority})
+
+    # --- external events --------------------------------------------------------------------------
+
+    async def publish_event(
+        self,
+        type: str,  # noqa: A002 - the wire's name
+        data: Any = None,
+        *,
+        id: str | None = None,  # noqa: A002 - the wire's name
+        source: str = "",
+        time: Instant | None = None,
+    ) -> Json:
+        """Say that something has happened, to all who listen for it.
+
+        Args:
+            type: what kind of event it is, such as `trade.submitted`.
+            data: a JSON value or a model.
+            id: with `source` it is the same event whenever it is said again.
+            source: who says so.
+            time: when it happened, now unless told.
+        """
+        body: Json = {"type": type, "data": data, "source": source}
+        body |= {name: value for name, value in (("id", id), ("time", time)) if value is not None}
+        return await self.command("event.publish", body)
 
     # --- the rest ---------------------------------------------------------------------------------
 

@@ -40,6 +40,30 @@ def manual() -> Trigger:
     return {"type": "manual"}
 
 
+def on_event(event: str, *, filter: str | None = None, delay: Span | None = None) -> Trigger:  # noqa: A002 - the wire's name
+    """Fire for each external event of a type, the handler's payload being its data.
+
+    Args:
+        event: the type; with `*` for one token of it, and `>` at the end for all that follow.
+        filter: a CEL expression over `data` and `event` (`type`, `source`, `id`) that has to be true.
+        delay: how long after the event.
+    """
+    trigger: Trigger = {"type": "event", "event": event}
+    if filter is not None:
+        trigger["filter"] = filter
+    return trigger if delay is None else trigger | {"delay": _span(delay, "trigger.delay")}
+
+
+def on_outcome(schedule: str, *of: str) -> Trigger:
+    """Fire when an execution of another schedule has ended so, with success unless told.
+
+    Args:
+        schedule: its id.
+        of: `succeeded`, `failed`, `timed_out`, `cancelled` or `skipped`.
+    """
+    return {"type": "outcome", "schedule": schedule, "of": list(of or ("succeeded",))}
+
+
 class Retry(dict[str, Any]):
     """How failed attempts are repeated (G7).
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from horae_application.lines import Lines, row_of
+from horae_application.listening import Hearing
 from horae_application.ports import Batch, NewEvent
 from horae_application.work import Work
 from horae_domain.codec import encode, name_of
@@ -48,6 +49,8 @@ class Draft:
     def __init__(self, lines: Lines, at: datetime) -> None:
         self.at = at
         self._lines = lines
+        self.hearing = Hearing(lines.listening)
+        """Who listens for external events."""
         self._changed: dict[str, Line] = {}
         self.events: list[Event] = []
         self._streams: list[str] = []
@@ -99,6 +102,7 @@ class Draft:
         if decision.line is not None and decision.line is not before:
             self._changed[stream] = decision.line
             self.partitions.add(partition_of_stream(stream))
+            self.hearing.note(stream, before, decision.line, _runs_in(decision.events))
         for event in decision.events:
             if isinstance(event, ExecutionEvent):
                 run = before.find(event.execution_id) if before else None
@@ -170,6 +174,7 @@ class Draft:
                 settled.append((partition_of_stream(stream), stream))
             else:
                 rows.append(row_of(line, stream))
+        listeners, silent = self.hearing.rows()
         return Batch(
             epochs={each: epochs[each] for each in self.partitions},
             events=[
@@ -178,8 +183,8 @@ class Draft:
                     self._streams, self._versions, self.events, strict=True
                 )
             ],
-            ledger=rows,
-            settled=settled,
+            ledger=[*rows, *listeners],
+            settled=[*settled, *silent],
         )
 
     def changed(self) -> Iterable[tuple[str, Line]]:
@@ -195,6 +200,11 @@ class Draft:
     def versions(self) -> list[int]:
         """The version of each event."""
         return self._versions
+
+
+def _runs_in(events: Iterable[Event]) -> set[str]:
+    """The executions that some events are of."""
+    return {event.execution_id for event in events if isinstance(event, ExecutionEvent)}
 
 
 def _version(event: ExecutionEvent, run: Execution | None) -> int:

@@ -19,7 +19,7 @@ from horae_application.checks import CheckRunner, Checks
 from horae_application.creating import CreateTogether, Creation
 from horae_application.dispatch import Dispatch
 from horae_application.draft import Draft
-from horae_application.lines import MAX_REASON, Broken, Lines
+from horae_application.lines import Broken, Lines
 from horae_application.log import get_logger
 from horae_application.messages import OK, Reply, refused
 from horae_application.ownership import Ownership
@@ -36,21 +36,23 @@ from horae_application.ports import (
     StoreUnavailable,
     WorkBus,
 )
+from horae_application.quarantine import MAX_REASON, quarantine
+from horae_application.receiving import MAX_AGE, Receiving, event_stream
 from horae_application.task import Answer, Task, refusal
 from horae_application.tasks import (
     Desk,
+    decided_by,
     key_stream,
-    partition_of_command,
 )
 from horae_application.wall import RECHECK, Wall
-from horae_domain import decider, firing, overlap
+from horae_domain import decider, firing
 from horae_domain.codec import Undecodable, decode
 from horae_domain.errors import IllegalState, Internal, Unavailable
 from horae_domain.events import Event, ScheduleQuarantined
-from horae_domain.identity import partition_of_stream, schedule_stream
+from horae_domain.identity import is_external, partition_of_stream, schedule_stream
 from horae_domain.instants import to_micros
 from horae_domain.positions import Position
-from horae_domain.schedule import Cause, Schedule, Status, about
+from horae_domain.schedule import Cause, Status, about
 
 MAX_TASKS = 512
 """Commands decided in one commit."""
@@ -143,6 +145,7 @@ class Engine:
         self.store_error: str | None = None
         self.committed = 0
         self.max_waiting = INBOX
+        self.max_event_age = MAX_AGE
 
     # --- from outside -----------------------------------------------------------------------------
 
@@ -244,7 +247,8 @@ class Engine:
             self._bury(draft)
         for stream in due:
             self._settle(draft, stream)
-        desk = Desk(draft, loaded, self.lines.owner_of, self.lines.pulse)
+        receiving = Receiving(draft, self.lines, loaded, self.max_event_age, self._recover)
+        desk = Desk(draft, loaded, self.lines.owner_of, self.lines.pulse, receiving)
         for task in mine:
             if isinstance(task.command, CreateTogether):
                 parts = [self._create(draft, desk, task, each) for each in task.command.items]
@@ -257,7 +261,10 @@ class Engine:
             if about is not None:
                 draft.partitions.add(partition_of_stream(about))
                 self._recover(draft, about)
+            elif event_stream(task) is not None:
+                draft.partitions.add(next(iter(self.ownership.epochs)))
             answers.append(desk.decide(task))
+        receiving.follow(Cause(draft.at))
         if self._look:
             self._look = False
             self.dispatch.look_again(self.lines, draft.at)
@@ -288,8 +295,7 @@ class Engine:
                 self._quarantine(stream, error)
                 return
             _log.exception("quarantined", stream=str(stream))
-            decision.add(_quarantined(decision.require().schedule, error, cause))
-            overlap.drop(decision, "schedule_quarantined", cause)
+            quarantine(decision, error, cause)
         draft.accept(stream, decision)
         draft.seen.add(stream)
 
@@ -337,7 +343,7 @@ class Engine:
     def _owns(self, task: Task) -> bool:
         if isinstance(task.command, CreateTogether):
             return True  # each of them is looked at by itself
-        return partition_of_command(task.request.tenant, task.command) in self.ownership.epochs
+        return decided_by(self.ownership.epochs, task.request.tenant, task.command) is not None
 
     def _not_mine(self, task: Task) -> Answer:
         reply = refused(Unavailable("another engine owns this partition", moved=True))
@@ -365,6 +371,9 @@ class Engine:
             stream = self._stream_of(task)
             if stream is not None:
                 streams[stream] = None
+            elif (event := event_stream(task)) is not None:
+                extra[event] = None
+                streams |= dict.fromkeys(self.lines.listening.streams_for(task))
             elif (id_ := task.command.execution) is not None:
                 extra[id_] = None
             if stream is not None and isinstance(task.command, CREATIONS):
@@ -423,6 +432,7 @@ class Engine:
             self.committed += len(positions)
             self._clashes = 0
         self._careful = max(0, self._careful - 1)
+        self.lines.listening.apply(draft.hearing)
         for stream in draft.buried:
             self.lines.unrecorded.pop(stream, None)
         for stream, line in draft.changed():
@@ -519,8 +529,8 @@ class Engine:
             return
         if isinstance(error, Fenced):
             self._lose(error.partitions)
-        else:
-            self._forget()
+        elif not (isinstance(error, AlreadyWritten) and is_external(error.stream or "")):
+            self._forget()  # but for an event that another engine has recorded at the same time
             self._careful = CAREFUL if strange or self._clashes > 1 else self._careful
         again = [task._replace(tries=task.tries + 1) for task in tasks]
         self._refuse([task for task in again if task.tries > TRIES], str(error))
@@ -633,11 +643,6 @@ _PATIENT = (messages.ReportExecution, messages.HeartbeatExecution)
 
 def _buried(task: Task) -> Answer:
     return refusal(task, IllegalState("it is quarantined", state="failed"))
-
-
-def _quarantined(schedule: Schedule, error: Exception, cause: Cause) -> ScheduleQuarantined:
-    reason = repr(error)[:MAX_REASON]
-    return ScheduleQuarantined(reason=reason, **about(schedule.tenant, schedule.id, cause))
 
 
 def _whose(rows: Sequence[StoredEvent]) -> list[str]:

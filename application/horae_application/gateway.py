@@ -21,7 +21,7 @@ from horae_application.known import Known, require, unserved
 from horae_application.messages import OK, Command, Reply, Request, read_command, refused
 from horae_application.ports import Forwarder
 from horae_application.task import Task
-from horae_application.tasks import partition_of_command
+from horae_application.tasks import decided_by, partition_of_command
 from horae_application.validation import Seen, validate
 from horae_domain import schedule as schedules
 from horae_domain.definition import Definition, parse_definition
@@ -114,7 +114,7 @@ class Gateway:
 
     async def _try(self, request: Request, command: Command, partition: int) -> Reply:
         ownership = self._engine.ownership
-        if partition in ownership.epochs:
+        if decided_by(ownership.epochs, request.tenant, command) is not None:
             return await self._decide(request, command)
         address = ownership.directory.get(partition)
         if address is None or self._forwarder is None or address == ownership.address:
@@ -253,7 +253,10 @@ class Gateway:
 
 
 def keyed(request: Request, command: Command) -> tuple[Request, Command]:
-    """A command that is to be scheduled has a key: its own, the request's, or a new one."""
+    """A command that is to be scheduled, and an event, has a key: its own, the request's, or a new one."""
+    if isinstance(command, messages.PublishEvent) and command.id is None:
+        id_ = request.key or uuid4().hex
+        return request, command.model_copy(update={"id": id_})
     if not isinstance(command, messages.ScheduleCommand) or command.key is not None:
         return request, command
     key = request.key or uuid4().hex

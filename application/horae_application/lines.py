@@ -14,9 +14,11 @@ from typing import NamedTuple
 
 import msgspec
 
+from horae_application.listening import NOBODY, Listening
 from horae_application.log import get_logger
 from horae_application.ports import EventStore, LedgerRow, StoredEvent
 from horae_application.pulse import Pulse
+from horae_application.quarantine import MAX_REASON
 from horae_domain import execution as executions
 from horae_domain import schedule as schedules
 from horae_domain.codec import Undecodable, decode
@@ -31,8 +33,8 @@ WINDOW = 5_000_000
 """How far ahead of now, in microseconds, timers are read from the store."""
 PAGE = 5_000
 """Timers read at once."""
-MAX_REASON = 1_000
-"""Characters kept of why something is quarantined."""
+FIRST = (-1, NOBODY)
+"""Before every line that is due at some time; see `listening.LISTENS`."""
 CACHE = 2_000
 """Lines kept although nothing of theirs is alive or due soon."""
 
@@ -109,6 +111,8 @@ class Lines:
         self._now = from_micros(0)
         self.pulse = Pulse()
         """What was heard of the attempts in memory."""
+        self.listening = Listening(store)
+        """Who listens for external events."""
         self.window = WINDOW
         self.partitions: frozenset[int] = frozenset()
         self._unread: frozenset[int] = frozenset()
@@ -220,6 +224,7 @@ class Lines:
         gone = frozenset(partitions)
         self.partitions -= gone
         self._unread -= gone
+        self.listening.drop(gone)
         self.drop([each for each in self._lines if partition_of_stream(each) in gone])
         for stream in [each for each in self._wakes if partition_of_stream(each) in gone]:
             del self._wakes[stream]
@@ -310,7 +315,8 @@ class Lines:
         """Read what is due or alive in new partitions, and the next window when one runs out."""
         self._now = from_micros(now)
         if self._unread:
-            self._scan(self._unread, None, self._horizon)
+            self.listening.read(self._unread)
+            self._scan(self._unread, FIRST, self._horizon)
             self._unread = frozenset()
         if not self.partitions or now < self._horizon - self.window // 2:
             return
@@ -318,7 +324,7 @@ class Lines:
         self._scan(self.partitions, (self._horizon, NOWHERE), horizon)
         self._horizon = horizon
 
-    def _scan(self, partitions: frozenset[int], after: tuple[int, str] | None, before: int) -> None:
+    def _scan(self, partitions: frozenset[int], after: tuple[int, str], before: int) -> None:
         while True:
             rows = self._store.due(partitions, after, before, PAGE)
             for row in rows:

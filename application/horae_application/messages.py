@@ -25,6 +25,7 @@ from horae_domain.backfills import Order
 from horae_domain.definition import (
     Definition,
     Duration,
+    EventType,
     Identifier,
     Instant,
     Model,
@@ -528,6 +529,20 @@ class CancelCommand(SingleCommand):
     name = "command.cancel"
 
 
+class PublishEvent(Command):
+    """`event.publish`: something has happened elsewhere; the same source and id are the same event.
+
+    The id is the request's idempotency key unless told; `time` is when it happened, now unless told.
+    """
+
+    name = "event.publish"
+    type: EventType
+    data: Json = None
+    id: Key | None = None
+    source: Annotated[str, Field(max_length=512)] = ""
+    time: Instant | None = None
+
+
 COMMANDS: dict[str, type[Command]] = {
     kind.name: kind
     for kind in (
@@ -558,6 +573,7 @@ COMMANDS: dict[str, type[Command]] = {
         RetryExecution,
         ScheduleCommand,
         CancelCommand,
+        PublishEvent,
         RequeueDeadLetter,
     )
 }

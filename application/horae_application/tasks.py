@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Any
 from uuid import uuid4
@@ -16,6 +16,7 @@ from horae_application.log import get_logger
 from horae_application.messages import OK, Command
 from horae_application.ports import StoredEvent
 from horae_application.pulse import Pulse
+from horae_application.receiving import Receiving
 from horae_application.runs import Runs
 from horae_application.task import Answer, Task, refusal
 from horae_domain import backfilling, decider, planning, timers
@@ -85,10 +86,23 @@ def partition_of_command(tenant: str, command: Command) -> int:
     """The partition that decides a command."""
     if command.execution is not None:
         return partition_of_stream(command.execution)
+    if isinstance(command, messages.PublishEvent):
+        return partition_of(tenant, command.id or command.type)
     schedule_id = command.schedule(tenant)
     if schedule_id is None:
         raise TypeError(f"{command.name} has no single partition")
     return partition_of(tenant, schedule_id)
+
+
+def decided_by(epochs: Collection[int], tenant: str, command: Command) -> int | None:
+    """The partition whose owner decides a command; None if that is none of these.
+
+    An external event is recorded by any owner.
+    """
+    if isinstance(command, messages.PublishEvent):
+        return next(iter(epochs), None)
+    partition = partition_of_command(tenant, command)
+    return partition if partition in epochs else None
 
 
 def key_stream(task: Task) -> str | None:
@@ -125,11 +139,13 @@ class Desk:
         loaded: Mapping[str, list[StoredEvent]],
         owner_of: Callable[[str], str | None],
         pulse: Pulse,
+        receiving: Receiving,
     ) -> None:
         self._draft = draft
         self._loaded = loaded
         self._runs = Runs(draft, loaded, owner_of, pulse)
         self._commanding = Commanding(draft, loaded)
+        self._receiving = receiving
         self._keyed: dict[str, Answer] = {}
 
     def decide(self, task: Task) -> Answer:
@@ -178,7 +194,11 @@ class Desk:
                 return self._timer(task, command)
             case _:
                 cause = self._cause(task)
-                answer = self._runs.decide(task, cause) or self._commanding.decide(task, cause)
+                answer = (
+                    self._runs.decide(task, cause)
+                    or self._commanding.decide(task, cause)
+                    or self._receiving.decide(task, cause)
+                )
                 return answer or self._schedule(task, to_domain(task, cause))
 
     def _cause(self, task: Task) -> Cause:

@@ -14,6 +14,7 @@ from horae_domain import execution as executions
 from horae_domain import overlap
 from horae_domain.decision import Decision
 from horae_domain.definition import Definition, EventTrigger, OutcomeTrigger
+from horae_domain.errors import ExpressionFailed, InvalidExpression
 from horae_domain.events import (
     Event,
     ExecutionCancelled,
@@ -26,6 +27,7 @@ from horae_domain.events import (
     ExternalEventReceived,
 )
 from horae_domain.execution import Execution
+from horae_domain.expressions import holds
 from horae_domain.firing import go_on, settle
 from horae_domain.identity import schedule_stream
 from horae_domain.instants import format_instant
@@ -34,7 +36,7 @@ from horae_domain.ledger import Line, payload_for
 from horae_domain.listeners import MISSING, OUTCOME, Interest, Listener, Match, Role, value_at
 from horae_domain.occurrence_events import occurrence_id, skipped
 from horae_domain.recurrence import Occurrence
-from horae_domain.schedule import Cause, Status
+from horae_domain.schedule import FILTERED, Cause, Status
 
 MAX_DEPTH = 16
 """How many executions may follow from one another by their outcomes; circles end there."""
@@ -116,21 +118,18 @@ def resolved(wanted: Mapping[str, str], definition: Definition, run: Execution) 
 # --- decide --------------------------------------------------------------------------------------
 
 
-def fire(
-    decision: Decision, happened: Happening, cause: Cause, *, fault: str | None = None
-) -> str | None:
-    """Decide what becomes of a schedule that is triggered; the execution's id, if it has one.
-
-    Args:
-        decision: of the schedule's line.
-        happened: what triggers it.
-        cause: of the decision.
-        fault: why its filter could not be evaluated.
-    """
+def fire(decision: Decision, happened: Happening, cause: Cause) -> str | None:
+    """Decide what becomes of a schedule that is triggered; the execution's id, if it has one."""
     settle(decision, cause)
     line = decision.require()
     if not _hears(line, happened):
         return None
+    try:
+        if not _passes(line, happened):
+            return None
+        fault = None
+    except (InvalidExpression, ExpressionFailed) as error:
+        fault = error.message
     occurrence = _occurrence(line, happened)
     told: dict[str, Any] = {"trigger": dict(happened.facts)}
     reason = _refusal(line, happened, cause.at, fault)
@@ -156,6 +155,20 @@ def _hears(line: Line, happened: Happening) -> bool:
     begun = definition.start_at is None or definition.start_at <= happened.at
     over = definition.end_at is not None and definition.end_at < happened.at
     return begun and not over and not line.spent
+
+
+def _passes(line: Line, happened: Happening) -> bool:
+    """True unless its filter says otherwise.
+
+    Raises:
+        InvalidExpression, ExpressionFailed: it cannot be evaluated.
+    """
+    trigger = line.definition.trigger
+    if not isinstance(trigger, EventTrigger) or trigger.filter is None:
+        return True
+    facts = happened.facts
+    event = {"type": facts["event"], "source": facts.get("source", ""), "id": facts["id"]}
+    return holds(trigger.filter, {"data": facts["data"], "event": event}, FILTERED)
 
 
 def _occurrence(line: Line, happened: Happening) -> Occurrence:

@@ -95,6 +95,11 @@ def external_event_stream(tenant: str, source: str, event_id: str) -> str:
     return to_text(b"\xfe" + _digest(15, "event", tenant, source, event_id))
 
 
+def is_external(stream: str) -> bool:
+    """True if it is the stream of an external event."""
+    return stream.startswith("fe")
+
+
 def listener_stream(stream: str, execution_id: str | None) -> str:
     """What the ledger keeps under it: what a schedule, or one of its executions, listens for."""
     digest = _digest(15, "listener", stream, execution_id or "")

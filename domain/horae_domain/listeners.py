@@ -149,7 +149,7 @@ class Listeners:
         if exact:
             yield exact
         root = self._patterns.get(tenant)
-        if root is not None:
+        if root is not None and not type_.startswith(OUTCOME):
             yield from _matching(root, type_.split("."))
 
     def _all(self) -> Iterator[Group]:

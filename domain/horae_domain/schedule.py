@@ -15,6 +15,7 @@ import msgspec
 from horae_domain.definition import (
     AWAITED,
     Definition,
+    EventTrigger,
     IntervalTrigger,
     ManualTrigger,
     OnceTrigger,
@@ -43,9 +44,13 @@ from horae_domain.events import (
     ScheduleTripped,
     ScheduleUpdated,
 )
+from horae_domain.expressions import compile_expression
 from horae_domain.instants import format_instant
 from horae_domain.occurrences import anchor_of, first_bound, next_occurrence
 from horae_domain.zones import tzdata_version
+
+FILTERED = frozenset({"data", "event"})
+"""What a filter of events knows of one."""
 
 # --- commands ------------------------------------------------------------------------------------
 
@@ -239,6 +244,8 @@ def _first_due(
     trigger = definition.trigger
     if isinstance(trigger, ManualTrigger):
         return None
+    if isinstance(trigger, EventTrigger) and trigger.filter is not None:
+        compile_expression(trigger.filter, FILTERED, field="trigger.filter")
     if isinstance(trigger, AWAITED) and (definition.end_at is None or at <= definition.end_at):
         return None
     if (

@@ -10,6 +10,7 @@ import typer
 from horae.cli import (
     dead_letters,
     declarative,
+    events,
     executions,
     imports,
     occurrences,
@@ -36,6 +37,7 @@ app.add_typer(occurrences.app, name="occurrence")
 app.add_typer(executions.app, name="execution")
 app.add_typer(dead_letters.app, name="dead-letter")
 app.add_typer(timers.app, name="timers")
+app.add_typer(events.app, name="event")
 app.command()(declarative.apply)
 app.command()(declarative.diff)
 app.add_typer(imports.app, name="import")

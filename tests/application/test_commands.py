@@ -83,6 +83,7 @@ def test_every_command_is_read_and_decided_or_refused_with_a_code(desk: Stepped)
         "occurrence.set_payload": {"id": "no", "at": "2026-01-05T09:00:00Z", "payload": 1},
         "timer.move": {"id": f"overall:{unknown}", "to": "2026-01-06T09:00:00Z"},
         "timer.cancel": {"id": "occurrence:no@2026-01-05T09:00:00Z"},
+        "event.publish": {"type": "trade.done"},
         "execution.start": {"execution_id": unknown},
         "execution.report": {"execution_id": unknown, "lease": "1.1", "outcome": "succeeded"},
         "execution.heartbeat": {"execution_id": unknown, "lease": "1.1"},
@@ -101,6 +102,7 @@ def test_every_command_is_read_and_decided_or_refused_with_a_code(desk: Stepped)
     codes = {name: desk.ask(name, body) for name, body in bodies.items()}
     assert codes.pop("schedule.create").ok
     assert codes.pop("command.schedule").ok
+    assert codes.pop("event.publish").body["recorded"] is False
     assert codes.pop("command.cancel").body["cancelled"] is False
     kinds = {name: code(reply)[1] for name, reply in codes.items()}
     assert set(kinds.values()) == {"schedule_not_found", "execution_not_found"}

@@ -10,7 +10,7 @@ from histories import History, at, cause, definition, like, said
 
 from horae_domain import external
 from horae_domain.definition import Overlap, parse_definition
-from horae_domain.errors import InvalidTrigger
+from horae_domain.errors import InvalidExpression, InvalidTrigger
 from horae_domain.events import (
     AttemptFailed,
     ExecutionBuffered,
@@ -42,16 +42,13 @@ def event(seconds: float, id_: str = "e-1", **told: Any) -> ExternalEventReceive
 
 
 def receive(history: History, seconds: float, id_: str = "e-1", **told: Any) -> list[Any]:
-    fault = told.pop("fault", None)
     happened = external.happening(event(seconds, id_, **told))
-    return history.do(
-        lambda decision: external.fire(decision, happened, cause(seconds), fault=fault)
-    )
+    return history.do(external.fire, happened, cause(seconds))
 
 
 def follow(history: History, seconds: float, ended: Any, **upstream: Any) -> list[Any]:
     happened = external.chained(ended, upstream)
-    return history.do(lambda decision: external.fire(decision, happened, cause(seconds)))
+    return history.do(external.fire, happened, cause(seconds))
 
 
 def ended(kind: Any = ExecutionSucceeded, seconds: float = 9, /, **told: Any) -> Any:
@@ -253,10 +250,33 @@ def test_cooldown_after_a_firing_holds_for_events():
     assert receive(history, 61, "e-3")[0] == like(ExecutionRequested, run_number=2)
 
 
+@pytest.mark.parametrize(
+    ("text", "fires"),
+    [
+        ("data.amount > 4", True),
+        ("data.amount > 5", False),
+        ("event.type == 'trade.submitted' && event.source == 'desk' && event.id == 'e-1'", True),
+        ("event.source == ''", False),
+    ],
+)
+def test_filter_decides_which_events_are_the_schedules(text, fires):
+    history = History(trigger=TRADES | {"filter": text})
+    assert bool(receive(history, 1)) is fires
+
+
 def test_filter_that_cannot_be_evaluated_is_recorded():
-    history = History(trigger=TRADES)
-    [skipped] = receive(history, 1, fault="no such field: amount")
-    assert skipped == like(ExecutionSkipped, reason="filter_error", note="no such field: amount")
+    history = History(trigger=TRADES | {"filter": "data.price > 4"})
+    [skipped] = receive(history, 1)
+    assert skipped == like(ExecutionSkipped, reason="filter_error")
+    assert "price" in skipped.note
+
+
+def test_filter_that_is_no_expression_is_refused():
+    with pytest.raises(InvalidExpression) as caught:
+        History(trigger=TRADES | {"filter": "data.amount >"})
+    assert caught.value.field == "trigger.filter"
+    with pytest.raises(InvalidExpression):
+        History(trigger=TRADES | {"filter": "amount > 4"})
 
 
 def test_trigger_of_another_kind_hears_nothing():

@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from horae_domain.identity import execution_id, partition_of_stream, schedule_stream
-from horae_domain.listeners import Interest, Listener, Listeners, Role, is_pattern, value_at
+from horae_domain.listeners import (
+    OUTCOME,
+    Interest,
+    Listener,
+    Listeners,
+    Role,
+    is_pattern,
+    value_at,
+)
 
 
 def stream(name: str, tenant: str = "default") -> str:
@@ -53,6 +61,12 @@ def test_types_are_matched_token_by_token(pattern, type_, heard):
     listeners = index(trigger(pattern))
     assert bool(listeners.match("default", type_, {})) is heard
     assert listeners.hears("default", type_) is heard
+
+
+def test_outcomes_are_no_external_events():
+    listeners = index(trigger(">"), trigger(OUTCOME + "load", "after"))
+    [found] = listeners.match("default", OUTCOME + "load", None)
+    assert found.stream == stream("after")
 
 
 def test_tenants_hear_nothing_of_one_another():

@@ -1,0 +1,188 @@
+"""What follows from external events and from the outcomes of executions, decided into a draft.
+
+The record of an event and the decisions of all its listeners in this owner's partitions are one commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from horae_application import messages
+from horae_application.draft import Draft
+from horae_application.lines import Lines
+from horae_application.log import get_logger
+from horae_application.messages import OK
+from horae_application.ports import StoredEvent
+from horae_application.quarantine import quarantine
+from horae_application.task import Answer, Task
+from horae_domain import external
+from horae_domain.errors import InvalidField
+from horae_domain.events import ExecutionSkipped, ExternalEventReceived
+from horae_domain.identity import external_event_stream, schedule_stream
+from horae_domain.instants import format_instant
+from horae_domain.listeners import OUTCOME, Listener, Role
+from horae_domain.schedule import Cause
+
+MAX_AGE = timedelta(days=30)
+"""How old an event may be, unless told; so long the same one is recognised."""
+
+_log = get_logger("horae.receiving")
+
+
+def event_stream(task: Task) -> str | None:
+    """The stream of the external event that a command brings."""
+    command = task.command
+    if not isinstance(command, messages.PublishEvent):
+        return None
+    return external_event_stream(task.request.tenant, command.source, identity(task, command))
+
+
+def identity(task: Task, command: messages.PublishEvent) -> str:
+    """The event's id: its own, else the request's key, else the request's id."""
+    return command.id or task.request.key or task.request.command_id or ""
+
+
+class Receiving:
+    """Decides what external events bring about, given the streams of those that are known."""
+
+    def __init__(
+        self,
+        draft: Draft,
+        lines: Lines,
+        loaded: Mapping[str, list[StoredEvent]],
+        max_age: timedelta,
+        recover: Callable[[Draft, str], None],
+    ) -> None:
+        self._draft = draft
+        self._lines = lines
+        self._loaded = loaded
+        self._max_age = max_age
+        self._recover = recover
+
+    def decide(self, task: Task, cause: Cause) -> Answer | None:
+        """Record an event and decide on all that listen for it here; None if the task brings none.
+
+        Raises:
+            HoraeError: it is refused.
+        """
+        command, stream = task.command, event_stream(task)
+        if not isinstance(command, messages.PublishEvent) or stream is None:
+            return None
+        facts: dict[str, Any] = {
+            "id": identity(task, command),
+            "source": command.source,
+            "type": command.type,
+        }
+        if rows := self._loaded.get(stream):
+            told = facts | {"recorded": True, "duplicate": True}
+            return Answer(task, OK, told, None, rows[0].position)
+        if self._draft.adds_to(stream):
+            first = self._draft.streams.index(stream)
+            return Answer(task, OK, facts | {"recorded": True, "duplicate": True}, first)
+        event = self._event(task, command, cause)
+        listeners = self._draft.hearing.match(event.tenant, event.type, event.data)
+        facts["duplicate"] = False
+        if not listeners and not self._lines.listening.elsewhere(event.tenant, event.type):
+            return Answer(task, OK, facts | {"recorded": False})
+        index = self._draft.add(event, stream, 0)
+        self.tell(event, listeners, cause)
+        return Answer(task, OK, facts | {"recorded": True}, index)
+
+    def _event(
+        self, task: Task, command: messages.PublishEvent, cause: Cause
+    ) -> ExternalEventReceived:
+        happened = min(command.time or cause.at, cause.at)
+        if happened < cause.at - self._max_age:
+            raise InvalidField(
+                f"the event is older than {self._max_age.days} days",
+                field="time",
+                value=format_instant(happened),
+            )
+        return ExternalEventReceived(
+            at=cause.at,
+            tenant=task.request.tenant,
+            command_id=cause.command_id,
+            correlation_id=cause.correlation_id,
+            actor=cause.actor,
+            type=command.type,
+            source=command.source,
+            id=identity(task, command),
+            data=command.data,
+            occurred_at=happened if happened < cause.at else None,
+        )
+
+    def tell(
+        self, event: ExternalEventReceived, listeners: Sequence[Listener], cause: Cause
+    ) -> None:
+        """Decide on those who listen: what ends first, then triggers, the most urgent first."""
+        happened = external.happening(event)
+        for each in self._by_urgency(listeners):
+            match each:
+                case Listener(Role.TRIGGER, stream):
+                    self._let(stream, cause, external.fire, happened)
+                case Listener(Role.CANCEL, stream, str(id_)):
+                    self._let(stream, cause, external.end, id_, event)
+                case _:
+                    pass
+
+    def _let(self, stream: str, cause: Cause, act: Callable[..., object], *told: object) -> None:
+        """Decide on one listener; one whose evaluation fails is quarantined, and the others go on."""
+        self._recover(self._draft, stream)
+        decision = self._draft.begin(stream)
+        try:
+            act(decision, *told, cause)
+        except Exception as error:  # noqa: BLE001 - one schedule's trouble is its own
+            _log.exception("quarantined", stream=stream)
+            decision = self._draft.begin(stream)
+            quarantine(decision, error, cause)
+        self._draft.accept(stream, decision)
+
+    def _by_urgency(self, listeners: Sequence[Listener]) -> list[Listener]:
+        known = [each for each in listeners if each.stream not in self._lines.quarantined]
+        return sorted(
+            [each for each in known if self._draft.line(each.stream) is not None], key=self._rank
+        )
+
+    def _rank(self, listener: Listener) -> tuple[bool, int]:
+        line = self._draft.line(listener.stream)
+        triggers = listener.role is Role.TRIGGER
+        return triggers, line.definition.priority.rank if line is not None and triggers else 0
+
+    # --- outcomes ---------------------------------------------------------------------------------
+
+    def follow(self, cause: Cause) -> None:
+        """Decide on schedules that are triggered by what has ended in this draft, and on."""
+        done = 0
+        while done < len(self._draft.events):
+            ended = external.outcomes(self._draft.events[done:])
+            done = len(self._draft.events)
+            for event in ended:
+                if self._draft.hearing.hears(event.tenant, OUTCOME + event.schedule_id):
+                    self._follow(event, cause)
+
+    def _follow(self, ended: external.Ending, cause: Cause) -> None:
+        listeners = self._draft.hearing.match(ended.tenant, OUTCOME + ended.schedule_id, None)
+        upstream = self._trigger_of(ended)
+        if upstream.get("depth", 0) > external.MAX_DEPTH:
+            return  # that it was cut off here is an outcome, too
+        happened = external.chained(ended, upstream)
+        self._lines.load([each.stream for each in listeners])
+        asked = [
+            (each, external.identity_of(line, happened))
+            for each in self._by_urgency(listeners)
+            if (line := self._draft.line(each.stream)) is not None
+            and external.listens_for(line, happened.facts["outcome"])
+        ]
+        known = self._lines.load((), [id_ for _, id_ in asked]) if asked else {}
+        for each, id_ in asked:
+            if id_ not in known and not self._draft.adds_to(id_):
+                self._let(each.stream, cause, external.fire, happened)
+
+    def _trigger_of(self, ended: external.Ending) -> Mapping[str, Any]:
+        if isinstance(ended, ExecutionSkipped):
+            return ended.trigger
+        stream = schedule_stream(ended.tenant, ended.schedule_id)
+        run = self._draft.run(stream, ended.execution_id)
+        return {} if run is None else run.trigger
