@@ -81,7 +81,7 @@ class Dispatch:
         self._dequeue(draft.reprioritised)
         for stream, line in draft.changed():
             self._enqueue(stream, line, draft.at)
-        for stream in draft.seen:
+        for stream in draft.unchanged():
             if (seen := draft.line(stream)) is not None:
                 self._enqueue(stream, seen, draft.at)
         if self._executor is None:

@@ -31,7 +31,7 @@ from horae_domain.execution import evolve as evolve_execution
 from horae_domain.identity import partition_of_stream
 from horae_domain.ledger import Line, evolve_handed_over
 
-_ROOM = (
+_ROOM = {
     AttemptFailed,
     ExecutionCancelled,
     ExecutionDeadLettered,
@@ -39,7 +39,7 @@ _ROOM = (
     ExecutionFailed,
     ExecutionSucceeded,
     ExecutionTimedOut,
-)
+}
 """Events of an execution after which one fewer runs."""
 
 
@@ -98,7 +98,7 @@ class Draft:
 
     def accept(self, stream: str, decision: Decision) -> int | None:
         """Take a decision over; the index of its last event, None if it has none."""
-        before = self.line(stream)
+        before = decision.before
         if decision.line is not None and decision.line is not before:
             self._changed[stream] = decision.line
             self.partitions.add(partition_of_stream(stream))
@@ -110,7 +110,7 @@ class Draft:
                 self._runs.setdefault(stream, set()).add(event.execution_id)
                 if isinstance(event, ExecutionReprioritised):
                     self.reprioritised.add(event.execution_id)
-                if isinstance(event, _ROOM):
+                if type(event) in _ROOM:
                     self._roomier[stream] = len(self.events) - 1
                 if run is not None and run.local:
                     self._tell(run, event)
@@ -186,6 +186,10 @@ class Draft:
             ledger=[*rows, *listeners],
             settled=[*settled, *silent],
         )
+
+    def unchanged(self) -> Iterable[str]:
+        """Lines that were due and are as they were."""
+        return self.seen - self._changed.keys()
 
     def changed(self) -> Iterable[tuple[str, Line]]:
         """Lines that are different after this draft."""

@@ -235,13 +235,7 @@ class Engine:
         return 0.0 if more or self._again or self.lines.unrecorded else self._pause()
 
     def _decide(self, draft: Draft, tasks: Sequence[Task], due: Sequence[str]) -> list[Answer]:
-        mine: list[Task] = []
-        answers: list[Answer] = []
-        for task in tasks:
-            if self._owns(task):
-                mine.append(task)
-            else:
-                answers.append(self._not_mine(task))
+        mine, answers = self._mine(tasks)
         loaded = self._load(mine, due)
         if not self._careful:
             self._bury(draft)
@@ -339,6 +333,17 @@ class Engine:
     def _at_once(self, limit: int, tasks: Sequence[Task] = ()) -> int:
         """How many things one commit may decide: one alone while it is not known what fails."""
         return limit if not self._careful else 0 if tasks else 1
+
+    def _mine(self, tasks: Sequence[Task]) -> tuple[list[Task], list[Answer]]:
+        """Those that are decided here, and the answers of the others."""
+        mine: list[Task] = []
+        answers: list[Answer] = []
+        for task in tasks:
+            if self._owns(task):
+                mine.append(task)
+            else:
+                answers.append(self._not_mine(task))
+        return mine, answers
 
     def _owns(self, task: Task) -> bool:
         if isinstance(task.command, CreateTogether):
@@ -442,8 +447,8 @@ class Engine:
             else:
                 self.lines.put(stream, line)
                 self.lines.schedule(stream, line.wake_unless_ready(draft.at))
-        for stream in draft.seen:
-            if (seen := self.lines.get(stream)) is not None:
+        for stream in draft.unchanged():
+            if (seen := self.lines.listened(stream)) is not None:
                 self.lines.schedule(stream, seen.wake_unless_ready(draft.at))
         if answers:
             self._deliver([self._reply(answer, positions) for answer in answers])

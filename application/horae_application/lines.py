@@ -261,14 +261,17 @@ class Lines:
         which the store's index has at 0.
         """
         micros = None if wake is None else to_micros(wake)
-        line = self._lines.get(stream)
-        held = stream in self._moved or (line is not None and line.unsettled)
-        if micros is None or (micros >= self._horizon and not held):
+        if micros is None or (micros >= self._horizon and not self._held(stream)):
             self._wakes.pop(stream, None)
             return
         if self._wakes.get(stream) != micros:
             self._wakes[stream] = micros
             heapq.heappush(self._heap, (micros, stream))
+
+    def _held(self, stream: str) -> bool:
+        """True if the store does not know when a line next needs its owner."""
+        line = self._lines.get(stream)
+        return stream in self._moved or (line is not None and line.unsettled)
 
     def shift(self, by: timedelta) -> None:
         """The clock was set: deadlines and delays are as far away as they were.

@@ -13,6 +13,7 @@ class Decision:
     """Collects the events of one decision and the line that they lead to."""
 
     def __init__(self, line: Line | None) -> None:
+        self.before = line
         self.line = line
         self.events: list[Event] = []
 

@@ -6,6 +6,7 @@ the holder of the current lease. An execution continues under the revision that 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple, assert_never
@@ -731,14 +732,9 @@ def _about(execution: Execution, cause: Cause) -> dict[str, Any]:
 
 def evolve(execution: Execution | None, event: Event) -> Execution | None:
     """The execution after an event of its stream."""
-    if isinstance(event, ExecutionRequested):
-        return _requested(event)
-    if isinstance(event, ExecutionBuffered | ExecutionHeld | ExecutionChecking):
-        return _parked(event)
-    if isinstance(event, ExecutionSkipped):
-        return _skipped(event)
-    if isinstance(event, ExecutionRequeued):
-        return _requeued(event)
+    begin = _BEGINNINGS.get(type(event))
+    if begin is not None:
+        return begin(event)
     if execution is None:
         return None
     return msgspec.structs.replace(
@@ -962,3 +958,14 @@ def _requeued(event: ExecutionRequeued) -> Execution:
 
 def _skipped(event: ExecutionSkipped) -> Execution:
     return _decided(event, Status.SKIPPED, reason=event.reason)
+
+
+_BEGINNINGS: dict[type[Event], Callable[[Any], Execution]] = {
+    ExecutionRequested: _requested,
+    ExecutionBuffered: _parked,
+    ExecutionHeld: _parked,
+    ExecutionChecking: _parked,
+    ExecutionSkipped: _skipped,
+    ExecutionRequeued: _requeued,
+}
+"""Events that say all of an execution by themselves."""
