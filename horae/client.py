@@ -339,6 +339,36 @@ class Client(CommandCalls):
         body |= {name: value for name, value in (("id", id), ("time", time)) if value is not None}
         return await self.command("event.publish", body)
 
+    # --- queues -----------------------------------------------------------------------------------
+
+    async def limit_queue(self, queue: str, **limits: Any) -> Json:
+        """Set `concurrency` or `rate` (`"100 per minute"`) of a queue; None lifts one."""
+        return await self.command("queue.limit", {"queue": queue, **limits})
+
+    async def pause_queue(self, queue: str, *, note: str = "") -> Json:
+        """Let nothing of a queue begin; what runs goes on."""
+        return await self.command("queue.pause", {"queue": queue, "note": note})
+
+    async def resume_queue(self, queue: str, *, note: str = "") -> Json:
+        """Let what waits in a queue begin."""
+        return await self.command("queue.resume", {"queue": queue, "note": note})
+
+    async def get_queue(self, queue: str, **options: Any) -> Json:
+        """What is in a queue, and what limits it."""
+        return await self.query("queue.get", {"queue": queue, **options})
+
+    async def list_queues(self, **options: Any) -> Json:
+        """The queues that were used, limited or paused, by name."""
+        return await self.query("queue.list", options)
+
+    async def limit_tenant(self, **limits: Any) -> Json:
+        """Set `concurrency`, `rate` or `weight` of the tenant, over all its queues."""
+        return await self.command("tenant.limit", limits)
+
+    async def get_tenant(self, **options: Any) -> Json:
+        """What is in all queues of the tenant, and what limits them together."""
+        return await self.query("tenant.get", options)
+
     # --- the rest ---------------------------------------------------------------------------------
 
     async def list_timers(self, **filters: Any) -> Json:

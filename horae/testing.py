@@ -102,7 +102,7 @@ class TestEngine(Client):
         assert engine is not None  # noqa: S101 - the kit has made it
         while True:
             await self.settle()
-            wake = engine.lines.next_wake()
+            wake = engine.next_wake()
             if wake is None or wake > to_micros(target):
                 break
             if wake > to_micros(self.now):

@@ -186,7 +186,7 @@ class Stepped:
         target = self.clock.time + timedelta(seconds=seconds)
         while True:
             self.settle()
-            wake = self.engine.lines.next_wake()
+            wake = self.engine.next_wake()
             if wake is None or wake > to_micros(target):
                 break
             if wake > self.clock.micros():

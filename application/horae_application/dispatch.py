@@ -12,10 +12,12 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, assert_never
 
+from horae_application.backlog import Backlog, Entry
 from horae_application.draft import Draft
 from horae_application.lines import Lines
 from horae_application.ownership import Ownership
 from horae_application.ports import LocalExecutor, WorkBus
+from horae_application.room import Lack, Room, Uses
 from horae_application.work import PROCESSES, Work
 from horae_domain import decider
 from horae_domain.definition import (
@@ -40,11 +42,14 @@ OUTSTANDING = 1_000
 """Executions published on the bus at once for one queue or function, so that one that nobody serves
 holds up no other; the rest waits here."""
 
-Entry = tuple[int, int, str, str]
-Destination = tuple[str, str, str]
-"""Tenant, type of action, and the name of the queue or function."""
+Destination = tuple[str, str, str, str]
+"""Tenant, the queue that it counts for, type of action, and the name of the queue or function."""
 Place = tuple[str, Lane]
 """A schedule's stream and a lane of it: what a limit of concurrency holds for."""
+
+
+NO_USES = Uses()
+"""Of what is published: it begins in a commit to come."""
 
 
 class Sent(NamedTuple):
@@ -58,16 +63,23 @@ class Dispatch:
     """Ready executions of this owner and where they go."""
 
     def __init__(
-        self, ownership: Ownership, executor: LocalExecutor | None, bus: WorkBus | None
+        self,
+        ownership: Ownership,
+        executor: LocalExecutor | None,
+        bus: WorkBus | None,
+        room: Room,
     ) -> None:
         self._ownership = ownership
+        self._room = room
         self._executor = executor
         self._bus = bus
-        self._local: list[Entry] = []
+        self._local = Backlog()
         self._remote: dict[Destination, list[Entry]] = {}
         self._queued: set[str] = set()
         self._published: dict[str, Sent] = {}
         self._out: Counter[Destination] = Counter()
+        self.lacks: list[tuple[Lack, int]] = []
+        """What the most urgent of those lack that wait for room, and how urgent they are."""
 
     @property
     def waiting(self) -> bool:
@@ -78,6 +90,7 @@ class Dispatch:
 
     def assign(self, draft: Draft) -> None:
         """Within the commit: hand ready executions to free slots of the local executor."""
+        self.lacks = []
         self._dequeue(draft.reprioritised)
         for stream, line in draft.changed():
             self._enqueue(stream, line, draft.at)
@@ -89,13 +102,28 @@ class Dispatch:
         if not self._local:
             return
         slots = self._executor.hold(len(self._local))
-        full: set[Place] = set()
-        while slots > len(draft.works) and self._local:
-            _, _, id_, stream = heapq.heappop(self._local)
-            self._queued.discard(id_)
-            self._hand_over(draft, id_, stream, full)
+        self._fill(draft, slots)
         if slots > len(draft.works):
             self._executor.hold(len(draft.works))
+
+    def _fill(self, draft: Draft, slots: int) -> None:
+        """Begin what waits, while there are slots and its queue has room."""
+        at = to_micros(draft.at)
+        full: set[Place] = set()
+        closed: set[tuple[str, str]] = set()
+        while slots > len(draft.works) and (first := self._local.first(closed)) is not None:
+            place, entry = first
+            lack = self._room.lack(*place, draft.uses, at, head=entry[0])
+            if lack is not None:
+                closed.add(place)
+                self.lacks.append((lack, entry[0]))
+                continue
+            self._local.pop(place)
+            self._queued.discard(entry[2])
+            before = len(draft.works)
+            self._hand_over(draft, entry[2], entry[3], full)
+            if len(draft.works) > before:
+                self._local.served(place[0], self._room.weight(place[0]))
 
     def _hand_over(self, draft: Draft, id_: str, stream: str, full: set[Place]) -> None:
         """Start an attempt here, unless as many run; then its place is noted as full.
@@ -129,7 +157,7 @@ class Dispatch:
             action = line.definition_of(run).action
             entry = (run.urgency, to_micros(run.due), run.id, stream)
             if self._here(action):
-                heapq.heappush(self._local, entry)
+                self._local.push((run.tenant, run.queue), entry)
             elif self._bus is not None:
                 heapq.heappush(self._remote.setdefault(_destination(run, action), []), entry)
             else:
@@ -175,10 +203,16 @@ class Dispatch:
 
     def _admitted(self, destination: Destination, lines: Lines, now: datetime) -> list[Work]:
         """What may be published now of the work that waits for a destination."""
-        works = []
+        works: list[Work] = []
         waiting = self._remote[destination]
         full: set[Place] = set()
+        tenant, queue, *_ = destination
         while waiting and self._out[destination] < OUTSTANDING:
+            out, head = self._out[destination], waiting[0][0]
+            lack = self._room.lack(tenant, queue, NO_USES, to_micros(now), head=head, out=out)
+            if lack is not None:
+                self.lacks.append((lack, head))
+                return works
             _, _, id_, stream = heapq.heappop(waiting)
             self._queued.discard(id_)
             found = lines.get(stream)
@@ -236,7 +270,7 @@ class Dispatch:
 
     def look_again(self, lines: Lines, now: datetime) -> None:
         """This process serves what it did not serve before, though it may be on the bus already."""
-        self._local, self._remote, self._queued = [], {}, set()
+        self._local, self._remote, self._queued = Backlog(), {}, set()
         back = [
             run.id
             for _, line in lines.all()
@@ -265,7 +299,7 @@ class Dispatch:
             self._remove(lambda entry: entry[2] in ids)
 
     def _remove(self, gone: Callable[[Entry], bool]) -> None:
-        self._local = self._without(self._local, gone)
+        self._queued.difference_update(entry[2] for entry in self._local.remove(gone))
         remote = {each: self._without(entries, gone) for each, entries in self._remote.items()}
         self._remote = {each: entries for each, entries in remote.items() if entries}
 
@@ -283,11 +317,11 @@ class Dispatch:
 def _destination(run: Execution, action: Action) -> Destination:
     match action:
         case QueueAction(queue=name) | FunctionAction(name=name):
-            return run.tenant, action.type, name
+            return run.tenant, run.queue, action.type, name
         case ProcessAction():
-            return run.tenant, action.type, PROCESSES
+            return run.tenant, run.queue, action.type, PROCESSES
         case CommandAction(service=service, command=command):
-            return run.tenant, action.type, f"{service}.{command}"
+            return run.tenant, run.queue, action.type, f"{service}.{command}"
         case _:
             assert_never(action)
 

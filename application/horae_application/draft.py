@@ -7,12 +7,15 @@ from datetime import datetime
 
 from horae_application.lines import Lines, row_of
 from horae_application.listening import Hearing
-from horae_application.ports import Batch, NewEvent
+from horae_application.ports import Batch, NewEvent, Setting
+from horae_application.room import Room, Uses
 from horae_application.work import Work
 from horae_domain.codec import encode, name_of
 from horae_domain.decision import Decision
+from horae_domain.errors import TooManyRequests
 from horae_domain.events import (
     AttemptFailed,
+    AttemptStarted,
     CancellationRequested,
     Event,
     ExecutionCancelled,
@@ -26,10 +29,12 @@ from horae_domain.events import (
     ExecutionSucceeded,
     ExecutionTimedOut,
 )
-from horae_domain.execution import Execution
+from horae_domain.execution import Execution, Status
 from horae_domain.execution import evolve as evolve_execution
 from horae_domain.identity import partition_of_stream
+from horae_domain.instants import to_micros
 from horae_domain.ledger import Line, evolve_handed_over
+from horae_domain.limits import Limits
 
 _ROOM = {
     AttemptFailed,
@@ -46,8 +51,15 @@ _ROOM = {
 class Draft:
     """Decisions not yet committed. Dropping it undoes them, since lines are values."""
 
-    def __init__(self, lines: Lines, at: datetime) -> None:
+    def __init__(self, lines: Lines, at: datetime, room: Room) -> None:
         self.at = at
+        self._room = room
+        self.uses = Uses()
+        """What it uses of limits."""
+        self.settings: dict[str, Setting] = {}
+        """Limits that it sets, by key."""
+        self.limits: dict[str, Limits] = {}
+        """Limits as it leaves them, by stream."""
         self._lines = lines
         self.hearing = Hearing(lines.listening)
         """Who listens for external events."""
@@ -103,11 +115,15 @@ class Draft:
             self._changed[stream] = decision.line
             self.partitions.add(partition_of_stream(stream))
             self.hearing.note(stream, before, decision.line, _runs_in(decision.events))
+        counted: dict[str, Execution | None] = {}
         for event in decision.events:
             if isinstance(event, ExecutionEvent):
                 run = before.find(event.execution_id) if before else None
                 self.add(event, event.execution_id, _version(event, run))
                 self._runs.setdefault(stream, set()).add(event.execution_id)
+                counted[event.execution_id] = run
+                if isinstance(event, AttemptStarted) and event.delivery == 1:
+                    self._begins(event, decision.line)
                 if isinstance(event, ExecutionReprioritised):
                     self.reprioritised.add(event.execution_id)
                 if type(event) in _ROOM:
@@ -116,7 +132,36 @@ class Draft:
                     self._tell(run, event)
             else:
                 self.add(event, stream, before.schedule.version if before else 0)
+        for id_, run in counted.items():
+            self._count(run, decision.line.live.get(id_) if decision.line else None)
         return len(self.events) - 1 if decision.events else None
+
+    def _count(self, before: Execution | None, after: Execution | None) -> None:
+        """Count whether one more or one fewer execution of its queue runs."""
+        was = before is not None and before.status is Status.RUNNING
+        now = after is not None and after.status is Status.RUNNING
+        run = after or before
+        if was != now and run is not None:
+            change = 1 if now else -1
+            self.uses.count(run.tenant, run.queue, change, 0, len(self.events) - 1)
+
+    def _begins(self, event: ExecutionEvent, line: Line | None) -> None:
+        """Count an attempt that begins."""
+        run = line.live.get(event.execution_id) if line else None
+        if run is not None:
+            self.uses.count(run.tenant, run.queue, 0, 1, len(self.events) - 1)
+
+    def require_room(self, run: Execution) -> None:
+        """See that one more attempt may begin in its queue.
+
+        Raises:
+            TooManyRequests: a limit has no room.
+        """
+        lack = self._room.lack(run.tenant, run.queue, self.uses, to_micros(self.at))
+        if lack is not None:
+            raise TooManyRequests(
+                f"no room in {lack.key}: {lack.why}", field="execution_id", value=run.id
+            )
 
     def _tell(self, run: Execution, event: ExecutionEvent) -> None:
         """Note what an attempt in this process has to hear of."""
@@ -159,11 +204,14 @@ class Draft:
         bounded = line.definition_of(run).limit is not None
         if bounded and index < self._roomier.get(stream, -1):
             return False
+        if self._room.too_late(run.tenant, run.queue, self.uses, index):
+            return False
         requested = self.events[index]
         assert isinstance(requested, ExecutionRequested)  # noqa: S101 - what _requested holds
         handed, line = evolve_handed_over(line, requested, owner)
         self.events[index] = handed
         self._changed[stream] = line
+        self.uses.count(run.tenant, run.queue, 1, 1, index)
         return True
 
     def batch(self, epochs: dict[int, int]) -> Batch:
@@ -185,6 +233,9 @@ class Draft:
             ],
             ledger=[*rows, *listeners],
             settled=[*settled, *silent],
+            at=to_micros(self.at),
+            uses=self.uses.all(),
+            settings=list(self.settings.values()),
         )
 
     def unchanged(self) -> Iterable[str]:

@@ -28,6 +28,7 @@ from horae_application.ports import (
     Batch,
     Clock,
     CommitUnknown,
+    Crowded,
     EventStore,
     Fenced,
     LocalExecutor,
@@ -38,6 +39,7 @@ from horae_application.ports import (
 )
 from horae_application.quarantine import MAX_REASON, quarantine
 from horae_application.receiving import MAX_AGE, Receiving, event_stream
+from horae_application.room import Room
 from horae_application.task import Answer, Task, refusal
 from horae_application.tasks import (
     Desk,
@@ -129,7 +131,8 @@ class Engine:
         self._counted_at = 0.0
         self.wall = Wall(clock, store)
         self.lines = Lines(store)
-        self.dispatch = Dispatch(ownership, executor, bus)
+        self.room = Room(store)
+        self.dispatch = Dispatch(ownership, executor, bus, self.room)
         self.checks = Checks(checker)
         self._inbox: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._again: list[Task] = []
@@ -197,6 +200,11 @@ class Engine:
         """What the clock says; decisions go by a time that is checked besides."""
         return self._clock.now()
 
+    def next_wake(self) -> int | None:
+        """When the owner next has something to do by itself, in microseconds."""
+        wakes = (self.lines.next_wake(), self.room.opens_at)
+        return min((each for each in wakes if each is not None), default=None)
+
     def head(self) -> str:
         """Where the log ends now, whoever has written it; it asks the store."""
         return self.position(self._store.head())
@@ -222,15 +230,17 @@ class Engine:
         fires = 0 if self.wall.held or not self.firing else self._at_once(MAX_DUE, tasks)
         due = self.lines.pop_due(micros, fires)
         self._count(len(due))
-        draft = Draft(self.lines, at)
+        draft = Draft(self.lines, at, self.room)
         try:
             answers = self._decide(draft, tasks, due)
             positions = self._append(draft, answers)
         except Exception as error:
             self._undo(draft, due, tasks, error)
+            if isinstance(error, Crowded):
+                return 0.0
             raise
         self._accept(draft, answers, positions)
-        more = self.lines.prefetch(PREFETCH)
+        more = self.lines.prefetch(PREFETCH) or draft.settings
         self.lines.trim()
         return 0.0 if more or self._again or self.lines.unrecorded else self._pause()
 
@@ -373,6 +383,8 @@ class Engine:
             key = key_stream(task)
             if key is not None:
                 extra[key] = None
+            if (limits := task.command.limited(task.request.tenant)) is not None:
+                extra[limits] = None
             stream = self._stream_of(task)
             if stream is not None:
                 streams[stream] = None
@@ -452,7 +464,9 @@ class Engine:
                 self.lines.schedule(stream, seen.wake_unless_ready(draft.at))
         if answers:
             self._deliver([self._reply(answer, positions) for answer in answers])
+        self.room.committed(draft.uses, draft.settings.values(), to_micros(draft.at))
         self.dispatch.committed(draft, self.lines)
+        self.room.wait(self.dispatch.lacks, to_micros(draft.at))
         self.checks.answered(answer.task.command for answer in answers)
         self.checks.committed(draft, self.lines)
         if positions and self._listener is not None:
@@ -532,6 +546,10 @@ class Engine:
         if isinstance(error, StoreUnavailable):
             self._refuse(tasks, f"the store is not available: {error}")
             return
+        if isinstance(error, Crowded):
+            self.room.crowded(error.keys)
+            self._again = [*tasks, *self._again]
+            return
         if isinstance(error, Fenced):
             self._lose(error.partitions)
         elif not (isinstance(error, AlreadyWritten) and is_external(error.stream or "")):
@@ -554,6 +572,7 @@ class Engine:
     def _forget(self) -> None:
         """Drop all that is in memory; it is read again from the store."""
         partitions = self.lines.partitions
+        self.room.forget()
         self.lines.drop_partitions(partitions)
         self.dispatch.drop_partitions(partitions)
         self.checks.drop_partitions(partitions)
@@ -568,6 +587,7 @@ class Engine:
         if change.won:
             self.lines.add_partitions(change.won, to_micros(self._now()))
             self._head = max(self._head, self._store.head())
+        self.room.look(self.ownership.owner, self._clock.monotonic())
 
     def _lose(self, partitions: frozenset[int]) -> None:
         _log.warning("partitions lost", partitions=sorted(partitions))
@@ -617,8 +637,9 @@ class Engine:
         return rest if wake is None else min(rest, (wake - now) / 1_000_000)
 
     def _pause(self) -> float:
-        wakes = [self.ownership.next_tick - self._clock.monotonic()]
-        wake = self.lines.next_wake()
+        next_look = min(self.ownership.next_tick, self.room.next_look)
+        wakes = [next_look - self._clock.monotonic()]
+        wake = self.next_wake()
         if self.wall.held:
             wakes.append(RECHECK)
         elif wake is not None and self.firing:

@@ -43,6 +43,16 @@ class AlreadyWritten(StoreError):
         super().__init__(f"stream {stream} already has version {version}")
 
 
+class Crowded(StoreError):
+    """Attempts would begin that a limit has no room for; `keys` are those of the limits."""
+
+    code = "store_crowded"
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        self.keys = frozenset(keys)
+        super().__init__(f"no room for {', '.join(sorted(self.keys))}")
+
+
 class StoreUnavailable(StoreError):
     """Nothing was written: the store cannot be reached or has no room. May be tried again."""
 
@@ -92,6 +102,43 @@ class LedgerRow(NamedTuple):
     """The folded line, opaque to the store; empty when the schedule's own events say all."""
 
 
+class Use(NamedTuple):
+    """How a batch changes what is used of a limit."""
+
+    key: str
+    """Of a queue or a tenant."""
+    change: int
+    """How many more run after it; fewer if negative."""
+    starts: int
+    """How many attempts begin in it."""
+
+
+class Setting(NamedTuple):
+    """What limits the executions that are counted under a key."""
+
+    key: str
+    concurrency: int | None
+    """The most that run at once."""
+    rate: int | None
+    """The most attempts that begin within any `per`."""
+    per: int | None
+    """Microseconds."""
+    paused: bool
+    """True if nothing begins."""
+    weight: int = 1
+
+
+class Usage(NamedTuple):
+    """A setting, and how much of it is used."""
+
+    setting: Setting
+    running: int
+    starts: list[tuple[int, int]]
+    """(until, count) of the attempts that count for its rate up to an instant, microseconds."""
+    head: int | None = None
+    """The urgency of the most urgent execution that waits for it at another living engine."""
+
+
 class Batch(NamedTuple):
     """What one commit writes: all of it or nothing."""
 
@@ -102,6 +149,12 @@ class Batch(NamedTuple):
     """Lines to insert or replace."""
     settled: Sequence[tuple[int, str]]
     """(partition, stream) of lines to delete."""
+    at: int = 0
+    """When it was decided, microseconds: what rates go by."""
+    uses: Sequence[Use] = ()
+    """What it uses of limits, each key once; counted for all keys, limited or not."""
+    settings: Sequence[Setting] = ()
+    """Limits to set anew."""
 
 
 class Member(NamedTuple):
@@ -139,6 +192,7 @@ class EventStore(Protocol):
         Raises:
             Fenced: an epoch is not the partition's current one.
             AlreadyWritten: an event's (stream, version) is taken.
+            Crowded: attempts begin in it that a limit, as it is set now, has no room for.
             StoreUnavailable: nothing was written.
             CommitUnknown: it may have been.
         """
@@ -156,6 +210,16 @@ class EventStore(Protocol):
         self, partitions: Iterable[int], after: tuple[int, str] | None, before: int, limit: int
     ) -> list[LedgerRow]:
         """Lines with `due < before`, in order of (due, stream), beginning after a key."""
+        ...
+
+    def limits(self, owner: str, waiting: Mapping[str, int]) -> list[Usage]:
+        """All settings that limit something, with what is used of them at the moment.
+
+        Args:
+            owner: who asks.
+            waiting: for each key the urgency of the most urgent execution that waits for it here,
+                the smallest first; it is told to the others that ask.
+        """
         ...
 
     def read(self, after: int, limit: int) -> list[StoredEvent]:

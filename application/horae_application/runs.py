@@ -92,6 +92,8 @@ class Runs:
             )
         decision = self._draft.begin(stream)
         decider.take(decision, run.id, command.worker, command.lease, cause)
+        if run.status is not Status.RUNNING:
+            self._draft.require_room(run)
         index = self._draft.accept(stream, decision)
         taken = decision.require().live[run.id]
         facts = {

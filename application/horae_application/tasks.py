@@ -11,6 +11,7 @@ from horae_application import messages
 from horae_application.commanding import Commanding
 from horae_application.creating import Creation
 from horae_application.draft import Draft
+from horae_application.limiting import Limiting
 from horae_application.lines import fold_execution
 from horae_application.log import get_logger
 from horae_application.messages import OK, Command
@@ -74,6 +75,10 @@ KEYED = {
     "execution.retry",
     "command.cancel",
     "dead_letter.requeue",
+    "queue.limit",
+    "queue.pause",
+    "queue.resume",
+    "tenant.limit",
 }
 """Commands whose idempotency key is recorded; the others have a lease, which says the same.
 
@@ -88,6 +93,8 @@ def partition_of_command(tenant: str, command: Command) -> int:
         return partition_of_stream(command.execution)
     if isinstance(command, messages.PublishEvent):
         return partition_of(tenant, command.id or command.type)
+    if (stream := command.limited(tenant)) is not None:
+        return partition_of_stream(stream)
     schedule_id = command.schedule(tenant)
     if schedule_id is None:
         raise TypeError(f"{command.name} has no single partition")
@@ -146,6 +153,7 @@ class Desk:
         self._runs = Runs(draft, loaded, owner_of, pulse)
         self._commanding = Commanding(draft, loaded)
         self._receiving = receiving
+        self._limiting = Limiting(draft, loaded)
         self._keyed: dict[str, Answer] = {}
 
     def decide(self, task: Task) -> Answer:
@@ -197,6 +205,7 @@ class Desk:
                 answer = (
                     self._runs.decide(task, cause)
                     or self._commanding.decide(task, cause)
+                    or self._limiting.decide(task, cause)
                     or self._receiving.decide(task, cause)
                 )
                 return answer or self._schedule(task, to_domain(task, cause))

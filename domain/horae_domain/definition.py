@@ -445,6 +445,11 @@ class Definition(Model):
         return self.name or self.id
 
     @property
+    def place(self) -> str:
+        """The queue that its executions count for: that of the action, if it names one."""
+        return self.action.queue if isinstance(self.action, QueueAction) else self.queue
+
+    @property
     def limit(self) -> int | None:
         """How many executions may be unfinished at once; under `allow`, how many may run."""
         return self.concurrency or (None if self.overlap is Overlap.ALLOW else 1)

@@ -13,7 +13,8 @@ HoraeError                      code, field, value, details; what a wire reply c
 │   ├── ScheduleNotFound        404 schedule_not_found
 │   ├── ExecutionNotFound       404 execution_not_found
 │   ├── TimerNotFound           404 timer_not_found      nothing waits under this id any more
-│   └── CommandNotFound         404 command_not_found
+│   ├── CommandNotFound         404 command_not_found
+│   └── QueueNotFound           404 queue_not_found
 ├── Conflict                    409
 │   ├── ScheduleExists          409 schedule_exists      the id is taken by other content
 │   ├── RevisionConflict        409 revision_conflict    expected_revision is not the current one
@@ -136,6 +137,12 @@ class CommandNotFound(NotFound):
     """No scheduled command has this id in this tenant."""
 
     code = "command_not_found"
+
+
+class QueueNotFound(NotFound):
+    """No queue of this name was used, limited or paused in this tenant."""
+
+    code = "queue_not_found"
 
 
 class Conflict(HoraeError):

@@ -567,6 +567,51 @@ class ExternalEventReceived(Event, frozen=True, kw_only=True):
     occurred_at: datetime | None = None
 
 
+# --- queues --------------------------------------------------------------------------------------
+
+
+class LimitEvent(Event, frozen=True, kw_only=True):
+    """Of a queue or a tenant: it is about no schedule."""
+
+    schedule_id: str = ""
+
+
+class QueueLimited(LimitEvent, frozen=True, kw_only=True):
+    """From here on so many executions of a queue run at once, and so many attempts begin in a while.
+
+    All limits are said; none is no limit.
+    """
+
+    queue: str
+    concurrency: int | None = None
+    rate: int | None = None
+    per: float | None = None
+    """Seconds in which at most `rate` attempts begin."""
+
+
+class QueuePaused(LimitEvent, frozen=True, kw_only=True):
+    """Nothing of a queue begins until it is resumed; what runs goes on."""
+
+    queue: str
+    note: str = ""
+
+
+class QueueResumed(LimitEvent, frozen=True, kw_only=True):
+    """What waits in a queue begins again."""
+
+    queue: str
+    note: str = ""
+
+
+class TenantLimited(LimitEvent, frozen=True, kw_only=True):
+    """The same limits for all executions of a tenant, and its weight beside other tenants."""
+
+    concurrency: int | None = None
+    rate: int | None = None
+    per: float | None = None
+    weight: int = 1
+
+
 # --- requests ------------------------------------------------------------------------------------
 
 
@@ -622,6 +667,10 @@ NAMES: dict[type[Event], str] = {
     TimerMoved: "execution.timer_moved.v1",
     TimerCancelled: "execution.timer_cancelled.v1",
     ReportRefused: "execution.report_refused.v1",
+    QueueLimited: "queue.limited.v1",
+    QueuePaused: "queue.paused.v1",
+    QueueResumed: "queue.resumed.v1",
+    TenantLimited: "tenant.limited.v1",
     RequestAnswered: "request.answered.v1",
     ExternalEventReceived: "external_event.received.v1",
 }

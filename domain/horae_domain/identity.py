@@ -90,6 +90,14 @@ def request_stream(tenant: str, command: str, key: str) -> str:
 
 
 @lru_cache(maxsize=8192)
+def limits_stream(tenant: str, queue: str | None) -> str:
+    """The stream of a queue, or of a tenant's own limits; its first byte is the partition."""
+    kind = ("tenant", tenant) if queue is None else ("queue", tenant, queue)
+    digest = _digest(16, *kind)
+    return to_text(bytes([digest[0] % PARTITIONS]) + digest[1:])
+
+
+@lru_cache(maxsize=8192)
 def external_event_stream(tenant: str, source: str, event_id: str) -> str:
     """The stream of an external event, so that the same one is recorded once."""
     return to_text(b"\xfe" + _digest(15, "event", tenant, source, event_id))

@@ -113,7 +113,7 @@ def requested(
     return ExecutionRequested(
         run_number=line.fired + 1 if scheduled else None,
         priority=str(line.definition.priority),
-        queue=line.definition.queue,
+        queue=line.definition.place,
         **bounds(line.definition, max(cause.at, occurrence.due) if kind in UNTIMED else cause.at),
         next_due=_next_after(line, kind, occurrence, fired=1),
         **payload,
@@ -127,7 +127,7 @@ def buffered(
     """The occurrence waits until the way is free."""
     return ExecutionBuffered(
         priority=str(line.definition.priority),
-        queue=line.definition.queue,
+        queue=line.definition.place,
         blocked_by=blocker(line, lane),
         next_due=_next_after(line, kind, occurrence),
         **payload,
@@ -154,7 +154,7 @@ def held(line: Line, occurrence: Occurrence, cause: Cause) -> ExecutionHeld:
     kind = kind_on(line, occurrence)
     return ExecutionHeld(
         priority=str(line.definition.priority),
-        queue=line.definition.queue,
+        queue=line.definition.place,
         next_due=_next_after(line, kind, occurrence),
         **payload_on(line, occurrence),
         **occurrence_fields(line, kind, occurrence, cause),

@@ -14,6 +14,7 @@ from horae.cli import (
     executions,
     imports,
     occurrences,
+    queues,
     running,
     schedules,
     timers,
@@ -36,6 +37,8 @@ app.add_typer(schedules.app, name="schedule")
 app.add_typer(occurrences.app, name="occurrence")
 app.add_typer(executions.app, name="execution")
 app.add_typer(dead_letters.app, name="dead-letter")
+app.add_typer(queues.app, name="queue")
+app.add_typer(queues.tenants, name="tenant")
 app.add_typer(timers.app, name="timers")
 app.add_typer(events.app, name="event")
 app.command()(declarative.apply)

@@ -36,6 +36,7 @@ from horae_domain.events import (
     ExecutionSucceeded,
     ExecutionTimedOut,
     ExternalEventReceived,
+    LimitEvent,
     OccurrenceEvent,
     OccurrencesDecided,
     ReportRefused,
@@ -55,7 +56,7 @@ from horae_domain.events import (
 )
 from horae_domain.instants import parse_instant
 from horae_domain.ledger import OFF_CALENDAR, UNPLANNED
-from horae_projections import planned, timed
+from horae_projections import planned, queues, timed
 from horae_projections.ports import Key
 from horae_projections.rows import (
     DECISIONS,
@@ -90,6 +91,8 @@ def project(sheet: Sheet, number: int, event: Event) -> None:
     """Let an event, the one of that number in the log, change the rows."""
     if isinstance(event, ExecutionEvent):
         _project_execution(sheet, event)
+    elif isinstance(event, LimitEvent):
+        queues.limited(sheet, event)
     elif not isinstance(event, RequestAnswered | ExternalEventReceived):
         _project_schedule(sheet, number, event)
 
@@ -272,6 +275,7 @@ def _project_execution(sheet: Sheet, event: ExecutionEvent) -> None:
             _released(schedule, row, event)
     timed.follow(row, event)
     _note(row, event)
+    queues.moved(sheet, event, row, before)
     if schedule is not None and row.status != before:
         _count(schedule, before, row.status)
 

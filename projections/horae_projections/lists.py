@@ -9,10 +9,12 @@ from typing import Any
 from horae_domain.errors import InvalidField
 from horae_domain.instants import to_micros
 from horae_projections import answers
+from horae_projections import queues as in_queues
 from horae_projections.merged import Source, between, cursor, mark, merged
 from horae_projections.messages import (
     ListDeadLetters,
     ListExecutions,
+    ListQueues,
     ListSchedules,
     ScheduleHistory,
 )
@@ -23,6 +25,7 @@ from horae_projections.rows import (
     EXECUTION_STATUSES,
     EXECUTIONS,
     PRIORITIES,
+    QUEUES,
     SCHEDULE_STATUSES,
     SCHEDULES,
     TYPES,
@@ -187,3 +190,15 @@ async def history(views: ViewStore, tenant: str, query: ScheduleHistory) -> Answ
         ),
     ]
     return await merged(views, sources, "history", query.cursor, query.limit)
+
+
+# --- queues --------------------------------------------------------------------------------------
+
+
+async def queues(views: ViewStore, tenant: str, query: ListQueues) -> Answer:
+    """The answer to `queue.list`."""
+    after = mark("queues", query.cursor)
+    listing = Listing(QUEUES, tenant, "name", [["queue"]], query.limit, base="name", after=after)
+    page = await views.page(listing)
+    found = [in_queues.answer(id_, unpack(QUEUES, row)) for id_, row in page.rows]
+    return _answer(page, "queues", found, cursor("queues", page.end))

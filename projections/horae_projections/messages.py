@@ -200,6 +200,25 @@ class ListTimers(Page):
     to: Instant | None = None
 
 
+class ListQueues(Page):
+    """`queue.list`: the queues that were used, limited or paused, by name."""
+
+    name = "queue.list"
+
+
+class GetQueue(Query):
+    """`queue.get`: what is in a queue, and what limits it."""
+
+    name = "queue.get"
+    queue: Identifier
+
+
+class GetTenant(Query):
+    """`tenant.get`: what is in all queues of the tenant, and what limits them together."""
+
+    name = "tenant.get"
+
+
 class Health(Query):
     """`health`: the components, their state and their issues (Q5)."""
 
@@ -220,6 +239,9 @@ QUERIES: dict[str, type[Query]] = {
         ExecutionLogs,
         ListDeadLetters,
         ListTimers,
+        ListQueues,
+        GetQueue,
+        GetTenant,
         Health,
     )
 }

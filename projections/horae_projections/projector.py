@@ -21,7 +21,7 @@ from horae_domain.codec import Undecodable, decode
 from horae_domain.events import Event
 from horae_domain.positions import Position, parse_position
 from horae_projections.fold import project
-from horae_projections.ports import LogReader, LogRow, StaleProjector, Step, ViewStore
+from horae_projections.ports import Key, LogReader, LogRow, StaleProjector, Step, ViewStore
 from horae_projections.rows import FORMAT
 from horae_projections.sheet import Sheet
 
@@ -307,10 +307,9 @@ class Projector:
     async def _project(self, items: list[Item]) -> None:
         """Project a stretch in steps; while one burst is sent, the next one is folded."""
         assert self._version is not None  # noqa: S101 - a session has begun
-        missing = self._sheet.missing([event for _, event in items if event is not None])
-        stored = await self._views.load(self._version, missing) if missing else []
-        for key, row in zip(missing, stored, strict=True):
-            self._sheet.put(key, row)
+        events = [event for _, event in items if event is not None]
+        await self._bring(self._sheet.missing(events))
+        await self._bring(self._sheet.missing_queues(events))
         at, sent = self._at, None
         try:
             for first in range(0, len(items), STEP * BURST):
@@ -329,6 +328,13 @@ class Projector:
                 await asyncio.gather(sent, return_exceptions=True)
             raise
         self._sheet.trim()
+
+    async def _bring(self, missing: list[Key]) -> None:
+        """Put rows of the view into the sheet."""
+        assert self._version is not None  # noqa: S101 - a session has begun
+        stored = await self._views.load(self._version, missing) if missing else []
+        for key, row in zip(missing, stored, strict=True):
+            self._sheet.put(key, row)
 
     def _steps(self, at: Position | None, items: list[Item]) -> list[Step]:
         steps = []

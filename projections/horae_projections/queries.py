@@ -9,9 +9,15 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from horae_domain.definition import Definition, restore_definition
-from horae_domain.errors import CommandNotFound, ExecutionNotFound, InvalidField, ScheduleNotFound
+from horae_domain.errors import (
+    CommandNotFound,
+    ExecutionNotFound,
+    InvalidField,
+    QueueNotFound,
+    ScheduleNotFound,
+)
 from horae_domain.positions import Position, parse_position
-from horae_projections import answers, lists, preview, timers
+from horae_projections import answers, lists, preview, queues, timers
 from horae_projections.digests import digests
 from horae_projections.health import Probe, assess
 from horae_projections.hiding import may_hide, without_secrets
@@ -19,10 +25,13 @@ from horae_projections.messages import (
     ExecutionLogs,
     GetCommand,
     GetExecution,
+    GetQueue,
     GetSchedule,
+    GetTenant,
     Health,
     ListDeadLetters,
     ListExecutions,
+    ListQueues,
     ListSchedules,
     ListTimers,
     PreviewSchedule,
@@ -33,9 +42,12 @@ from horae_projections.messages import (
 )
 from horae_projections.ports import Key, ViewStore, ViewUnavailable
 from horae_projections.rows import (
+    ALL_QUEUES,
     EXECUTIONS,
+    QUEUES,
     SCHEDULES,
     ExecutionRow,
+    QueueRow,
     ScheduleRow,
     is_command,
     unpack,
@@ -135,6 +147,15 @@ class Queries:
                 return await lists.dead_letters(self._views, tenant, query)
             case ListTimers():
                 return await timers.timers(self._views, tenant, query)
+            case ListQueues():
+                return await lists.queues(self._views, tenant, query)
+            case GetQueue():
+                position, row = await self._queue(tenant, query.queue)
+                return {"ok": True, "position": position} | queues.answer(query.queue, row)
+            case GetTenant():
+                position, (stored,) = await self._views.rows([Key(QUEUES, tenant, ALL_QUEUES)])
+                row = QueueRow() if stored is None else unpack(QUEUES, stored)
+                return {"ok": True, "position": position} | queues.answer_tenant(tenant, row)
             case _:
                 raise InvalidField(f"no such query: {query.name}", field="name")
 
@@ -182,7 +203,9 @@ class Queries:
         position, (stored,) = await self._views.rows([Key(EXECUTIONS, tenant, query.id)])
         if stored is None:
             raise ExecutionNotFound("no such execution", field="id", value=query.id)
-        found = answers.execution(query.id, unpack(EXECUTIONS, stored))
+        run = unpack(EXECUTIONS, stored)
+        found = answers.execution(query.id, run)
+        found["waiting_for"] = await self._waiting_for(tenant, run)
         if may_hide(found["payload"]):
             _, (row,) = await self._views.rows([Key(SCHEDULES, tenant, found["schedule_id"])])
             action = {} if row is None else unpack(SCHEDULES, row).told["action"]
@@ -190,6 +213,21 @@ class Queries:
         running = found["status"] == "running"
         found["progress"] = self.progress_of(query.id) if running else None
         return {"ok": True, "position": position} | found
+
+    async def _queue(self, tenant: str, name: str) -> tuple[str, QueueRow]:
+        position, (stored,) = await self._views.rows([Key(QUEUES, tenant, name)])
+        if stored is None:
+            raise QueueNotFound("no such queue", field="queue", value=name, position=position)
+        return position, unpack(QUEUES, stored)
+
+    async def _waiting_for(self, tenant: str, row: ExecutionRow) -> str | None:
+        """The limit for which an execution waits."""
+        if row.status not in {"pending", "delayed"}:
+            return None
+        keys = [Key(QUEUES, tenant, name) for name in (row.queue, ALL_QUEUES)]
+        _, stored = await self._views.rows(keys)
+        queue, all_ = (None if each is None else unpack(QUEUES, each) for each in stored)
+        return queues.waiting_for(row, queue, all_, self._now())
 
     async def _logs(self, tenant: str, query: ExecutionLogs) -> Answer:
         found = await self._execution(tenant, GetExecution(id=query.id))

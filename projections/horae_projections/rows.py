@@ -26,8 +26,9 @@ EXECUTIONS = "x"
 DECISIONS = "d"
 WAITS = "w"
 """What waits and is neither an execution nor the calendar's next instant of a schedule."""
+QUEUES = "q"
 
-FORMAT = 3
+FORMAT = 4
 """Of the rows and indexes; a view of another format is built anew beside the old one."""
 
 TYPES = ("cron", "interval", "once", "manual", "event", "outcome")
@@ -204,7 +205,32 @@ class WaitRow(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     facts: dict[str, Any] = {}
 
 
-Row = ScheduleRow | ExecutionRow | DecisionRow | WaitRow
+class QueueRow(msgspec.Struct, array_like=True, kw_only=True, gc=False):
+    """A queue, or all of a tenant's under the id `ALL_QUEUES`: what is in it and what limits it."""
+
+    waiting: int = 0
+    running: int = 0
+    delayed: int = 0
+    buffered: int = 0
+    held: int = 0
+    failed: int = 0
+    dead: int = 0
+    concurrency: int | None = None
+    rate: int | None = None
+    per: float | None = None
+    """Seconds."""
+    begun: list[tuple[int, int]] = []
+    """(until, count) of attempts that count for the rate up to an instant, microseconds."""
+    paused_at: datetime | None = None
+    paused_by: str | None = None
+    note: str = ""
+    weight: int = 1
+
+
+ALL_QUEUES = "*"
+"""The id of the row of a tenant's own limits; no queue is named so."""
+
+Row = ScheduleRow | ExecutionRow | DecisionRow | WaitRow | QueueRow
 
 _LIKELY = (
     b'"concurrency":"max_executions":"end_at":"start_at":"cooldown":"pt"metadata":{},"priority":"high"'
@@ -273,6 +299,7 @@ _DECODERS: dict[str, msgspec.msgpack.Decoder[Any]] = {
     EXECUTIONS: msgspec.msgpack.Decoder(ExecutionRow),
     DECISIONS: msgspec.msgpack.Decoder(DecisionRow),
     WAITS: msgspec.msgpack.Decoder(WaitRow),
+    QUEUES: msgspec.msgpack.Decoder(QueueRow),
 }
 
 
@@ -323,6 +350,8 @@ def entries_of(id_: str, row: Row) -> frozenset[Entry]:
             return frozenset({Entry(f"due:{row.status}:{row.schedule_id}", to_micros(row.at))})
         case WaitRow():
             return frozenset(_wait_entries(row.kind, row.schedule_id, row.due))
+        case QueueRow():
+            return frozenset() if id_ == ALL_QUEUES else frozenset({Entry("name:queue", 0)})
 
 
 def _schedule_entries(id_: str, row: ScheduleRow) -> frozenset[Entry]:

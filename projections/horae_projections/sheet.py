@@ -14,13 +14,17 @@ from horae_domain.events import (
     ExecutionRequested,
     ExecutionSkipped,
     ExternalEventReceived,
+    LimitEvent,
     RequestAnswered,
 )
 from horae_projections.ports import Change, Entry, Key
 from horae_projections.rows import (
+    ALL_QUEUES,
     EXECUTIONS,
+    QUEUES,
     SCHEDULES,
     WAITS,
+    ExecutionRow,
     Row,
     WaitRow,
     entries_of,
@@ -78,6 +82,30 @@ class Sheet:
             if isinstance(event, BORN):
                 born.add(Key(EXECUTIONS, event.tenant, event.execution_id))
         return list(wanted)
+
+    def missing_queues(self, events: list[Event]) -> list[Key]:
+        """The same for the queues of their executions, once these have been put."""
+        wanted: dict[Key, None] = {}
+        for event in events:
+            for key in self._queues_of(event):
+                if key in self._slots:
+                    self._slots.move_to_end(key)
+                else:
+                    wanted[key] = None
+        return list(wanted)
+
+    def _queues_of(self, event: Event) -> list[Key]:
+        if isinstance(event, LimitEvent):
+            return [Key(QUEUES, event.tenant, getattr(event, "queue", ALL_QUEUES))]
+        if not isinstance(event, ExecutionEvent):
+            return []
+        queue = getattr(event, "queue", None)
+        if queue is None:
+            slot = self._slots.get(Key(EXECUTIONS, event.tenant, event.execution_id))
+            if slot is None or not isinstance(slot.row, ExecutionRow):
+                return []
+            queue = slot.row.queue
+        return [Key(QUEUES, event.tenant, queue), Key(QUEUES, event.tenant, ALL_QUEUES)]
 
     def put(self, key: Key, stored: bytes | None) -> None:
         """What the store has of a row."""
@@ -155,7 +183,7 @@ def _changes_of_waits(
 
 def needed(event: Event) -> list[Key]:
     """The rows that an event changes and does not begin."""
-    if isinstance(event, RequestAnswered | ExternalEventReceived):
+    if isinstance(event, RequestAnswered | ExternalEventReceived | LimitEvent):
         return []
     keys = [Key(SCHEDULES, event.tenant, event.schedule_id)]
     if isinstance(event, ExecutionEvent) and not isinstance(event, BORN):

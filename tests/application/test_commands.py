@@ -93,6 +93,10 @@ def test_every_command_is_read_and_decided_or_refused_with_a_code(desk: Stepped)
         "command.schedule": {"command": "Remind", "after": "1h", "key": "k"},
         "command.cancel": {"id": "no"},
         "dead_letter.requeue": {"id": unknown},
+        "queue.limit": {"queue": "q", "concurrency": 1},
+        "queue.pause": {"queue": "q"},
+        "queue.resume": {"queue": "q"},
+        "tenant.limit": {"rate": "1 per second"},
     }
     assert bodies.keys() == COMMANDS.keys() - {
         "schedule.create_many",
@@ -104,6 +108,8 @@ def test_every_command_is_read_and_decided_or_refused_with_a_code(desk: Stepped)
     assert codes.pop("command.schedule").ok
     assert codes.pop("event.publish").body["recorded"] is False
     assert codes.pop("command.cancel").body["cancelled"] is False
+    limits = [codes.pop(f"queue.{name}") for name in ("limit", "pause", "resume")]
+    assert all(reply.ok for reply in (*limits, codes.pop("tenant.limit")))
     kinds = {name: code(reply)[1] for name, reply in codes.items()}
     assert set(kinds.values()) == {"schedule_not_found", "execution_not_found"}
     assert {name for name, kind in kinds.items() if kind == "execution_not_found"} == {
@@ -116,7 +122,14 @@ def test_every_command_is_read_and_decided_or_refused_with_a_code(desk: Stepped)
         "timer.move",
         "dead_letter.requeue",
     }
-    assert desk.names() == ["schedule.created", "command.scheduled"], "refusals leave no event"
+    assert desk.names() == [
+        "schedule.created",
+        "command.scheduled",
+        "queue.limited",
+        "queue.paused",
+        "queue.resumed",
+        "tenant.limited",
+    ], "refusals leave no event"
 
 
 @pytest.mark.parametrize(

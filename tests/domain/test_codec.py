@@ -48,6 +48,9 @@ from horae_domain.events import (
     OccurrencePayloadSet,
     OccurrencesDecided,
     OccurrenceSkipped,
+    QueueLimited,
+    QueuePaused,
+    QueueResumed,
     ReportRefused,
     RequestAnswered,
     ScheduleBackfillCompleted,
@@ -60,6 +63,7 @@ from horae_domain.events import (
     ScheduleResumed,
     ScheduleTripped,
     ScheduleUpdated,
+    TenantLimited,
     TimerCancelled,
     TimerMoved,
 )
@@ -254,6 +258,10 @@ EXAMPLES: list[Event] = [
     TimerMoved(timer="retry", to=AT, was=DUE, note="later", **RUN),
     TimerCancelled(timer="overall", was=AT, note="let it", **RUN),
     ReportRefused(lease="1.1", outcome="succeeded", worker="w", **RUN),
+    QueueLimited(queue="mail", concurrency=3, rate=100, per=60.0, **ALL),
+    QueuePaused(queue="mail", note="audit", **ALL),
+    QueueResumed(queue="mail", note="done", **ALL),
+    TenantLimited(concurrency=3, rate=100, per=60.0, weight=2, **ALL),
     RequestAnswered(request="f00d", reply={"ok": True}, **ALL),
     ExternalEventReceived(
         type="trade.submitted", source="desk", id="e-1", data={"amount": 5}, occurred_at=DUE, **ALL
@@ -281,7 +289,8 @@ def test_names_are_unique_and_carry_a_version():
     assert len(set(NAMES.values())) == len(NAMES)
     for name in NAMES.values():
         aggregate, _, version = name.split(".")
-        assert aggregate in {"schedule", "command", "execution", "request", "external_event"}
+        kinds = {"schedule", "command", "execution", "request", "external_event", "queue", "tenant"}
+        assert aggregate in kinds
         assert version[0] == "v"
         assert version[1:].isdecimal()
 

@@ -22,7 +22,7 @@ from nats.js.api import StreamInfo
 from horae_application.log import get_logger
 from horae_application.ports import StoredEvent, StoreError
 from horae_domain.codec import Undecodable, decode, name_of
-from horae_domain.events import Event, ExecutionEvent
+from horae_domain.events import Event, ExecutionEvent, LimitEvent
 from horae_domain.positions import Position
 from horae_infrastructure.nats.connection import Connection
 from horae_infrastructure.nats.streams import EVENTS, StreamSettings, ensure, events_stream
@@ -105,7 +105,7 @@ def message(store: str, stored: StoredEvent) -> Message | None:
         id=f"{store}.{stored.position}",
         source=f"horae/{store}",
         type=name,
-        subject=event.execution_id if isinstance(event, ExecutionEvent) else event.schedule_id,
+        subject=_about(event),
         time=event.at,
         tenant=event.tenant,
         position=str(Position(store, 0, stored.position)),
@@ -120,6 +120,17 @@ def message(store: str, stored: StoredEvent) -> Message | None:
     }
     subject = f"horae.{event.tenant}.event.{name.rsplit('.', 1)[0]}"
     return Message(stored.position, subject, _encode(cloud_event), headers)
+
+
+def _about(event: Event) -> str:
+    """Whose event it is: an execution's, a queue's, a tenant's or a schedule's."""
+    match event:
+        case ExecutionEvent():
+            return event.execution_id
+        case LimitEvent():
+            return str(getattr(event, "queue", event.tenant))
+        case _:
+            return event.schedule_id
 
 
 class EventsRelay:

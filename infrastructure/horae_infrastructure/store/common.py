@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from horae_application.ports import Setting
 from horae_domain.identity import NOWHERE
 from horae_infrastructure.store.errors import StoreFormat
 
@@ -15,6 +16,12 @@ LOST_KEPT = 86_400_000_000
 
 FIRST = (-(2**63), NOWHERE)
 """A key of (due, stream) before all others."""
+
+
+def limits_something(setting: Setting) -> bool:
+    """True if a setting is more than that of something never limited."""
+    limited = setting.concurrency is not None or setting.rate is not None
+    return limited or setting.paused or setting.weight != 1
 
 
 def system_clock() -> int:

@@ -6,7 +6,7 @@ It keeps every rule of the port but survival of the process.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import RLock
 from typing import Any
 from uuid import UUID, uuid4
@@ -25,8 +25,10 @@ from horae_application.ports import (
     NewEvent,
     Ownership,
     StoredEvent,
+    Usage,
 )
 from horae_infrastructure.store.common import system_clock
+from horae_infrastructure.store.memory_limits import LimitsInMemory
 from horae_infrastructure.store.tail import Head
 
 
@@ -53,6 +55,7 @@ class MemoryStore:
         self._owners = [Ownership(partition, 0, None) for partition in range(partitions)]
         self._members: dict[str, Member] = {}
         self._lost: dict[str, set[int]] = {}
+        self._limits = LimitsInMemory()
         self._head = Head(0)
         self.recorder = MemoryRecorder(self)
         """The log for stock `eventsourcing` readers."""
@@ -62,6 +65,7 @@ class MemoryStore:
         with self._lock:
             self._fence(batch)
             self._refuse_taken(batch.events)
+            self._limits.take(batch)
             first = len(self._log) + 1
             recorded_at = max(self._clock(), self._log[-1].recorded_at if self._log else 0)
             for position, event in enumerate(batch.events, first):
@@ -110,6 +114,12 @@ class MemoryStore:
                 if line.partition in wanted:
                     found.append(line)
         return found
+
+    def limits(self, owner: str, waiting: Mapping[str, int]) -> list[Usage]:
+        """All settings that limit something, with what is used of them; nobody else waits."""
+        del owner, waiting
+        with self._lock:
+            return self._limits.usages()
 
     def read(self, after: int, limit: int) -> list[StoredEvent]:
         """The next events of the log with a position greater than `after`, in order."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from threading import Event, Lock
 from time import monotonic
@@ -18,8 +19,10 @@ from horae_application.ports import (
     LedgerRow,
     Member,
     Ownership,
+    Setting,
     StoredEvent,
     StoreUnavailable,
+    Usage,
 )
 from horae_infrastructure.store.common import FIRST, FORMAT, LOST_KEPT, check_level
 from horae_infrastructure.store.errors import StoreReplaced
@@ -41,7 +44,8 @@ __all__ = ["Factory", "PostgresStore"]
 _LOOK = 0.25
 """Seconds between the looks of a waiting reader; a notification wakes it earlier."""
 
-_APPEND = f"SELECT horae_append({', '.join(['%s'] * 12)})"
+_APPEND = f"SELECT horae_append({', '.join(['%s'] * 17)})"
+_LOOK_AT_LIMITS = "SELECT * FROM horae_look(%s, %s, %s)"
 _HEAD = "SELECT coalesce(max(notification_id), 0) FROM horae_events"
 _IDENTITY = """
 SELECT md5(identity || ' ' || (SELECT system_identifier FROM pg_control_system())
@@ -107,6 +111,11 @@ class PostgresStore:
             Byteas([line.state for line in lines]),
             Uuids([stream for _, stream in batch.settled]),
             Bigints([partition for partition, _ in batch.settled]),
+            Texts([use.key for use in batch.uses]),
+            Bigints([use.change for use in batch.uses]),
+            Bigints([use.starts for use in batch.uses]),
+            batch.at,
+            json.dumps([each._asdict() for each in batch.settings]) if batch.settings else None,
         )
         [(positions,)] = self._write(_APPEND, values)
         return positions or ()
@@ -147,6 +156,16 @@ class PostgresStore:
             values.append(Bigints(wanted))
         rows = self._rows(sql + " ORDER BY due, stream LIMIT %s::bigint", [*values, limit])
         return [LedgerRow._make(row) for row in rows]
+
+    def limits(self, owner: str, waiting: Mapping[str, int]) -> list[Usage]:
+        """All settings that limit something, with what is used of them at the moment."""
+        values = (owner, Texts(waiting.keys()), Bigints(waiting.values()))
+        found: dict[str, Usage] = {}
+        for key, *told, running, head, until, starts in self._write(_LOOK_AT_LIMITS, values):
+            usage = found.setdefault(key, Usage(Setting(key, *told), running, [], head))
+            if until is not None:
+                usage.starts.append((until, starts))
+        return list(found.values())
 
     def read(self, after: int, limit: int) -> list[StoredEvent]:
         """The next events of the log with a position greater than `after`, in order."""

@@ -50,6 +50,34 @@ CREATE TABLE horae_lost (
     PRIMARY KEY (owner, partition)
 );
 
+-- What limits the executions counted under a key (a queue's or a tenant's), and how many run. The
+-- number of those that run is kept for every key, so that it is right when a limit is first set.
+CREATE TABLE horae_limits (
+    running bigint NOT NULL DEFAULT 0,
+    concurrency bigint,
+    rate bigint,
+    per bigint,
+    weight bigint NOT NULL DEFAULT 1,
+    paused boolean NOT NULL DEFAULT false,
+    key text NOT NULL PRIMARY KEY
+) WITH (fillfactor = 50);
+
+-- Attempts that have begun and count for a rate up to an instant.
+CREATE TABLE horae_starts (
+    until bigint NOT NULL,
+    starts bigint NOT NULL,
+    key text NOT NULL,
+    PRIMARY KEY (key, until)
+);
+
+-- Where executions wait for a limit: the urgency of the most urgent one at each engine.
+CREATE TABLE horae_waiting (
+    head bigint NOT NULL,
+    key text NOT NULL,
+    owner text NOT NULL,
+    PRIMARY KEY (owner, key)
+);
+
 CREATE FUNCTION horae_now() RETURNS bigint LANGUAGE sql VOLATILE
 RETURN (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
 
@@ -59,11 +87,88 @@ RETURN (extract(epoch FROM clock_timestamp()) * 1000000)::bigint;
 CREATE FUNCTION horae_lock() RETURNS void LANGUAGE sql VOLATILE
 RETURN pg_advisory_xact_lock((1212371269::bigint << 32) | 'horae_events'::regclass::oid::bigint);
 
+-- Counts what a batch uses of limits, under the lock of the append, and refuses the batch if
+-- attempts begin in it that a limit has no room for.
+CREATE FUNCTION horae_use(
+    use_keys text[], use_changes bigint[], use_starts bigint[], decided_at bigint
+) RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    crowded text;
+    rated boolean;
+BEGIN
+    WITH used AS (
+        INSERT INTO horae_limits AS held (key, running)
+        SELECT key, change FROM unnest(use_keys, use_changes) AS use (key, change)
+        ON CONFLICT (key) DO UPDATE SET running = held.running + excluded.running
+        RETURNING held.*
+    )
+    SELECT string_agg(key, ',') FILTER (WHERE paused OR running > concurrency),
+           bool_or(rate IS NOT NULL)
+    INTO crowded, rated
+    FROM used JOIN unnest(use_keys, use_starts) AS use (key, starts) USING (key)
+    WHERE starts > 0;
+
+    IF rated THEN
+        DELETE FROM horae_starts WHERE key = ANY (use_keys) AND until <= decided_at;
+        INSERT INTO horae_starts AS begun (key, until, starts)
+        SELECT key, ((decided_at + per + grain - 1) / grain) * grain, use.starts
+        FROM unnest(use_keys, use_starts) AS use (key, starts)
+        JOIN horae_limits USING (key), LATERAL (SELECT (per + 99) / 100 AS grain) AS divided
+        WHERE rate IS NOT NULL AND use.starts > 0
+        ON CONFLICT (key, until) DO UPDATE SET starts = begun.starts + excluded.starts;
+        SELECT concat_ws(',', crowded, string_agg(key, ',')) INTO crowded
+        FROM horae_limits JOIN unnest(use_keys, use_starts) AS use (key, starts) USING (key)
+        WHERE use.starts > 0
+          AND (SELECT sum(begun.starts) FROM horae_starts AS begun
+               WHERE begun.key = horae_limits.key) > rate;
+    END IF;
+
+    IF crowded <> '' THEN
+        RAISE EXCEPTION 'limits have no room' USING ERRCODE = 'HR002', DETAIL = crowded;
+    END IF;
+END
+$$;
+
+-- What limits something and how much of it is used, with the most urgent execution that waits for
+-- it at another living engine; what waits at the one that asks is kept for the others.
+CREATE FUNCTION horae_look(asker text, its_keys text[], its_heads bigint[])
+RETURNS TABLE (
+    key text, concurrency bigint, rate bigint, per bigint, paused boolean, weight bigint,
+    running bigint, head bigint, until bigint, starts bigint
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+BEGIN
+    PERFORM set_config('synchronous_commit', 'off', true);
+    DELETE FROM horae_waiting WHERE owner = asker AND NOT key = ANY (its_keys);
+    INSERT INTO horae_waiting AS held (owner, key, head)
+    SELECT asker, waits.key, waits.head FROM unnest(its_keys, its_heads) AS waits (key, head)
+    ON CONFLICT (owner, key) DO UPDATE SET head = excluded.head
+    WHERE held.head <> excluded.head;
+    RETURN QUERY
+    SELECT held.key, held.concurrency, held.rate, held.per, held.paused, held.weight,
+           held.running, elsewhere.head, begun.until, begun.starts
+    FROM horae_limits AS held
+    LEFT JOIN horae_starts AS begun ON begun.key = held.key
+    LEFT JOIN LATERAL (
+        SELECT min(waits.head) AS head
+        FROM horae_waiting AS waits
+        JOIN horae_members AS alive
+            ON alive.owner = waits.owner AND alive.expires_at > horae_now()
+        WHERE waits.key = held.key AND waits.owner <> asker
+    ) AS elsewhere ON true
+    WHERE held.concurrency IS NOT NULL OR held.rate IS NOT NULL OR held.paused
+       OR held.weight <> 1
+    ORDER BY held.key, begun.until;
+END
+$$;
+
 CREATE FUNCTION horae_append(
     asked_partitions bigint[], asked_epochs bigint[],
     streams uuid[], versions bigint[], names text[], states bytea[],
     line_streams uuid[], line_partitions bigint[], line_dues bigint[], line_states bytea[],
-    settled_streams uuid[], settled_partitions bigint[]
+    settled_streams uuid[], settled_partitions bigint[],
+    use_keys text[], use_changes bigint[], use_starts bigint[], decided_at bigint,
+    settings text
 ) RETURNS bigint[] LANGUAGE plpgsql AS $$
 DECLARE
     stale text;
@@ -108,6 +213,20 @@ BEGIN
         DELETE FROM horae_ledger AS line
         USING unnest(settled_streams, settled_partitions) AS settled (stream, partition)
         WHERE line.stream = settled.stream AND line.partition = settled.partition;
+    END IF;
+
+    IF cardinality(use_keys) > 0 THEN
+        PERFORM horae_use(use_keys, use_changes, use_starts, decided_at);
+    END IF;
+
+    IF settings IS NOT NULL THEN
+        INSERT INTO horae_limits (key, concurrency, rate, per, paused, weight)
+        SELECT * FROM json_to_recordset(settings::json) AS setting (
+            key text, concurrency bigint, rate bigint, per bigint, paused boolean, weight bigint
+        )
+        ON CONFLICT (key) DO UPDATE
+        SET concurrency = excluded.concurrency, rate = excluded.rate, per = excluded.per,
+            paused = excluded.paused, weight = excluded.weight;
     END IF;
 
     RETURN positions;

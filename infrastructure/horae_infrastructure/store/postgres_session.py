@@ -15,6 +15,7 @@ from psycopg.errors import UniqueViolation
 from horae_application.ports import (
     AlreadyWritten,
     CommitUnknown,
+    Crowded,
     Fenced,
     StoreError,
     StoreUnavailable,
@@ -41,7 +42,7 @@ _SETTINGS = {
     "client_encoding": "utf8",
 }
 
-_STALE = "HR001"
+_STALE, _CROWDED = "HR001", "HR002"
 _KEY = re.compile(r"=\(([0-9a-f-]{36}), (\d+)\)")
 _UNSURE = ("08", "57P")
 """Classes of SQLSTATE that a session's end in the middle of a commit can have."""
@@ -105,6 +106,8 @@ def failure(error: psycopg.Error) -> StoreError:
     state, detail = error.sqlstate, error.diag.message_detail or ""
     if state == _STALE:
         return Fenced(int(partition) for partition in detail.split(","))
+    if state == _CROWDED:
+        return Crowded(detail.split(","))
     if isinstance(error, UniqueViolation):
         key = _KEY.search(detail)
         return AlreadyWritten(key[1], int(key[2])) if key else AlreadyWritten(None, None)

@@ -26,8 +26,10 @@ from horae_application.ports import (
     StoredEvent,
     StoreError,
     StoreUnavailable,
+    Usage,
 )
 from horae_domain.identity import to_bytes, to_text
+from horae_infrastructure.store import sqlite_limits
 from horae_infrastructure.store.common import FIRST, FORMAT, LOST_KEPT, check_level, system_clock
 from horae_infrastructure.store.errors import StoreNotDurable
 from horae_infrastructure.store.lockfile import LockFile
@@ -110,6 +112,7 @@ class SqliteStore:
                 self._recorded_at = max(self._recorded_at, self._clock())
                 positions = self.recorder.append_events(writer, batch.events, self._recorded_at)
                 _write_ledger(writer, batch)
+                sqlite_limits.take(writer, batch)
         except sqlite3.IntegrityError as error:
             raise self._taken(batch.events) from error
         if positions:
@@ -154,6 +157,11 @@ class SqliteStore:
             values += wanted
         rows = self._rows(_DUE.format(where), [*values, limit])
         return [LedgerRow(part, to_text(raw), due, state) for part, raw, due, state in rows]
+
+    def limits(self, owner: str, waiting: Mapping[str, int]) -> list[Usage]:
+        """All settings that limit something, with what is used of them; nobody else waits."""
+        del owner, waiting
+        return sqlite_limits.usages(self._rows(sqlite_limits.LIMITS))
 
     def read(self, after: int, limit: int) -> list[StoredEvent]:
         """The next events of the log with a position greater than `after`, in order."""

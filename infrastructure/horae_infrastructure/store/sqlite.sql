@@ -47,3 +47,23 @@ CREATE TABLE horae_lost (
     lost_at INTEGER NOT NULL,
     PRIMARY KEY (owner, partition)
 ) WITHOUT ROWID;
+
+-- What limits the executions counted under a key (a queue's or a tenant's), and how many run. The
+-- number of those that run is kept for every key, so that it is right when a limit is first set.
+CREATE TABLE horae_limits (
+    key TEXT NOT NULL PRIMARY KEY,
+    running INTEGER NOT NULL DEFAULT 0,
+    concurrency INTEGER,
+    rate INTEGER,
+    per INTEGER,
+    paused INTEGER NOT NULL DEFAULT 0,
+    weight INTEGER NOT NULL DEFAULT 1
+) WITHOUT ROWID;
+
+-- Attempts that have begun and count for a rate up to an instant.
+CREATE TABLE horae_starts (
+    key TEXT NOT NULL,
+    until INTEGER NOT NULL,
+    starts INTEGER NOT NULL,
+    PRIMARY KEY (key, until)
+) WITHOUT ROWID;
