@@ -258,22 +258,24 @@ class Engine:
                 parts = [self._create(draft, desk, task, each) for each in task.command.items]
                 answers.append(Answer(task, OK, {}, parts=parts))
                 continue
-            about = self._stream_of(task)
-            if about in self.lines.quarantined:
-                answers.append(_buried(task))
-                continue
-            if about is not None:
-                draft.partitions.add(partition_of_stream(about))
-                self._recover(draft, about)
-            elif event_stream(task) is not None:
-                draft.partitions.add(next(iter(self.ownership.epochs)))
-            answers.append(desk.decide(task))
+            answers.append(self._answer(draft, desk, task))
         receiving.follow(Cause(draft.at))
         if self._look:
             self._look = False
             self.dispatch.look_again(self.lines, draft.at)
         self.dispatch.assign(draft)
         return answers
+
+    def _answer(self, draft: Draft, desk: Desk, task: Task) -> Answer:
+        about = self._stream_of(task)
+        if about in self.lines.quarantined:
+            return _buried(task)
+        if about is not None:
+            draft.partitions.add(partition_of_stream(about))
+            self._recover(draft, about)
+        elif event_stream(task) is not None:
+            draft.partitions.add(next(iter(self.ownership.epochs)))
+        return desk.decide(task)
 
     def _create(self, draft: Draft, desk: Desk, task: Task, one: Creation) -> Answer:
         """One of the creations of a task."""
