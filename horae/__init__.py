@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from horae.app import Horae, connect
     from horae.client import Client
     from horae.services import command
-    from horae.triggers import Retry, cron, every, manual, on_event, on_outcome, once
+    from horae.triggers import Retry, cron, every, manual, on_condition, on_event, on_outcome, once
     from horae_application.context import Context
     from horae_application.result import Result, RetryAfter
     from horae_application.services import Call, ServiceError
@@ -41,6 +41,7 @@ __all__ = [
     "cron",
     "every",
     "manual",
+    "on_condition",
     "on_event",
     "on_outcome",
     "once",
@@ -63,6 +64,7 @@ _MODULES = {
     "cron": "horae.triggers",
     "every": "horae.triggers",
     "manual": "horae.triggers",
+    "on_condition": "horae.triggers",
     "on_event": "horae.triggers",
     "on_outcome": "horae.triggers",
     "once": "horae.triggers",

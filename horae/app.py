@@ -84,6 +84,14 @@ class Horae:
 
         return mark
 
+    def check(self, name: str) -> Callable[[F], F]:
+        """Serve a check that schedules ask by `on_condition`: a function that answers with an object.
+
+        Raises:
+            ValueError: the name is taken.
+        """
+        return self.condition(name)
+
     @overload
     def command(self, taken: F) -> F: ...
 

@@ -39,6 +39,7 @@ from horae_application.messages import (
     Reply,
     ReportExecution,
     Request,
+    TickAnswered,
     refused,
 )
 from horae_application.ownership import Ownership
@@ -252,7 +253,7 @@ class Runtime:
             command = validate(ReportExecution, _unreportable(outcome, error))
         return await self.gateway.report(request_of(work, command), command)
 
-    async def answer_check(self, tenant: str, answer: CheckAnswered) -> Reply:
+    async def answer_check(self, tenant: str, answer: CheckAnswered | TickAnswered) -> Reply:
         """Bring an answer to the engine of this process, which has asked."""
         assert self.gateway is not None  # noqa: S101 - only an engine asks
         return await self.gateway.check(tenant, answer)

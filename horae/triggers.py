@@ -64,6 +64,31 @@ def on_outcome(schedule: str, *of: str) -> Trigger:
     return {"type": "outcome", "schedule": schedule, "of": list(of or ("succeeded",))}
 
 
+def on_condition(
+    check: str,
+    when: str | None = None,
+    *,
+    every: Span = "60 seconds",
+    mode: str = "level",
+    cooldown: Span | None = None,
+) -> Trigger:
+    """Fire when an expression over what a check answers holds.
+
+    Args:
+        check: the name of a check, as `@app.check` serves it.
+        when: an expression whose variables are the fields of the check's answer.
+        every: how often the check is asked, at least 100 ms apart.
+        mode: `level` fires at each look at which it holds, `edge` when it begins to hold.
+        cooldown: how long nothing fires after a firing.
+    """
+    trigger: Trigger = {"type": "condition", "check": check, "every": _span(every, "every")}
+    if when is not None:
+        trigger["when"] = when
+    if cooldown is not None:
+        trigger["cooldown"] = _span(cooldown, "cooldown")
+    return trigger if mode == "level" else trigger | {"mode": mode}
+
+
 class Retry(dict[str, Any]):
     """How failed attempts are repeated (G7).
 

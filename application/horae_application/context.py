@@ -93,6 +93,12 @@ class Context:
         return self.started_at - (self.work.moved_to or self.due)
 
     @property
+    def cooldown_left(self) -> timedelta:
+        """How long the schedule does not fire again because it has."""
+        until = self.work.cooldown_until
+        return timedelta(0) if until is None else max(timedelta(0), until - self._now())
+
+    @property
     def cancelled(self) -> bool:
         """True if the attempt should stop: from any thread, for code that nobody can interrupt."""
         return self.control.asked

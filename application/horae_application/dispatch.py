@@ -348,6 +348,7 @@ def work_of(line: Line, run: Execution) -> Work:
         timeout=limit.total_seconds() if limit is not None else None,
         heartbeat=silence.total_seconds() if silence is not None else None,
         next_due=line.fires_at,
+        cooldown_until=line.cooldown_until,
         conditions=run.conditions,
         moved_to=run.moved_to,
         correlation_id=run.correlation_id,
@@ -362,6 +363,8 @@ def _trigger_of(definition: Definition, run: Execution) -> dict[str, Any]:
     if run.kind == "event":
         waited = run.due - parse_instant(run.trigger["at"], field="at")
         return {"kind": "event", **run.trigger, "delay": format_duration(waited)}
+    if run.kind == "condition":
+        return {"kind": "condition", **run.trigger}
     if run.kind == "chain":
         return {"kind": "outcome", **run.trigger}
     if run.backfill_id is not None:

@@ -469,7 +469,7 @@ class Engine:
         self.room.committed(draft.uses, draft.settings.values(), to_micros(draft.at))
         self.dispatch.committed(draft, self.lines)
         self.room.wait(self.dispatch.lacks, to_micros(draft.at))
-        self.checks.answered(answer.task.command for answer in answers)
+        self.checks.answered(answer.task for answer in answers)
         self.checks.committed(draft, self.lines)
         if positions and self._listener is not None:
             self._listener(Committed(positions, draft.streams, draft.versions, draft.events))

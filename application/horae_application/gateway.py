@@ -97,7 +97,9 @@ class Gateway:
         except HoraeError as error:
             return refused(error)
 
-    async def check(self, tenant: str, command: messages.CheckAnswered) -> Reply:
+    async def check(
+        self, tenant: str, command: messages.CheckAnswered | messages.TickAnswered
+    ) -> Reply:
         """The reply to an answer that this process's own engine has asked for."""
         return await self._decide(Request(tenant=tenant, name=command.name, body=b""), command)
 

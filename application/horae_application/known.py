@@ -12,6 +12,7 @@ from horae_application.messages import Command
 from horae_domain.definition import (
     Action,
     CommandAction,
+    ConditionTrigger,
     Definition,
     FunctionAction,
     ProcessAction,
@@ -64,10 +65,11 @@ async def require(known: Known, tenant: str, command: Command) -> None:
             | messages.UpdateSchedule(allow_unknown=False)
         ):
             wanted = _wanted(command.definition.action)
-            await _require_checks(known, tenant, command.definition.requires)
+            await _require_checks(known, tenant, command.definition)
         case messages.PatchSchedule(allow_unknown=False, patch=patch):
             wanted = _wanted_by_patch(patch.get("action"))
-            await _require_checks(known, tenant, _required_by_patch(patch))
+            await _require_named(known, tenant, _required_by_patch(patch), "requires")
+            await _require_named(known, tenant, _checked_by_patch(patch), "trigger.check")
         case messages.ScheduleCommand(allow_unknown=False):
             wanted = "function", COMMAND + command.command
         case _:
@@ -82,8 +84,7 @@ async def unserved(
 ) -> dict[int, UnknownHandler | UnknownCommand]:
     """Those of many definitions that name what nobody serves, and why; looked for all at once."""
     named = {
-        index: [_wanted(each.action), *(("check", name) for name in each.requires)]
-        for index, each in definitions.items()
+        index: [_wanted(each.action), *_checks_of(each)] for index, each in definitions.items()
     }
     distinct = list(dict.fromkeys(each for wanted in named.values() for each in wanted))
     answers = await asyncio.gather(*(_unserved(known, tenant, wanted) for wanted in distinct))
@@ -139,28 +140,49 @@ async def _unserved(
             return _processes(known)
         case ("function", name):
             return _function(known, name)
-        case ("check", name):
-            return await _check(known, tenant, name)
+        case ("requires" | "trigger.check" as field, name):
+            return await _check(known, tenant, name, field)
         case ("command", name):
             return await _service(known, tenant, name)
         case _:
             return None
 
 
-async def _require_checks(known: Known, tenant: str, names: Iterable[str]) -> None:
+def _checked_by_patch(patch: Mapping[str, Any]) -> list[str]:
+    match patch:
+        case {"trigger": {"check": str(name)}}:
+            return [name]
+        case _:
+            return []
+
+
+async def _require_checks(known: Known, tenant: str, definition: Definition) -> None:
+    await _require_named(known, tenant, definition.requires, "requires")
+    if isinstance(definition.trigger, ConditionTrigger):
+        await _require_named(known, tenant, [definition.trigger.check], "trigger.check")
+
+
+async def _require_named(known: Known, tenant: str, names: Iterable[str], field: str) -> None:
     for name in names:
-        error = await _check(known, tenant, name)
+        error = await _check(known, tenant, name, field)
         if error is not None:
             raise error
 
 
-async def _check(known: Known, tenant: str, name: str) -> UnknownHandler | None:
+def _checks_of(definition: Definition) -> list[tuple[str, str]]:
+    named = [("requires", name) for name in definition.requires]
+    if isinstance(definition.trigger, ConditionTrigger):
+        named.append(("trigger.check", definition.trigger.check))
+    return named
+
+
+async def _check(known: Known, tenant: str, name: str, field: str) -> UnknownHandler | None:
     if await known.checks(tenant, name):
         return None
     names = sorted(known.check_names(tenant))
     return UnknownHandler(
-        f"nobody serves a condition {name!r}; there are: {', '.join(names) or 'none'}",
-        field="requires",
+        f"nobody serves a check {name!r}; there are: {', '.join(names) or 'none'}",
+        field=field,
         value=name,
         known=names,
     )

@@ -453,6 +453,17 @@ class ReportExecution(AttemptCommand):
         return value
 
 
+class TickAnswered(SingleCommand):
+    """What the check of a schedule has answered at a tick; the engine's own, too."""
+
+    name = "schedule.tick"
+    tick: Instant
+    revision: int
+    holds: bool
+    data: Json = None
+    error: dict[str, Any] | None = None
+
+
 class CheckAnswered(AttemptCommand):
     """Whether the conditions of an execution are met; the engine's own, and no request of the bus."""
 

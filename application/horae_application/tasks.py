@@ -20,7 +20,7 @@ from horae_application.pulse import Pulse
 from horae_application.receiving import Receiving
 from horae_application.runs import Runs
 from horae_application.task import Answer, Task, refusal
-from horae_domain import backfilling, decider, planning, timers
+from horae_domain import backfilling, conditions, decider, planning, timers
 from horae_domain import schedule as schedules
 from horae_domain.codec import decode
 from horae_domain.edits import Edit, PatchSchedule, RetagSchedule
@@ -198,6 +198,8 @@ class Desk:
                 return self._plan(task, command)
             case messages.BackfillSchedule():
                 return self._backfill(task, command)
+            case messages.TickAnswered():
+                return self._tick(task, command)
             case messages.TimerCommand() if command.timer.kind in timers.OF_SCHEDULES:
                 return self._timer(task, command)
             case _:
@@ -240,6 +242,13 @@ class Desk:
         if index is None and isinstance(command, schedules.CreateSchedule):
             index, position = self._created(stream)
         return Answer(task, OK, facts_of(line, self._draft.at), index, position)
+
+    def _tick(self, task: Task, command: messages.TickAnswered) -> Answer:
+        stream = schedule_stream(task.request.tenant, command.id)
+        decision = self._draft.begin(stream)
+        said = (command.tick, command.revision, command.holds, command.data, command.error)
+        conditions.judge(decision, conditions.Looked(*said), self._cause(task))
+        return Answer(task, OK, {"id": command.id}, self._draft.accept(stream, decision))
 
     def _plan(self, task: Task, command: messages.OccurrenceCommand) -> Answer:
         """One occurrence, and the execution that it is if it was held."""

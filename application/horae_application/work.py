@@ -39,6 +39,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     heartbeat: float | None = None
     """Seconds after which it is given up without a heartbeat of its handler."""
     next_due: datetime | None = None
+    cooldown_until: datetime | None = None
+    """Until when the schedule does not fire again."""
     conditions: list[str] = []
     """Those of the schedule that were met."""
     moved_to: datetime | None = None

@@ -31,7 +31,14 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from horae_domain.cron import parse_cron
 from horae_domain.durations import format_duration, parse_duration
-from horae_domain.errors import HoraeError, InvalidField, InvalidTrigger, PayloadTooLarge
+from horae_domain.errors import (
+    HoraeError,
+    InvalidExpression,
+    InvalidField,
+    InvalidTrigger,
+    PayloadTooLarge,
+)
+from horae_domain.expressions import compile_expression
 from horae_domain.instants import format_instant, parse_instant
 from horae_domain.zones import load_zone
 
@@ -86,6 +93,19 @@ def _not_yet(neutral: object) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _expression(value: str, info: ValidationInfo) -> str:
+    """Compiled, unless it was when its definition was accepted."""
+    if not (info.context or {}).get("accepted"):
+        try:
+            compile_expression(value)
+        except HoraeError as error:
+            told = {"reason": error.message}
+            raise PydanticCustomError("expression", "{reason}", told) from error
+    return value
+
+
+Expression = Annotated[str, Field(min_length=1), AfterValidator(_expression)]
+"""A text of `horae_domain.expressions`, over any variables."""
 Duration = Annotated[
     timedelta,
     BeforeValidator(_duration),
@@ -249,11 +269,37 @@ class OutcomeTrigger(Model):
     ] = ("succeeded",)
 
 
+class ConditionTrigger(Model):
+    """Fires when an expression over the data of a check holds; the check is asked every so often (T6)."""
+
+    type: Literal["condition"] = "condition"
+    check: CheckName
+    when: Expression | None = None
+    """Over the check's data, whose fields are its variables; none where the check itself says so."""
+    every: Span = timedelta(seconds=60)
+    mode: Literal["level", "edge"] = "level"
+    """`level` fires at every tick at which it holds, `edge` when it begins to hold."""
+    cooldown: Span | None = None
+
+    @field_validator("every")
+    @classmethod
+    def _not_too_short(cls, value: timedelta) -> timedelta:
+        if value < timedelta(milliseconds=100):
+            raise PydanticCustomError("trigger", "a check is asked every 100ms at most")
+        return value
+
+
 Trigger = Annotated[
-    CronTrigger | IntervalTrigger | OnceTrigger | ManualTrigger | EventTrigger | OutcomeTrigger,
+    CronTrigger
+    | IntervalTrigger
+    | OnceTrigger
+    | ManualTrigger
+    | EventTrigger
+    | OutcomeTrigger
+    | ConditionTrigger,
     Field(discriminator="type"),
 ]
-AWAITED = (EventTrigger, OutcomeTrigger)
+AWAITED = (EventTrigger, OutcomeTrigger, ConditionTrigger)
 """Triggers without a calendar: something else has to happen."""
 
 
@@ -454,6 +500,12 @@ class Definition(Model):
         """How many executions may be unfinished at once; under `allow`, how many may run."""
         return self.concurrency or (None if self.overlap is Overlap.ALLOW else 1)
 
+    @property
+    def rest(self) -> timedelta | None:
+        """How long nothing fires after a firing (G6)."""
+        own = self.trigger.cooldown if isinstance(self.trigger, ConditionTrigger) else None
+        return max((each for each in (own, self.cooldown) if each is not None), default=None)
+
     def canonical(self) -> dict[str, Any]:
         """JSON values without what has its default; equal for equal content."""
         content = Canonical(
@@ -462,7 +514,7 @@ class Definition(Model):
         )
         content["trigger"]["type"] = self.trigger.type
         content["action"]["type"] = self.action.type
-        if isinstance(self.trigger, AWAITED):
+        if isinstance(self.trigger, EventTrigger | OutcomeTrigger):
             content["overlap"] = str(self.overlap)  # its default is that of the trigger
         content.definition = self
         return content
@@ -531,6 +583,8 @@ def _complaint(found: ErrorDetails, prefix: str) -> InvalidField:
     kind: type[InvalidField] = InvalidField
     if found["type"] == "too_large":
         return PayloadTooLarge(message, field=path or None, limit=MAX_PAYLOAD)
+    if found["type"] == "expression":
+        return InvalidExpression(message, field=path or None, value=shown)
     if location.startswith("trigger") or found["type"] == "trigger":
         kind = InvalidTrigger
     return kind(message, field=path or None, value=shown)
@@ -556,4 +610,4 @@ def restore_definition(content: dict[str, Any]) -> Definition:
     """The definition of an event, which was validated when it was accepted."""
     if isinstance(content, Canonical):
         return content.definition
-    return Definition.model_validate(content)
+    return Definition.model_validate(content, context={"accepted": True})

@@ -180,6 +180,14 @@ class OccurrencesDecided(Event, frozen=True, kw_only=True):
     backfill_id: str | None = None
 
 
+class ScheduleChecked(Event, frozen=True, kw_only=True):
+    """A check has answered otherwise than before: the condition `held`, `not_held`, or it `failed`."""
+
+    tick: datetime
+    outcome: str
+    error: dict[str, Any] | None = None
+
+
 class ScheduleBackfillStarted(Event, frozen=True, kw_only=True):
     """The occurrences after `start`, from `first` to `last`, are run again by a revision."""
 
@@ -636,6 +644,7 @@ NAMES: dict[type[Event], str] = {
     ScheduleCancelled: "schedule.cancelled.v1",
     ScheduleQuarantined: "schedule.quarantined.v1",
     OccurrencesDecided: "schedule.occurrences_decided.v1",
+    ScheduleChecked: "schedule.checked.v1",
     ScheduleBackfillStarted: "schedule.backfill_started.v1",
     ScheduleBackfillCompleted: "schedule.backfill_completed.v1",
     OccurrenceSkipped: "schedule.occurrence_skipped.v1",

@@ -18,7 +18,14 @@ from horae_domain import backfills, plans
 from horae_domain import execution as executions
 from horae_domain import schedule as schedules
 from horae_domain.backfills import Backfill, Order
-from horae_domain.definition import AWAITED, Definition, OnceTrigger, Overlap, Retry
+from horae_domain.definition import (
+    AWAITED,
+    ConditionTrigger,
+    Definition,
+    OnceTrigger,
+    Overlap,
+    Retry,
+)
 from horae_domain.events import (
     Event,
     ExecutionBuffered,
@@ -36,6 +43,7 @@ from horae_domain.events import (
     ScheduleBackfillCompleted,
     ScheduleBackfillStarted,
     ScheduleCancelled,
+    ScheduleChecked,
     ScheduleCompleted,
     ScheduleCreated,
     ScheduleQuarantined,
@@ -47,11 +55,12 @@ from horae_domain.instants import first_of
 from horae_domain.lanes import Lane, lane_of
 from horae_domain.occurrences import TICK, first_bound
 from horae_domain.plans import Plan, Verdict
+from horae_domain.recurrence import IntervalRecurrence, interval_recurrence
 from horae_domain.schedule import Schedule, Status
 
 _NO_RETRIES = Retry(max_attempts=1)
 
-Born = ExecutionRequested | ExecutionBuffered | ExecutionSkipped
+Born = ExecutionRequested | ExecutionBuffered | ExecutionChecking | ExecutionSkipped
 """How an occurrence begins that is of no calendar."""
 
 SINGLE_SKIPS = 10
@@ -60,7 +69,7 @@ BUFFER = 1_000
 """The most occurrences of a schedule that are buffered at once."""
 OFF_CALENDAR = frozenset({"key", "backfill"})
 """Kinds of executions that are not the calendar's: they count for no limit of it."""
-UNTIMED = frozenset({"event", "chain"})
+UNTIMED = frozenset({"event", "chain", "condition"})
 """Kinds of executions that count for the limits of a schedule and are of no calendar."""
 UNPLANNED = OFF_CALENDAR | UNTIMED
 """Kinds that say nothing of the calendar's instants."""
@@ -68,6 +77,14 @@ BACKFILL_RUNS = 1_000
 """Unfinished executions of a backfill that is allowed to run all at once."""
 CROWDED = frozenset({"overlap", "buffer_full"})
 """Reasons of skips behind unfinished runs."""
+
+
+class Checked(msgspec.Struct, frozen=True, array_like=True):
+    """What the check of a schedule has answered last, as far as it was recorded."""
+
+    holds: bool
+    failure: str | None = None
+    """Why it could not answer; `holds` is then what it was before."""
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +102,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     skips: int = 0
     """Skips behind unfinished runs recorded one by one since something fired or ended."""
     cooldown_until: datetime | None = None
+    checked: Checked | None = None
     live: dict[str, Execution] = {}
     """What has fired and has no outcome yet."""
     parked: dict[str, Execution] = {}
@@ -258,8 +276,35 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
             moments.append(self.checks_after(now))
         if self.active:
             due = self.holds_at if self.waits_for_run else self.fires_at
-            moments += due, self.releases_at, self.closes_at
+            moments += due, self.releases_at, self.closes_at, self.tick_after(now)
         return first_of(*moments)
+
+    @property
+    def ticks(self) -> IntervalRecurrence | None:
+        """When the check is asked, of a schedule that waits for a condition."""
+        trigger = self.definition.trigger
+        if not isinstance(trigger, ConditionTrigger) or not self.active or self.spent:
+            return None
+        return interval_recurrence(trigger.every, self.schedule.anchor)
+
+    def tick_after(self, now: datetime | None) -> datetime | None:
+        """When the check is asked next, after an instant or after what was decided."""
+        ticks = self.ticks
+        if ticks is None:
+            return None
+        start = self.definition.start_at
+        known = [self.through, now, None if start is None else start - TICK]
+        found = ticks.next(max(each for each in known if each is not None))
+        end = self.definition.end_at
+        return None if found is None or (end is not None and found.due > end) else found.due
+
+    def tick_before(self, now: datetime) -> datetime | None:
+        """When the check was to be asked last, up to an instant."""
+        ticks, end = self.ticks, self.definition.end_at
+        if ticks is None:
+            return None
+        found = ticks.previous((now if end is None else min(now, end)) + TICK)
+        return None if found is None else found.due
 
     @property
     def closes_at(self) -> datetime | None:
@@ -282,6 +327,8 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def unsettled(self) -> bool:
         """True if a new owner has to look at it at once: work is out or waits for a worker."""
+        if self.ticks is not None:
+            return True
         return any(
             run.status is not executions.Status.DELAYED for run in self.live.values()
         ) or any(
@@ -333,6 +380,14 @@ def evolve(line: Line | None, event: Event) -> Line | None:
     return msgspec.structs.replace(line, schedule=schedule, **changes)
 
 
+def _checked(line: Line, event: ScheduleChecked) -> dict[str, Any]:
+    holds = event.outcome == "held"
+    if event.outcome == "failed":
+        holds = line.checked is not None and line.checked.holds
+    failure = None if event.error is None else str(event.error.get("message", ""))
+    return {"checked": Checked(holds, failure), "through": max(line.through, event.tick)}
+
+
 def _bound(line: Line, schedule: Schedule, at: datetime) -> datetime:
     """What a change at `at` leaves decided: never less than before, though a clock went back.
 
@@ -349,7 +404,9 @@ def _schedule_changes(line: Line, schedule: Schedule, event: Event) -> dict[str,
     match event:
         case ScheduleUpdated():
             due = None if _spent(line, schedule) else event.next_due
-            return {"skips": 0, **_passed(line, _bound(line, schedule, event.at), due)}
+            same = schedule.definition.trigger == line.definition.trigger
+            told = {"skips": 0, "checked": line.checked if same else None}
+            return told | _passed(line, _bound(line, schedule, event.at), due)
         case ScheduleResumed():
             due = None if _spent(line, schedule) else event.next_due
             return {"failures": 0, **_passed(line, _bound(line, schedule, event.at), due)}
@@ -363,6 +420,14 @@ def _schedule_changes(line: Line, schedule: Schedule, event: Event) -> dict[str,
             return _passed(line, max(line.through, event.last), event.next_due)
         case OccurrenceEvent():
             return _planned(line, event)
+        case ScheduleChecked():
+            return _checked(line, event)
+        case _:
+            return _ending_changes(event)
+
+
+def _ending_changes(event: Event) -> dict[str, Any]:
+    match event:
         case ScheduleQuarantined():
             return {"next_due": None, "plans": {}, "backfills": {}}
         case ScheduleCompleted() | ScheduleCancelled():
@@ -399,8 +464,11 @@ def _placed(runs: dict[str, Execution], run: Execution, *, there: bool) -> dict[
 
 
 def _untimed_changes(line: Line, event: Born) -> dict[str, Any]:
-    """The calendar goes on as it was."""
-    return _fired(line, event.at) if isinstance(event, ExecutionRequested) else {}
+    """The calendar goes on as it was; a tick that was decided is not asked again."""
+    changes = _fired(line, event.at) if isinstance(event, ExecutionRequested) else {}
+    if event.kind == "condition":
+        changes["through"] = max(line.through, event.due)
+    return changes
 
 
 def _execution_changes(line: Line, event: ExecutionEvent, run: Execution) -> dict[str, Any]:
@@ -438,7 +506,7 @@ _UNSUCCESSFUL = {
 
 def _fired(line: Line, at: datetime) -> dict[str, Any]:
     changes: dict[str, Any] = {"fired": line.fired + 1, "skips": 0}
-    cooldown = line.definition.cooldown
+    cooldown = line.definition.rest
     return changes if cooldown is None else changes | {"cooldown_until": at + cooldown}
 
 
@@ -511,6 +579,7 @@ class Packed(msgspec.Struct, frozen=True, array_like=True):
     parked: list[str] = []
     plans: dict[str, Plan] = {}
     backfills: dict[str, Backfill] = {}
+    checked: Checked | None = None
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -533,6 +602,7 @@ def pack(line: Line) -> bytes:
             list(line.parked),
             line.plans,
             line.backfills,
+            line.checked,
         )
     )
 
@@ -562,6 +632,7 @@ def unpack(state: bytes, schedule: Schedule, live: Mapping[str, Execution]) -> L
         parked={each: live[each] for each in packed.parked},
         plans=packed.plans,
         backfills=packed.backfills,
+        checked=packed.checked,
     )
 
 
@@ -586,6 +657,7 @@ def _is_fresh(line: Line) -> bool:
             or line.cooldown_until
             or line.plans
             or line.backfills
+            or line.checked
         )
         and line.through == first_bound(schedule.definition, schedule.created_at)
         and line.next_due == schedule.next_due

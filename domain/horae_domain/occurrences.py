@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import assert_never
 
 from horae_domain.definition import (
+    ConditionTrigger,
     CronTrigger,
     Definition,
     EventTrigger,
@@ -42,6 +43,8 @@ def kind_of(definition: Definition) -> str:
             return "event"
         case OutcomeTrigger():
             return "chain"
+        case ConditionTrigger():
+            return "condition"
         case _:
             assert_never(definition.trigger)
 
@@ -50,6 +53,8 @@ def anchor_of(definition: Definition, at: datetime) -> datetime:
     """What relative times of a trigger count from: told, else `start_at`, else now (T2)."""
     if isinstance(definition.trigger, IntervalTrigger):
         return definition.trigger.anchor or definition.start_at or at
+    if isinstance(definition.trigger, ConditionTrigger):
+        return definition.start_at or at
     return at
 
 
@@ -70,7 +75,7 @@ def recurrence_of(definition: Definition, anchor: datetime) -> Recurrence | None
         case OnceTrigger(at=at, after=after):
             instant = at if at is not None else anchor + (after or timedelta(0))
             return OnceRecurrence(max(instant, anchor))
-        case ManualTrigger() | EventTrigger() | OutcomeTrigger():
+        case ManualTrigger() | EventTrigger() | OutcomeTrigger() | ConditionTrigger():
             return None
         case _:
             assert_never(definition.trigger)

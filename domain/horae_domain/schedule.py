@@ -36,6 +36,7 @@ from horae_domain.events import (
     ScheduleBackfillCompleted,
     ScheduleBackfillStarted,
     ScheduleCancelled,
+    ScheduleChecked,
     ScheduleCompleted,
     ScheduleCreated,
     SchedulePaused,
@@ -378,6 +379,7 @@ def evolve(schedule: Schedule | None, event: Event) -> Schedule | None:
             | OccurrenceEvent()
             | ScheduleBackfillStarted()
             | ScheduleBackfillCompleted()
+            | ScheduleChecked()
         ):
             return msgspec.structs.replace(schedule, version=version)
         case _:

@@ -59,6 +59,7 @@ def _defaults(trigger: str, action: str) -> dict[str, Any]:
         "manual": {},
         "event": {"event": "e"},
         "outcome": {"schedule": "s"},
+        "condition": {"check": "c"},
         "function": {"name": "f"},
         "queue": {"queue": "q"},
         "process": {"command": ["c"]},
@@ -109,6 +110,7 @@ def schedule(id_: str, tenant: str, row: ScheduleRow, now: datetime) -> dict[str
     """A schedule as `schedule.get` and `schedule.list` answer it."""
     counts = row.counts or NOTHING_YET
     definition = definition_of(id_, row)
+    cooldown = _cooldown(counts, definition, now)
     definition["payload"] = without_secrets(definition["action"].get("name"), definition["payload"])
     return definition | {
         "tenant": tenant,
@@ -125,6 +127,9 @@ def schedule(id_: str, tenant: str, row: ScheduleRow, now: datetime) -> dict[str
         "planned": planned.answer(row, now),
         "last_due": instant(row.last_due),
         "last_execution_id": row.last_execution_id,
+        "cooldown_until": instant(cooldown),
+        "cooldown_left": (cooldown - now).total_seconds() if cooldown else 0.0,
+        "last_check": _last_check(counts),
         "running": counts.running,
         "buffered": counts.buffered,
         "held": counts.held,
@@ -139,6 +144,23 @@ def schedule(id_: str, tenant: str, row: ScheduleRow, now: datetime) -> dict[str
             "dead": counts.dead,
         },
     }
+
+
+def _cooldown(counts: Counts, definition: dict[str, Any], now: datetime) -> datetime | None:
+    """Until when nothing fires because something has; None if that is over."""
+    told = (definition["cooldown"], definition["trigger"].get("cooldown"))
+    spans = [parse_duration(each, field="cooldown") for each in told if each is not None]
+    until = [counts.fired_at + each for each in spans] if counts.fired_at else []
+    until += [counts.cooldown_until] if counts.cooldown_until else []
+    return max((each for each in until if each > now), default=None)
+
+
+def _last_check(counts: Counts) -> dict[str, Any] | None:
+    """When the check of the schedule last answered otherwise than before, and how."""
+    if counts.checked is None:
+        return None
+    at, outcome, error = counts.checked
+    return {"at": instant(at), "outcome": outcome, "error": error}
 
 
 def status_of(row: ScheduleRow, now: datetime) -> str:

@@ -44,6 +44,7 @@ from horae_domain.events import (
     ScheduleBackfillCompleted,
     ScheduleBackfillStarted,
     ScheduleCancelled,
+    ScheduleChecked,
     ScheduleCompleted,
     ScheduleCreated,
     SchedulePaused,
@@ -80,6 +81,7 @@ Born = ExecutionRequested | ExecutionBuffered | ExecutionChecking | ExecutionHel
 OF_OCCURRENCES = (
     OccurrencesDecided,
     OccurrenceEvent,
+    ScheduleChecked,
     ScheduleBackfillStarted,
     ScheduleBackfillCompleted,
 )
@@ -172,14 +174,23 @@ def _change_schedule(row: ScheduleRow, event: Event) -> None:
         case ScheduleResumed():
             row.status, row.note, row.pause = _begun(row.told, event.at), None, None
             row.next_due = event.next_due
+        case OccurrencesDecided():
+            _decided_at_once(row, event)
+        case ScheduleChecked():
+            message = None if event.error is None else str(event.error.get("message", ""))
+            _counts(row).checked = (event.tick, event.outcome, message)
+        case _:
+            _end_schedule(row, event)
+
+
+def _end_schedule(row: ScheduleRow, event: Event) -> None:
+    match event:
         case ScheduleCompleted():
             _ended(row, "completed", event.reason)
         case ScheduleCancelled():
             _ended(row, "cancelled", event.note)
         case ScheduleQuarantined():
             _ended(row, "failed", event.reason)
-        case OccurrencesDecided():
-            _decided_at_once(row, event)
         case _:
             pass
 
@@ -216,6 +227,10 @@ def _decision(event: Event) -> DecisionRow | None:
                 "failures": event.failures,
                 "execution_id": event.execution_id,
             }
+        case ScheduleChecked():
+            status, at, facts = "checked", event.tick, {"outcome": event.outcome}
+            if event.error is not None:
+                facts["error"] = event.error
         case ScheduleQuarantined():
             status, at, facts = "failed", event.at, {"reason": event.reason}
         case _:
@@ -271,6 +286,8 @@ def _project_execution(sheet: Sheet, event: ExecutionEvent) -> None:
             return
         before = row.status
         _change_execution(row, event)
+        if schedule is not None and isinstance(event, ExecutionSucceeded) and event.cooldown_until:
+            _counts(schedule).cooldown_until = event.cooldown_until
         if schedule is not None and isinstance(event, ExecutionReleased):
             _released(schedule, row, event)
     timed.follow(row, event)
@@ -332,7 +349,7 @@ def _fired(schedule: ScheduleRow, event: Born) -> None:
     if event.kind not in UNPLANNED:
         planned.follow_decision(schedule, event.nominal, event.due, event.moved_to, event.at)
     if isinstance(event, ExecutionRequested):
-        _last(schedule, event.kind, event.due, event.execution_id)
+        _last(schedule, event.kind, event.due, event.execution_id, event.at)
         if event.backfill_id is not None:
             planned.follow_backfill(schedule, event)
 
@@ -340,15 +357,16 @@ def _fired(schedule: ScheduleRow, event: Born) -> None:
 def _released(schedule: ScheduleRow, row: ExecutionRow, event: ExecutionReleased) -> None:
     if row.kind != "key":
         _decided(schedule, event.next_due)
-    _last(schedule, row.kind, row.due, event.execution_id)
+    _last(schedule, row.kind, row.due, event.execution_id, event.at)
 
 
-def _last(schedule: ScheduleRow, kind: str, due: datetime, execution_id: str) -> None:
+def _last(schedule: ScheduleRow, kind: str, due: datetime, execution_id: str, at: datetime) -> None:
     counts = _counts(schedule)
     counts.fired += 1
     counts.counted += kind not in OFF_CALENDAR
     schedule.last_due = due
     schedule.last_execution_id = execution_id
+    counts.fired_at = at
 
 
 def _count(schedule: ScheduleRow, before: str | None, after: str) -> None:

@@ -35,7 +35,7 @@ from horae_projections.rows import (
 )
 
 DECISION_STATUSES = (
-    "missed", "skipped", "planned", "backfill", "updated", "paused", "tripped", "resumed",
+    "missed", "skipped", "planned", "backfill", "checked", "updated", "paused", "tripped", "resumed",
     "cancelled", "failed",
 )  # fmt: skip
 

@@ -10,7 +10,9 @@ from horae_domain.definition import Dst, Identifier, Instant, Model, Nothing, Tr
 from horae_domain.errors import InvalidField
 from horae_domain.wire import ExecutionId, read_object, validate
 
-TriggerType = Literal["cron", "interval", "once", "manual", "event", "outcome", "command"]
+TriggerType = Literal[
+    "cron", "interval", "once", "manual", "event", "outcome", "condition", "command"
+]
 ScheduleStatus = Literal["pending", "active", "paused", "completed", "cancelled", "failed"]
 ExecutionStatus = Literal[
     "pending",
@@ -28,7 +30,7 @@ ExecutionStatus = Literal[
 ]
 HistoryStatus = (
     ExecutionStatus
-    | Literal["missed", "planned", "backfill", "updated", "paused", "tripped", "resumed"]
+    | Literal["missed", "planned", "backfill", "checked", "updated", "paused", "tripped", "resumed"]
 )
 TimerKind = Literal[
     "schedule",

@@ -31,7 +31,7 @@ QUEUES = "q"
 FORMAT = 4
 """Of the rows and indexes; a view of another format is built anew beside the old one."""
 
-TYPES = ("cron", "interval", "once", "manual", "event", "outcome")
+TYPES = ("cron", "interval", "once", "manual", "event", "outcome", "condition")
 ACTIVE = ("active", "pending")
 """The statuses of a schedule that fires."""
 COMMAND_TYPE = "command"
@@ -66,6 +66,12 @@ class Counts(msgspec.Struct, array_like=True, gc=False):
     held: int = 0
     counted: int = 0
     """Of those fired, what counts towards `max_executions`."""
+    fired_at: datetime | None = None
+    """When something fired last."""
+    cooldown_until: datetime | None = None
+    """By the result of a run."""
+    checked: tuple[datetime, str, str | None] | None = None
+    """When the check of the schedule answered otherwise than before, how, and the error."""
 
 
 class Pause(msgspec.Struct, array_like=True, gc=False):

@@ -56,6 +56,7 @@ from horae_domain.events import (
     ScheduleBackfillCompleted,
     ScheduleBackfillStarted,
     ScheduleCancelled,
+    ScheduleChecked,
     ScheduleCompleted,
     ScheduleCreated,
     SchedulePaused,
@@ -137,6 +138,7 @@ EXAMPLES: list[Event] = [
         backfill_id="b1",
         **ALL,
     ),
+    ScheduleChecked(tick=DUE, outcome="failed", error=ERROR, **ALL),
     ScheduleBackfillStarted(
         backfill_id="b1",
         start=DUE,

@@ -11,6 +11,7 @@ from horae_domain.events import (
     ExecutionConditionsMet,
     ExecutionDropped,
     ExecutionReleased,
+    ScheduleChecked,
 )
 from horae_infrastructure.views.memory import MemoryViews
 
@@ -66,3 +67,22 @@ async def test_what_has_not_is_skipped_with_the_reason(desk: Desk):
     run = await desk.ask("execution.get", id=execution_id(1))
     assert (run["status"], run["reason"]) == ("skipped", "condition_not_met:open")
     assert (await desk.ask("schedule.get", id="a"))["statistics"]["skipped"] == 1
+
+
+async def test_the_last_answer_of_a_check_and_the_cooldown_are_told(desk: Desk):
+    trigger = {"type": "condition", "check": "price", "when": "price > 1", "cooldown": "1h"}
+    failed = ScheduleChecked(
+        at=at(61), schedule_id="a", tick=at(60), outcome="failed",
+        error={"type": "Boom", "message": "no feed"},
+    )  # fmt: skip
+    await desk.tell(created(trigger=trigger, next_due=None), failed)
+    shown = await desk.ask("schedule.get", id="a")
+    assert shown["last_check"] == {
+        "at": "2026-01-01T00:01:00Z", "outcome": "failed", "error": "no feed",
+    }  # fmt: skip
+    assert (shown["cooldown_until"], shown["cooldown_left"], shown["next_due"]) == (None, 0.0, None)
+    assert (shown["trigger"]["every"], shown["trigger"]["mode"]) == ("60s", "level")
+    (entry,) = (await desk.ask("schedule.history", id="a", status="checked"))["history"]
+    assert (entry["outcome"], entry["error"]["message"]) == ("failed", "no feed")
+    found = await desk.ask("schedule.list", type="condition")
+    assert [each["id"] for each in found["schedules"]] == ["a"]

@@ -7,10 +7,18 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
 
-from horae_application.checks import Ask, Elsewhere, Nobody, answer_of, error_of
+from horae_application.checks import (
+    Ask,
+    Elsewhere,
+    Nobody,
+    answer_of,
+    data_of,
+    error_of,
+    truth_of,
+)
 from horae_application.context import Context
 from horae_application.log import get_logger
-from horae_application.messages import CheckAnswered, Reply
+from horae_application.messages import CheckAnswered, Reply, TickAnswered
 from horae_application.registry import Registry
 from horae_application.threads import in_thread
 from horae_application.work import Work
@@ -18,7 +26,7 @@ from horae_application.work import Work
 SLOTS = 64
 """Questions at once; further ones wait."""
 
-Answerer = Callable[[str, CheckAnswered], Awaitable[Reply]]
+Answerer = Callable[[str, CheckAnswered | TickAnswered], Awaitable[Reply]]
 """Brings an answer of a tenant to the engine."""
 
 _log = get_logger("horae.checker")
@@ -95,7 +103,7 @@ class Checker:
 
     async def _find(self, ask: Ask) -> None:
         async with self._slots:
-            answer = await self._verdict(ask)
+            answer = await (self._tick(ask) if ask.tick else self._verdict(ask))
         pause = 0.05
         while True:
             reply = await self._answer(ask.work.tenant, answer)
@@ -109,7 +117,7 @@ class Checker:
         id_ = ask.work.execution_id
         for name in ask.names:
             try:
-                met = await answer_of(ask.work, name, self._call)
+                met = truth_of(await answer_of(ask.work, name, self._call))
             except Exception as error:  # noqa: BLE001 - whatever it is, it is recorded
                 _log.warning("condition failed", condition=name, execution_id=id_, error=str(error))
                 failed = error_of(error)
@@ -117,6 +125,16 @@ class Checker:
             if not met:
                 return CheckAnswered(execution_id=id_, met=False, condition=name)
         return CheckAnswered(execution_id=id_, met=True)
+
+    async def _tick(self, ask: Ask) -> TickAnswered:
+        work, (name,) = ask.work, ask.names
+        told: dict[str, Any] = {"id": work.schedule_id, "tick": work.due, "revision": work.revision}
+        try:
+            holds, data = data_of(await answer_of(work, name, self._call), ask.when)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is recorded
+            _log.warning("check failed", check=name, schedule_id=work.schedule_id, error=str(error))
+            return TickAnswered(**told, holds=False, error=error_of(error))
+        return TickAnswered(**told, holds=holds, data=data)
 
     async def _call(self, work: Work, name: str) -> Any:
         handler = self._registry.checks.get(name)
