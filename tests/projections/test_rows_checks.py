@@ -81,7 +81,7 @@ async def test_the_last_answer_of_a_check_and_the_cooldown_are_told(desk: Desk):
         "at": "2026-01-01T00:01:00Z", "outcome": "failed", "error": "no feed",
     }  # fmt: skip
     assert (shown["cooldown_until"], shown["cooldown_left"], shown["next_due"]) == (None, 0.0, None)
-    assert (shown["trigger"]["every"], shown["trigger"]["mode"]) == ("60s", "level")
+    assert (shown["trigger"]["every"], shown["trigger"]["mode"]) == ("1m", "level")
     (entry,) = (await desk.ask("schedule.history", id="a", status="checked"))["history"]
     assert (entry["outcome"], entry["error"]["message"]) == ("failed", "no feed")
     found = await desk.ask("schedule.list", type="condition")
