@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from horae.app import Horae, connect
     from horae.client import Client
+    from horae.http_action import http
     from horae.services import command
     from horae.triggers import Retry, cron, every, manual, on_condition, on_event, on_outcome, once
     from horae_application.context import Context
@@ -40,6 +41,7 @@ __all__ = [
     "connect",
     "cron",
     "every",
+    "http",
     "manual",
     "on_condition",
     "on_event",
@@ -63,6 +65,7 @@ _MODULES = {
     "connect": "horae.app",
     "cron": "horae.triggers",
     "every": "horae.triggers",
+    "http": "horae.http_action",
     "manual": "horae.triggers",
     "on_condition": "horae.triggers",
     "on_event": "horae.triggers",

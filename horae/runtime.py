@@ -22,6 +22,7 @@ from typing import Any
 
 import msgspec
 
+from horae.calls import calls_of
 from horae.client import Client
 from horae.driving import Drive, Driver, ManualEngine
 from horae.ending import Ending, cancel
@@ -78,12 +79,14 @@ class Serving:
         announced: Any = None,
         *,
         processes: bool = False,
+        calls: bool = False,
         find: Callable[[str, str], Awaitable[bool]] | None = None,
         find_check: Callable[[str, str], Awaitable[bool]] | None = None,
     ) -> None:
         self._registry = registry
         self._announced = announced
         self._processes = processes
+        self._calls = calls
         self._find = find
         self._find_check = find_check
 
@@ -114,6 +117,12 @@ class Serving:
         """Those of this process, and those that others announce."""
         here = set(self._registry.checks.names()) if self._registry is not None else set()
         return here | set(self._announced.checks(tenant) if self._announced is not None else ())
+
+    def calls(self) -> bool:
+        """True if an executor makes HTTP calls."""
+        return self._calls or (
+            self._announced is not None and any(each.calls for each in self._announced.executors())
+        )
 
     async def answers(self, tenant: str, name: str) -> bool:
         """True if a service of this process or elsewhere answers a command."""
@@ -192,6 +201,8 @@ class Runtime:
         """The limit of the stop, once it has begun."""
         self.on_change: list[Callable[[Settings], None]] = []
         """Called on the loop when settings have changed."""
+        self.calls = calls_of(self)
+        """Makes HTTP calls; None without the extra `http`."""
 
     def change(self, settings: Mapping[str, Any]) -> None:
         """Take new values of live settings."""
@@ -379,6 +390,7 @@ async def _add_engine(
             now=clock.now,
             client=runtime.client(),
             services=bus.services if bus is not None else OwnServices(registry.commands),
+            calls=runtime.calls,
         )
         runtime.executor.bind(loop)
         changed = bus.restrained if bus is not None else None
@@ -420,6 +432,7 @@ async def _add_engine(
         registry if "executor" in runtime.roles else None,
         announced,
         processes="executor" in runtime.roles and runtime.settings.allow_processes,
+        calls="executor" in runtime.roles and runtime.calls is not None,
         find=bus.find if bus is not None else None,
         find_check=bus.find_check if bus is not None else None,
     )

@@ -178,12 +178,18 @@ async def engine(
     start: datetime = datetime(2026, 1, 1, tzinfo=UTC),
     concurrency: int = 16,
     allow_processes: bool = False,
+    **settings: Any,
 ) -> AsyncIterator[TestEngine]:
-    """An engine in memory at `start`, with the application's handlers and schedules."""
+    """An engine in memory at `start`, with the application's handlers and schedules.
+
+    Settings are told by name, such as `http_networks="127.0.0.0/8"`.
+    """
     served = app or Horae("test")
     clock = ManualClock(start)
     runtime = Runtime(
-        Settings.read(store_url="memory://", concurrency=concurrency), ("engine",), served.registry
+        Settings.read(store_url="memory://", concurrency=concurrency, **settings),
+        ("engine",),
+        served.registry,
     )
     store = MemoryStore(clock=lambda: to_micros(clock.now()))
     views = MemoryViews()
@@ -202,6 +208,7 @@ async def engine(
         now=clock.now,
         client=runtime.client(),
         services=OwnServices(served.registry.commands),
+        calls=runtime.calls,
     )
     runtime.executor.bind(asyncio.get_running_loop())
     runtime.checker = Checker(
@@ -221,7 +228,7 @@ async def engine(
         runtime.queries.progress_of = runtime.engine.lines.pulse.progress_of
     runtime.gateway = Gateway(
         runtime.engine,
-        Serving(served.registry, processes=allow_processes),
+        Serving(served.registry, processes=allow_processes, calls=runtime.calls is not None),
         look=_look(runtime),
     )
     runtime.engine.step()

@@ -15,7 +15,7 @@ from horae.restraint import watch
 from horae_application.gateway import new_request
 from horae_application.messages import COMMANDS, Reply
 from horae_application.registry import Functions, Registry, listening
-from horae_application.work import PROCESSES, SERVICE_COMMANDS, Work
+from horae_application.work import HTTP_CALLS, PROCESSES, SERVICE_COMMANDS, Work
 from horae_domain.definition import Definition
 from horae_infrastructure.children import children_of
 from horae_infrastructure.nats.announce import Announced, Announcement, Announcer
@@ -161,6 +161,7 @@ class NatsWiring:
                 app=self._app,
                 handlers=list(self._registry.names()),
                 processes=settings.allow_processes,
+                calls=self._runtime.calls is not None,
                 commands=list(self._registry.commands.names()),
                 checks=list(self._registry.checks.names()),
                 over=self._over,
@@ -221,6 +222,7 @@ class NatsWiring:
             children=children_of(settings),
             allow_processes=settings.allow_processes,
             services=self.services,
+            calls=self._runtime.calls,
         )
         if executor is not self._runtime.executor:
             executor.bind(asyncio.get_running_loop())
@@ -242,6 +244,7 @@ class NatsWiring:
                 *self._registry.names(),
                 SERVICE_COMMANDS,
                 *([PROCESSES] if settings.allow_processes else []),
+                *([HTTP_CALLS] if self._runtime.calls is not None else []),
             ],
             slots=settings.concurrency,
             room=executor,

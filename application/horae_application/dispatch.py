@@ -18,7 +18,7 @@ from horae_application.lines import Lines
 from horae_application.ownership import Ownership
 from horae_application.ports import LocalExecutor, WorkBus
 from horae_application.room import Lack, Room, Uses
-from horae_application.work import PROCESSES, Work
+from horae_application.work import HTTP_CALLS, PROCESSES, Work
 from horae_domain import decider
 from horae_domain.definition import (
     Action,
@@ -26,6 +26,7 @@ from horae_domain.definition import (
     CronTrigger,
     Definition,
     FunctionAction,
+    HttpAction,
     IntervalTrigger,
     ProcessAction,
     QueueAction,
@@ -320,6 +321,8 @@ def _destination(run: Execution, action: Action) -> Destination:
             return run.tenant, run.queue, action.type, name
         case ProcessAction():
             return run.tenant, run.queue, action.type, PROCESSES
+        case HttpAction():
+            return run.tenant, run.queue, action.type, HTTP_CALLS
         case CommandAction(service=service, command=command):
             return run.tenant, run.queue, action.type, f"{service}.{command}"
         case _:

@@ -15,6 +15,7 @@ from horae_domain.definition import (
     ConditionTrigger,
     Definition,
     FunctionAction,
+    HttpAction,
     ProcessAction,
 )
 from horae_domain.errors import UnknownCommand, UnknownHandler
@@ -42,6 +43,10 @@ class Known(Protocol):
 
     def check_names(self, tenant: str) -> Iterable[str]:
         """All conditions and checks that are known."""
+        ...
+
+    def calls(self) -> bool:
+        """True if an executor makes HTTP calls."""
         ...
 
     async def answers(self, tenant: str, name: str) -> bool:
@@ -105,7 +110,7 @@ def _wanted(action: Action) -> Wanted:
     match action:
         case FunctionAction(name=name):
             return action.type, name
-        case ProcessAction():
+        case ProcessAction() | HttpAction():
             return action.type, ""
         case CommandAction(service=service, command=command):
             return action.type, f"{service}.{command}"
@@ -122,8 +127,8 @@ def _required_by_patch(patch: Mapping[str, Any]) -> list[str]:
 def _wanted_by_patch(action: Any) -> Wanted:
     """What a patch names; what it leaves as it is was looked for when that was named."""
     match action:
-        case {"type": "process"}:
-            return "process", ""
+        case {"type": "process" | "http" as kind}:
+            return kind, ""
         case {"name": str(name)}:
             return "function", name
         case {"service": str(service), "command": str(command)}:
@@ -138,6 +143,8 @@ async def _unserved(
     match wanted:
         case ("process", _):
             return _processes(known)
+        case ("http", _):
+            return _calls(known)
         case ("function", name):
             return _function(known, name)
         case ("requires" | "trigger.check" as field, name):
@@ -195,6 +202,16 @@ def _processes(known: Known) -> UnknownHandler | None:
         "no executor runs processes; allow it there with HORAE_ALLOW_PROCESSES=true",
         field="action.type",
         value="process",
+    )
+
+
+def _calls(known: Known) -> UnknownHandler | None:
+    if known.calls():
+        return None
+    return UnknownHandler(
+        "no executor makes HTTP calls; install the extra `http` there",
+        field="action.type",
+        value="http",
     )
 
 

@@ -12,6 +12,9 @@ PROCESSES = "horae.process"
 SERVICE_COMMANDS = "horae.command"
 """The name by which executors that send commands to services pull them."""
 
+HTTP_CALLS = "horae.http"
+"""The name by which executors that make HTTP calls announce and pull them."""
+
 
 class Work(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One attempt of one execution, as an executor or a worker in any language receives it.
@@ -61,5 +64,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 return PROCESSES
             case "command":
                 return SERVICE_COMMANDS
+            case "http":
+                return HTTP_CALLS
             case _:
                 return None

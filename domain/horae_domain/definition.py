@@ -40,6 +40,7 @@ from horae_domain.errors import (
 )
 from horae_domain.expressions import compile_expression
 from horae_domain.instants import format_instant, parse_instant
+from horae_domain.urls import parse_url
 from horae_domain.zones import load_zone
 
 MAX_PAYLOAD = 1024 * 1024
@@ -364,8 +365,69 @@ class CommandAction(Model):
     timeout: Span = timedelta(seconds=5)
 
 
+def _url(value: str) -> str:
+    try:
+        parse_url(value)
+    except ValueError as error:
+        raise PydanticCustomError("url", "{reason}", {"reason": str(error)}) from error
+    return value
+
+
+def _header(value: str) -> str:
+    if value.lower() in HEADERS_TAKEN or value.lower().startswith(("webhook-", "horae-")):
+        raise PydanticCustomError("header", "this header is not for a definition to set")
+    return value
+
+
+HEADERS_TAKEN = frozenset(
+    [
+        "accept-encoding",
+        "connection",
+        "content-length",
+        "expect",
+        "host",
+        "idempotency-key",
+        "keep-alive",
+        "te",
+        "trailer",
+        "traceparent",
+        "transfer-encoding",
+        "upgrade",
+        "user-agent",
+    ]
+)
+"""Headers of HTTP calls that the connection, or Horae, sets."""
+HeaderName = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$"), AfterValidator(_header)
+]
+HeaderValue = Annotated[str, Field(pattern=r"^[\t\x20-\x7e]*$", max_length=8192)]
+
+
+class HttpAction(Model):
+    """An HTTP call (A3).
+
+    The body is `body`, else the payload of the execution: JSON, or text as it is where a header
+    `content-type` that is not JSON goes with it.
+    """
+
+    type: Literal["http"] = "http"
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = "POST"
+    url: Annotated[str, AfterValidator(_url)]
+    headers: Annotated[dict[HeaderName, HeaderValue], Field(max_length=64)] = Field(
+        default_factory=dict
+    )
+    body: JsonValue = None
+    secret: Annotated[str, Field(pattern=ID_PATTERN)] | None = None
+    """The name of the executors' secret that signs the call, by Standard Webhooks."""
+    connect_timeout: Annotated[Span, Field(le=timedelta(minutes=1))] = timedelta(seconds=5)
+    """For looking the name up, the connection, and TLS."""
+    timeout: Annotated[Span, Field(le=timedelta(minutes=30))] = timedelta(seconds=15)
+    """For all of the call."""
+
+
 Action = Annotated[
-    FunctionAction | QueueAction | ProcessAction | CommandAction, Field(discriminator="type")
+    FunctionAction | QueueAction | ProcessAction | CommandAction | HttpAction,
+    Field(discriminator="type"),
 ]
 
 

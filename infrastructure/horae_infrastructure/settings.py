@@ -6,6 +6,7 @@ wins. `horae config` prints them with secrets hidden, `docs/reference/settings.m
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -27,11 +28,16 @@ from pydantic import (
 )
 from pydantic.fields import FieldInfo
 
-from horae_domain.errors import InvalidField
+from horae_domain.addresses import parse_networks
+from horae_domain.definition import ID_PATTERN
+from horae_domain.errors import HoraeError, InvalidField
+from horae_domain.signatures import sign
 from horae_infrastructure.settings_sources import Told, told, unknown_variables, variable
 
 EMBEDDED_POSTGRES = ("postgres", "postgresql", "postgresql+embedded", "postgres+embedded")
 """Names of a store that stand for an embedded PostgreSQL."""
+SECRET = frozenset({"secrets"})
+"""Settings of which nothing is shown where they are refused."""
 SHORT_STORES = {"sqlite": "sqlite:///horae.db", "memory": "memory://"}
 
 
@@ -66,6 +72,25 @@ def _setting(
     """A setting with what its reference says; a live one may change while the process runs."""
     extra: dict[str, JsonValue] = {"bounds": bounds, "live": live}
     return Field(default, description=meaning, json_schema_extra=extra, **constraints)
+
+
+def _networks(value: str) -> str:
+    parse_networks(value)
+    return value
+
+
+def _object(value: object) -> object:
+    """JSON in a variable, a table in a file."""
+    return json.loads(value) if isinstance(value, str) else value
+
+
+def _signing(value: str) -> str:
+    """A secret that can sign, or several."""
+    try:
+        sign(value.split(), "", 0, b"")
+    except HoraeError as error:
+        raise ValueError(error.message) from error
+    return value
 
 
 Count = Annotated[int, BeforeValidator(_number)]
@@ -148,6 +173,25 @@ class Settings(BaseModel):
         "the sender of such mail; `horae@` and the machine's name where this is not set",
         bounds="an address",
         pattern=r"^[^\s<>]{1,254}$",
+    )
+    http_networks: Annotated[str, AfterValidator(_networks)] = _setting(
+        "",
+        "private networks that actions of type `http` may call, such as `10.1.0.0/16,fd00::/8`;"
+        " public addresses are always allowed, all others never",
+        bounds="networks divided by commas",
+    )
+    secrets: Annotated[
+        dict[
+            Annotated[str, Field(pattern=ID_PATTERN)],
+            Annotated[str, AfterValidator(_signing)],
+        ],
+        BeforeValidator(_object),
+    ] = _setting(
+        {},
+        "secrets by name, as a table of the file or a JSON object; each is Base64, perhaps after"
+        " `whsec_`, or several divided by spaces while one is rotated",
+        bounds='{"name": "whsec_…"}',
+        live=True,
     )
     allow_unsafe_store: bool = _setting(False, "accept a store that can lose acknowledged commits")
     stop_limit: Number = _setting(
@@ -284,7 +328,8 @@ def _refusal(error: ValidationError, found: Mapping[str, Told]) -> InvalidField:
     said = found[name]
     where = "" if said.source == "option" else f" ({said.source})"
     needed = bounds(Settings.model_fields[name])
-    return InvalidField(f"{name}: {needed} is needed{where}", field=name, value=hide(said.value))
+    value = None if name in SECRET else hide(said.value)
+    return InvalidField(f"{name}: {needed} is needed{where}", field=name, value=value)
 
 
 _USER = re.compile(r"(?<=://)([^/\s:]*)(:?)[^/\s]*@")
@@ -292,9 +337,11 @@ _QUERY = re.compile(r"(?<=[?&])((?:ssl)?password|token|passfile)=[^&]*")
 
 
 def hide(value: Any) -> Any:
-    """A value as it may be shown: URLs without passwords and tokens."""
+    """A value as it may be shown: URLs without passwords and tokens, of secrets their names."""
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, dict):
+        return dict.fromkeys(value, "***")
     if isinstance(value, ByteSize):
         return value.human_readable()
     if not isinstance(value, str) or "://" not in value:

@@ -64,6 +64,7 @@ def _defaults(trigger: str, action: str) -> dict[str, Any]:
         "queue": {"queue": "q"},
         "process": {"command": ["c"]},
         "command": {"service": "s", "command": "c"},
+        "http": {"url": "https://h"},
     }
     definition = Definition.model_validate(
         {

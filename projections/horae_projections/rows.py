@@ -413,7 +413,7 @@ def is_command(told: dict[str, Any]) -> bool:
 
 
 def handler_of(action: dict[str, Any]) -> str:
-    """What an action names: a function, a queue, a service's command, or a program."""
+    """What an action names: a function, a queue, a service's command, a URL, or a program."""
     match action["type"]:
         case "function":
             return str(action["name"])
@@ -421,6 +421,8 @@ def handler_of(action: dict[str, Any]) -> str:
             return str(action["queue"])
         case "command":
             return f"{action['service']}.{action['command']}"
+        case "http":
+            return str(action["url"]).partition("?")[0]
         case _:
             return str(action["command"][0])
 

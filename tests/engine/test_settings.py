@@ -51,6 +51,7 @@ def toml(tmp_path: Path) -> Any:
         ("max_cpu", 0),
         ("stop_limit", -1),
         ("stop_limit", float("nan")),
+        ("http_networks", "10.0.0.1/8"),
         ("tenant", "a.b"),
         ("tenant", ""),
         ("log", "loud"),
@@ -82,6 +83,35 @@ def test_setting_of_the_environment_is_refused_with_its_variable() -> None:
 
 def test_refused_url_keeps_its_password_to_itself() -> None:
     assert "s3cr3t" not in str(refusal(HORAE_STORE_URL="mysql://me:s3cr3t@db").to_json())
+
+
+SIGNING = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        SIGNING,
+        '{"partner": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw!"}',
+        '{"partner": ""}',
+        '{"not a name": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}',
+        '["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]',
+    ],
+)
+def test_refused_secrets_keep_themselves_to_themselves(told) -> None:
+    refused = refusal(HORAE_SECRETS=told)
+    assert refused.field == "secrets"
+    assert SIGNING not in str(refused.to_json())
+
+
+def test_secrets_are_shown_by_their_names_alone(toml) -> None:
+    table = toml(f'[secrets]\npartner = "{SIGNING} {SIGNING}"\n')
+    for told in (
+        read(HORAE_SECRETS=f'{{"partner": "{SIGNING}"}}'),
+        read(HORAE_CONFIG=table),
+    ):
+        assert told.secrets["partner"].startswith(SIGNING)
+        assert told.shown()["secrets"]["value"] == {"partner": "***"}
 
 
 def test_every_setting_has_bounds_a_meaning_and_a_default_within_them() -> None:
@@ -242,4 +272,12 @@ def test_reference_lists_the_settings_as_they_are() -> None:
 
 def test_what_documents_say_is_live_is_live() -> None:
     names = [name for name, field in Settings.model_fields.items() if live(field)]
-    assert names == ["log", "concurrency", "max_memory", "max_cpu", "max_waiting", "stop_limit"]
+    assert names == [
+        "log",
+        "concurrency",
+        "max_memory",
+        "max_cpu",
+        "max_waiting",
+        "secrets",
+        "stop_limit",
+    ]

@@ -22,11 +22,17 @@ from horae_application.control import Control, Stopped
 from horae_application.log import get_logger
 from horae_application.messages import Reply, refused
 from horae_application.registry import Handler, PayloadInvalid, Registry
-from horae_application.result import Finished, RetryAfter, outcome_of
+from horae_application.result import Finished, Result, RetryAfter, outcome_of
 from horae_application.services import Services, perform
 from horae_application.threads import in_thread
 from horae_application.work import Work
-from horae_domain.definition import Action, CommandAction, FunctionAction, ProcessAction
+from horae_domain.definition import (
+    Action,
+    CommandAction,
+    FunctionAction,
+    HttpAction,
+    ProcessAction,
+)
 from horae_domain.errors import HoraeError
 
 CONCURRENCY = 16
@@ -52,6 +58,14 @@ class Children(Protocol):
         ...
 
 
+class Calls(Protocol):
+    """Makes HTTP calls; an adapter stands in the infrastructure."""
+
+    async def call(self, work: Work, now: datetime) -> Result:
+        """Make the call of an action of type `http`."""
+        ...
+
+
 class Executor:
     """Implements the port `LocalExecutor`."""
 
@@ -66,6 +80,7 @@ class Executor:
         now: Callable[[], datetime] | None = None,
         client: Any = None,
         services: Services | None = None,
+        calls: Calls | None = None,
         heartbeat: Reporter | None = None,
     ) -> None:
         self._registry = registry
@@ -75,6 +90,7 @@ class Executor:
         self._now = now or (lambda: datetime.now(UTC))
         self._client = client
         self._services = services
+        self._calls = calls
         self._heartbeat = heartbeat or _unheard
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()
@@ -114,6 +130,8 @@ class Executor:
             return self._registry.get(action.name) is not None
         if isinstance(action, CommandAction):
             return self._services is not None
+        if isinstance(action, HttpAction):
+            return self._calls is not None
         return isinstance(action, ProcessAction) and self._allow_processes
 
     def free(self) -> int:
@@ -289,6 +307,16 @@ class Executor:
                 raise RuntimeError("this executor does not send commands")
             control.by(asking.ask)
             return await perform(self._services, work)
+        if work.action["type"] == "http":
+            if self._calls is None:
+                raise RuntimeError("this executor makes no HTTP calls")
+            control.by(asking.ask)
+            return await self._calls.call(work, self._now())
+        return await self._function(work, context, control, asking)
+
+    async def _function(
+        self, work: Work, context: Context, control: Control, asking: Interruption
+    ) -> Any:
         name: str = work.action["name"]
         handler = self._registry.get(name)
         if handler is None:

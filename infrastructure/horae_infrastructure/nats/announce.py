@@ -39,6 +39,8 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
     queues: list[str] = []
     processes: bool = False
     """True if it runs actions of type `process`."""
+    calls: bool = False
+    """True if it makes HTTP calls."""
     commands: list[str] = []
     """What services here answer, such as `trading.Rebalance`."""
     checks: list[str] = []

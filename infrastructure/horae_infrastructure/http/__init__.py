@@ -1,0 +1,1 @@
+"""HTTP calls that leave this process (the extra `http`)."""
