@@ -54,6 +54,9 @@ def probes(runtime: Runtime) -> Mapping[str, Any]:
         issues = [] if connected else [{"severity": "error", "message": "NATS is not connected"}]
         return {"status": "up" if connected else "down", "issues": issues}
 
+    def inbox() -> dict[str, Any]:
+        return runtime.inbox()
+
     found: dict[str, Any] = {
         "store": store,
         "engine": engine,
@@ -61,7 +64,11 @@ def probes(runtime: Runtime) -> Mapping[str, Any]:
         "views": views,
         "workers": partial(_workers, runtime),
     }
-    return found | ({"bus": bus} if runtime.settings.nats_url is not None else {})
+    if runtime.settings.nats_url is not None:
+        found["bus"] = bus
+        if "engine" in runtime.roles and runtime.settings.event_subjects:
+            found["inbox"] = inbox
+    return found
 
 
 def _workers(runtime: Runtime) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -195,6 +196,8 @@ class Runtime:
         """What executors elsewhere have announced."""
         self.elsewhere: Look = nobody_looks
         """Answers queries where this process has no views."""
+        self.inbox: Callable[[], dict[str, Any]] = lambda: {"status": "up"}
+        """What came in of external events."""
         self.connected: Callable[[], bool] | None = None
         """Whether NATS is reached, in a process that needs it."""
         self.ending = Ending(settings.stop_limit)
@@ -423,8 +426,13 @@ async def _add_engine(
         listener=_listener(runtime),
     )
     engine = runtime.engine
-    engine.max_waiting = runtime.settings.max_waiting
-    runtime.on_change.append(lambda told: setattr(engine, "max_waiting", told.max_waiting))
+
+    def bound(told: Settings) -> None:
+        engine.max_waiting = told.max_waiting
+        engine.max_event_age = timedelta(seconds=told.event_max_age)
+
+    bound(runtime.settings)
+    runtime.on_change.append(bound)
     if runtime.executor is not None:
         runtime.executor.freed = runtime.engine.wake
         stack.enter_context(listening(registry, runtime.engine.look_again))

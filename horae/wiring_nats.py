@@ -18,6 +18,7 @@ from horae_application.registry import Functions, Registry, listening
 from horae_application.work import HTTP_CALLS, PROCESSES, SERVICE_COMMANDS, Work
 from horae_domain.definition import Definition
 from horae_infrastructure.children import children_of
+from horae_infrastructure.event_subjects import pattern
 from horae_infrastructure.nats.announce import Announced, Announcement, Announcer
 from horae_infrastructure.nats.checks import CheckServing, NatsChecks
 from horae_infrastructure.nats.client import NatsCaller
@@ -25,6 +26,7 @@ from horae_infrastructure.nats.connection import Connection, close, connect
 from horae_infrastructure.nats.discovery import Found
 from horae_infrastructure.nats.executor import WorkPuller
 from horae_infrastructure.nats.forward import NatsForwarder, NatsReceiver, engine_address
+from horae_infrastructure.nats.inbox import Inbox
 from horae_infrastructure.nats.relay import EventsRelay
 from horae_infrastructure.nats.service import NatsService
 from horae_infrastructure.nats.services import NatsServices
@@ -126,6 +128,8 @@ class NatsWiring:
             stack.push_async_callback(lambda: receiver.stop(ending.at_most(CLOSE)))
         if runtime.gateway is not None or runtime.queries is not None:
             await self._answer(stack)  # it ends after the work, whose outcomes it takes
+        if runtime.gateway is not None:
+            await self._capture(stack)
         if "executor" in runtime.roles:
             await self._serve_commands(stack)
             await self._serve_checks(stack)
@@ -136,6 +140,18 @@ class NatsWiring:
             relay = EventsRelay(runtime.store, self._nc, self._streams)
             await relay.start()
             stack.push_async_callback(relay.stop)
+
+    async def _capture(self, stack: AsyncExitStack) -> None:
+        """Take external events in."""
+        runtime = self._runtime
+        told = [each.strip() for each in runtime.settings.event_subjects.split(",")]
+        assert runtime.gateway is not None  # noqa: S101 - the caller has looked
+        if any(told):
+            patterns = [pattern(each) for each in told if each]
+            inbox = Inbox(self._nc, runtime.gateway.receive, patterns, self._streams)
+            runtime.inbox = inbox.health
+            await inbox.start()
+            stack.push_async_callback(lambda: inbox.stop(runtime.ending.at_most(CLOSE)))
 
     async def _answer(self, stack: AsyncExitStack) -> None:
         runtime = self._runtime

@@ -103,6 +103,15 @@ class Gateway:
         """The reply to an answer that this process's own engine has asked for."""
         return await self._decide(Request(tenant=tenant, name=command.name, body=b""), command)
 
+    async def receive(self, request: Request, command: messages.PublishEvent) -> Reply:
+        """The reply to an external event that has come in here, already read.
+
+        It is recorded here, or nowhere yet while this engine owns nothing.
+        """
+        if not self._engine.ownership.epochs:
+            return refused(Unavailable("this engine owns no partition at the moment", moved=True))
+        return await self._decide(request, command)
+
     # --- one command ------------------------------------------------------------------------------
 
     async def _bring(self, request: Request, command: Command) -> Reply:

@@ -32,6 +32,7 @@ from horae_domain.addresses import parse_networks
 from horae_domain.definition import ID_PATTERN
 from horae_domain.errors import HoraeError, InvalidField
 from horae_domain.signatures import sign
+from horae_infrastructure.event_subjects import pattern
 from horae_infrastructure.settings_sources import Told, told, unknown_variables, variable
 
 EMBEDDED_POSTGRES = ("postgres", "postgresql", "postgresql+embedded", "postgres+embedded")
@@ -95,6 +96,14 @@ def _signing(value: str) -> str:
 
 Count = Annotated[int, BeforeValidator(_number)]
 Number = Annotated[float, BeforeValidator(_number)]
+
+
+def _patterns(value: str) -> str:
+    for each in filter(None, value.split(",")):
+        pattern(each.strip())
+    return value
+
+
 STORES = ("sqlite", "postgresql", "postgres", "memory")
 VIEWS = ("redis", "rediss", "unix", "valkey", "valkeys", "memory")
 BUSES = ("nats", "tls", "ws", "wss")
@@ -203,6 +212,18 @@ class Settings(BaseModel):
         le=3600,
     )
     events: bool = _setting(True, "publish engine events to the stream `HORAE_EVENTS`")
+    event_subjects: Annotated[str, AfterValidator(_patterns)] = _setting(
+        "events.{type},horae.{tenant}.events.{type}",
+        "subjects of external events, divided by commas: `{tenant}` and `*` are one token, `{type}` is the"
+        " rest; empty takes none from JetStream",
+        bounds="patterns with {type}",
+    )
+    event_max_age: Annotated[Number, Field(ge=60, le=3650 * 86_400)] = _setting(
+        30 * 86_400,
+        "seconds after which an external event is too old to be taken",
+        bounds="60 to 315360000",
+        live=True,
+    )
     replicas: Annotated[Literal[1, 3, 5], BeforeValidator(_whole)] = _setting(
         1, "copies of each JetStream stream in the cluster"
     )

@@ -280,4 +280,5 @@ def test_what_documents_say_is_live_is_live() -> None:
         "max_waiting",
         "secrets",
         "stop_limit",
+        "event_max_age",
     ]

@@ -48,7 +48,7 @@ class Pull:
         taker: does what is pulled.
         stream: made if it is missing, and only then, for that may be forbidden.
         name: of the consumer; all who pull the same share it.
-        subject: what the consumer is filtered to.
+        subject: what the consumer is filtered to; None for the whole stream.
         ack_wait: seconds after which a message of somebody who died goes to another one.
     """
 
@@ -58,7 +58,7 @@ class Pull:
         taker: Taker,
         stream: StreamConfig,
         name: str,
-        subject: str,
+        subject: str | None,
         *,
         ack_wait: float,
     ) -> None:

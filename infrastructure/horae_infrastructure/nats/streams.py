@@ -10,6 +10,7 @@ from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfi
 WORK = "HORAE_WORK"
 EVENTS = "HORAE_EVENTS"
 COMMANDS = "HORAE_COMMANDS"
+INBOX = "HORAE_INBOX"
 EVENTS_SUBJECT = "horae.*.event.>"
 
 DUPLICATE_WINDOW = 600.0
@@ -31,6 +32,8 @@ class StreamSettings(msgspec.Struct, frozen=True, kw_only=True):
     commands_max_age: float = 7 * 86_400.0
     """Seconds that a service has for commands that nobody waits for."""
     commands_max_bytes: int = 1024**3
+    inbox_max_bytes: int = 1024**3
+    """Beyond, publishers of external events are refused until engines have taken some."""
 
 
 def work_stream(settings: StreamSettings) -> StreamConfig:
@@ -79,6 +82,21 @@ def commands_stream(settings: StreamSettings) -> StreamConfig:
         max_bytes=settings.commands_max_bytes,
         num_replicas=settings.replicas,
         duplicate_window=min(DUPLICATE_WINDOW, settings.commands_max_age),
+    )
+
+
+def inbox_stream(settings: StreamSettings, subjects: list[str]) -> StreamConfig:
+    """`HORAE_INBOX`: external events until an engine has recorded them."""
+    return StreamConfig(
+        name=INBOX,
+        description="External events on their way to Horae",
+        subjects=subjects,
+        retention=RetentionPolicy.WORK_QUEUE,
+        discard=DiscardPolicy.NEW,
+        storage=StorageType.FILE,
+        max_bytes=settings.inbox_max_bytes,
+        num_replicas=settings.replicas,
+        duplicate_window=DUPLICATE_WINDOW,
     )
 
 

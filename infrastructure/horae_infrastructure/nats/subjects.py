@@ -10,6 +10,7 @@ commands.<service>.<command>                  commands to services of the defaul
 horae.<tenant>.commands.<service>.<command>   the same of other tenants
 horae.<tenant>.send.<service>.<command>       stream HORAE_COMMANDS: those that nobody waits for
 horae.<tenant>.check.<name>                   questions for a condition or a check
+events.<type>, horae.<tenant>.events.<type>   stream HORAE_INBOX, external events, by setting
 horae._engine.<owner>                         one engine to another
 horae._announce, horae._announce.ask          who serves which handlers
 ```
