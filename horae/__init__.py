@@ -47,6 +47,9 @@ __all__ = [
     "on_event",
     "on_outcome",
     "once",
+    "step",
+    "steps",
+    "wait_for",
 ]
 
 __version__ = "0.1.0"
@@ -71,6 +74,9 @@ _MODULES = {
     "on_event": "horae.triggers",
     "on_outcome": "horae.triggers",
     "once": "horae.triggers",
+    "step": "horae.sagas",
+    "steps": "horae.sagas",
+    "wait_for": "horae.sagas",
 }
 """Imported when first asked for, so that the command line starts at once."""
 

@@ -13,6 +13,7 @@ from horae.client import Client, Json, define
 from horae.driving import Drive, DrivenClient
 from horae.ending import cancel
 from horae.runtime import ROLES, Runtime, bootstrap
+from horae.sagas import action as as_action
 from horae.services import Service
 from horae.triggers import Trigger
 from horae_application.cqrs import Cqrs, Kind
@@ -92,6 +93,16 @@ class Horae:
         """
         return self.condition(name)
 
+    def fallback(self, name: str) -> Callable[[F], F]:
+        """Serve a fallback that schedules name; the same as `handler`.
+
+        The context has `reason` and `error`; the payload is what the trigger brought.
+
+        Raises:
+            ValueError: the name is taken, or is one of Horae's own.
+        """
+        return self.handler(name)
+
     @overload
     def command(self, taken: F) -> F: ...
 
@@ -133,18 +144,24 @@ class Horae:
     def schedule(self, id: str, trigger: Trigger, **policies: Any) -> Callable[[F], F]:  # noqa: A002
         """Run a function on a trigger; the schedule is made, or brought up to date, at the start.
 
-        The function is served under the schedule's id. Policies are the fields of a definition.
+        The function is served under the schedule's id. Policies are the fields of a definition. With
+        `wait=wait_for(...)` the function is what runs on confirmation, and `start=` names the action
+        that runs first, if any.
 
         Raises:
             InvalidField, InvalidTrigger: at once, where it is written.
         """
 
         def mark(function: F) -> F:
-            isolation = policies.pop("isolation", None)
+            told = dict(policies)
+            isolation = told.pop("isolation", None)
             action: Json = {"type": "function", "name": id}
             if isolation is not None:
                 action["isolation"] = isolation
-            self.declare(own(id), trigger, action, **policies)
+            if (wait := told.pop("wait", None)) is not None:
+                told["wait_for"] = {"then": action, **wait}
+                action = as_action(told.pop("start", {"type": "none"}))
+            self.declare(own(id), trigger, action, **told)
             self.registry.add(id, function)
             return function
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
 from horae.commands import CommandCalls
+from horae.sagas import with_sagas
 from horae.triggers import Trigger
 from horae_application.cqrs import Cqrs
 from horae_domain.durations import format_duration
@@ -411,7 +412,7 @@ def define(
 ) -> Json:
     """The wire form of a definition; policies that are None are left out."""
     doing = {"type": "function", "name": action} if isinstance(action, str) else dict(action)
-    told = {name: value for name, value in policies.items() if value is not None}
+    told = {name: value for name, value in with_sagas(policies).items() if value is not None}
     return plain({"id": id, "trigger": dict(trigger), "action": doing, **told})
 
 

@@ -10,7 +10,7 @@ async with testing.engine(app) as engine:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -26,8 +26,13 @@ from horae_application.ownership import Ownership
 from horae_application.ports import StoredEvent
 from horae_application.services import OwnServices
 from horae_application.task import Task
+from horae_domain.codec import decode
 from horae_domain.durations import parse_duration
+from horae_domain.events import Event
 from horae_domain.instants import from_micros, to_micros
+from horae_domain.replaying import ReplayDiffers
+from horae_domain.replaying import replay as replayed
+from horae_domain.stages import StageCommand
 from horae_infrastructure.children import ChildProcesses
 from horae_infrastructure.settings import Settings
 from horae_infrastructure.store.memory import MemoryStore
@@ -36,6 +41,8 @@ from horae_projections.projector import Projector
 from horae_projections.queries import Queries
 from horae_workers.checker import Checker
 from horae_workers.executor import Executor
+
+__all__ = ["ManualClock", "ReplayDiffers", "TestEngine", "engine", "replay"]
 
 PATIENCE = 10.0
 """Real seconds that a handler may take before the clock moves on without it."""
@@ -241,6 +248,26 @@ async def engine(
         await runtime.checker.stop()
         await runtime.executor.drain(0)
         store.close()
+
+
+def replay(events: Iterable[StoredEvent | Event]) -> dict[str, list[StageCommand]]:
+    """What each execution was told to do, by its events alone.
+
+    Args:
+        events: all of an engine (`engine.log()`), or those of some schedules and their executions, in
+            order.
+
+    Returns:
+        By the execution's id its commands: each has an `id`, which is the same for all attempts
+        and in every replay, the `stage`, the `action` and the `payload`.
+
+    Raises:
+        ReplayDiffers: an attempt that was begun is not what its events lead to now.
+    """
+    return replayed(
+        decode(event.name, event.state) if isinstance(event, StoredEvent) else event
+        for event in events
+    )
 
 
 def _look(runtime: Runtime) -> Look:

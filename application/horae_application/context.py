@@ -44,6 +44,12 @@ class Context:
             planned `moved_to`, `note` and `planned_by`, too.
         payload: JSON, of the schedule or as overridden by the trigger.
         conditions_met: the names of the conditions that the schedule requires, and that were met.
+        stage: what of the schedule this is, if it is not its action: `then` after a confirmation,
+            `fallback`, `step:<name>`, or `undo:<name>`.
+        reason, error: why a fallback runs or a step is taken back, and what had failed.
+        results: what the steps before have answered, by their names; the action as `action`.
+        confirmations: the external events that have confirmed it, each with `event_id`, `type`,
+            `source` and `data`.
         next_due: the schedule's next occurrence, if there is one.
         correlation_id: of the command that asked for the run, else the execution's id.
         timeout: seconds that the attempt has, None without bound.
@@ -80,6 +86,11 @@ class Context:
         self.next_due = work.next_due
         self.conditions_met: Sequence[str] = work.conditions
         self.correlation_id = work.correlation_id or work.execution_id
+        self.stage = work.stage
+        self.reason = work.reason
+        self.error: Mapping[str, Any] = work.error
+        self.results: Mapping[str, Any] = work.results
+        self.confirmations: Sequence[Mapping[str, Any]] = work.confirmations
         self.metadata: Mapping[str, Any] = work.metadata
         self.timeout = work.timeout
         self.client = client
@@ -159,7 +170,7 @@ class Context:
         content = msgspec.json.encode([action.service, action.command, reply, payload])
         digest = blake2b(content, digest_size=8).hexdigest()
         self._sent[digest] += 1
-        key = f"{self.execution_id}:{digest}:{self._sent[digest]}"
+        key = f"{self.work.command_id}:{digest}:{self._sent[digest]}"
         call = call_of(self.work, action, payload, key)
         return await (self.services.request(call) if reply else self.services.send(call))
 

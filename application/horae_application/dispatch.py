@@ -12,6 +12,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, assert_never
 
+import msgspec
+
 from horae_application.backlog import Backlog, Entry
 from horae_application.draft import Draft
 from horae_application.lines import Lines
@@ -19,11 +21,11 @@ from horae_application.ownership import Ownership
 from horae_application.ports import LocalExecutor, WorkBus
 from horae_application.room import Lack, Room, Uses
 from horae_application.work import HTTP_CALLS, PROCESSES, Work
-from horae_domain import decider
+from horae_domain import decider, stages
 from horae_domain.definition import (
-    Action,
     CommandAction,
     CronTrigger,
+    Deed,
     Definition,
     FunctionAction,
     HttpAction,
@@ -155,7 +157,9 @@ class Dispatch:
                 continue
             if busy and line.lane_of(run) in busy:
                 continue
-            action = line.definition_of(run).action
+            action = _deed_of(line, run)
+            if action is None:
+                continue
             entry = (run.urgency, to_micros(run.due), run.id, stream)
             if self._here(action):
                 self._local.push((run.tenant, run.queue), entry)
@@ -165,10 +169,11 @@ class Dispatch:
                 continue
             self._queued.add(run.id)
 
-    def _here(self, action: Action) -> bool:
+    def _here(self, action: Deed | None) -> bool:
         """True if this process does such work itself."""
         return (
             self._executor is not None
+            and action is not None
             and self._executor.serves(action)
             and not isinstance(action, QueueAction)
         )
@@ -276,7 +281,7 @@ class Dispatch:
             run.id
             for _, line in lines.all()
             for run in line.live.values()
-            if run.id in self._published and self._here(line.definition_of(run).action)
+            if run.id in self._published and self._here(_deed_of(line, run))
         ]
         self._withdraw(back)
         for stream, line in lines.all():
@@ -315,7 +320,12 @@ class Dispatch:
         return kept
 
 
-def _destination(run: Execution, action: Action) -> Destination:
+def _deed_of(line: Line, run: Execution) -> Deed | None:
+    """What an execution does next; None if it waits for something else."""
+    return stages.deed_of(line.definition_of(run), run.stage)
+
+
+def _destination(run: Execution, action: Deed) -> Destination:
     match action:
         case QueueAction(queue=name) | FunctionAction(name=name):
             return run.tenant, run.queue, action.type, name
@@ -332,6 +342,8 @@ def _destination(run: Execution, action: Action) -> Destination:
 def work_of(line: Line, run: Execution) -> Work:
     """One attempt of an execution for whoever does it: the one handed over, or the next."""
     definition = line.definition_of(run)
+    command = stages.command_of(definition, run)
+    assert command is not None  # noqa: S101 - nothing else is handed out
     running = run.status is Status.RUNNING
     limit, silence = definition.timeout.start_to_close, definition.timeout.heartbeat
     return Work(
@@ -341,8 +353,13 @@ def work_of(line: Line, run: Execution) -> Work:
         attempt=run.attempt if running else run.attempt + 1,
         lease=run.lease if running else f"{run.attempt + 1}.1",
         due=run.due,
-        action=definition.action.model_dump(mode="json"),
-        payload=line.payload_of(run),
+        action=command.action.model_dump(mode="json"),
+        payload=command.payload,
+        stage=command.stage,
+        reason=run.because.reason if run.because else None,
+        error=run.because.error if run.because else {},
+        results=run.results,
+        confirmations=[msgspec.to_builtins(each) for each in run.confirmations],
         queue=run.queue,
         priority=run.priority,
         revision=run.revision,

@@ -9,6 +9,7 @@ from horae_application.lines import Lines, row_of
 from horae_application.listening import Hearing
 from horae_application.ports import Batch, NewEvent, Setting
 from horae_application.room import Room, Uses
+from horae_application.waiting import row_of_wait
 from horae_application.work import Work
 from horae_domain.codec import encode, name_of
 from horae_domain.decision import Decision
@@ -28,6 +29,7 @@ from horae_domain.events import (
     ExecutionRequeued,
     ExecutionSucceeded,
     ExecutionTimedOut,
+    StageCompleted,
 )
 from horae_domain.execution import Execution, Status
 from horae_domain.execution import evolve as evolve_execution
@@ -44,6 +46,7 @@ _ROOM = {
     ExecutionFailed,
     ExecutionSucceeded,
     ExecutionTimedOut,
+    StageCompleted,
 }
 """Events of an execution after which one fewer runs."""
 
@@ -84,6 +87,8 @@ class Draft:
         self._runs: dict[str, set[str]] = {}
         self.buried: list[str] = []
         """Streams whose line is of no use any more: they cannot be read."""
+        self.waiting: dict[str, Execution | None] = {}
+        """Executions that wait for a confirmation, as this draft leaves them; None if they no longer do."""
         self.partitions: set[int] = set()
         """Partitions whose ownership the decisions rest on."""
 
@@ -97,6 +102,8 @@ class Draft:
 
     def run(self, stream: str, id_: str) -> Execution | None:
         """An execution as this draft leaves it, though it may have ended in it."""
+        if (waiting := self.waiting.get(id_)) is not None:
+            return waiting
         line = self._lines.get(stream)
         run = line.find(id_) if line else None
         for event in self.events:
@@ -104,9 +111,9 @@ class Draft:
                 run = evolve_execution(run, event)
         return run
 
-    def begin(self, stream: str) -> Decision:
-        """Decide on a line."""
-        return Decision(self.line(stream))
+    def begin(self, stream: str, *waiting: Execution) -> Decision:
+        """Decide on a line, and on executions of its schedule that wait for a confirmation."""
+        return Decision(self.line(stream), *waiting)
 
     def accept(self, stream: str, decision: Decision) -> int | None:
         """Take a decision over; the index of its last event, None if it has none."""
@@ -119,7 +126,8 @@ class Draft:
         for event in decision.events:
             if isinstance(event, ExecutionEvent):
                 run = before.find(event.execution_id) if before else None
-                self.add(event, event.execution_id, _version(event, run))
+                known = decision.versions.get(event.execution_id, 0)
+                self.add(event, event.execution_id, run.version if run else _version(event, known))
                 self._runs.setdefault(stream, set()).add(event.execution_id)
                 counted[event.execution_id] = run
                 if isinstance(event, AttemptStarted) and event.delivery == 1:
@@ -134,6 +142,7 @@ class Draft:
                 self.add(event, stream, before.schedule.version if before else 0)
         for id_, run in counted.items():
             self._count(run, decision.line.live.get(id_) if decision.line else None)
+        self.waiting |= dict.fromkeys(decision.versions) | decision.waiting
         return len(self.events) - 1 if decision.events else None
 
     def _count(self, before: Execution | None, after: Execution | None) -> None:
@@ -222,6 +231,11 @@ class Draft:
                 settled.append((partition_of_stream(stream), stream))
             else:
                 rows.append(row_of(line, stream))
+        for id_, run in self.waiting.items():
+            if run is None:
+                settled.append((partition_of_stream(id_), id_))
+            else:
+                rows.append(row_of_wait(run))
         listeners, silent = self.hearing.rows()
         return Batch(
             epochs={each: epochs[each] for each in self.partitions},
@@ -262,11 +276,9 @@ def _runs_in(events: Iterable[Event]) -> set[str]:
     return {event.execution_id for event in events if isinstance(event, ExecutionEvent)}
 
 
-def _version(event: ExecutionEvent, run: Execution | None) -> int:
-    """How many events the stream of an execution has before the draft."""
-    if run is not None:
-        return run.version
-    return event.version if isinstance(event, ExecutionRequeued) else 0
+def _version(event: ExecutionEvent, known: int) -> int:
+    """How many events the stream of an execution has before the draft that no line holds."""
+    return event.version if isinstance(event, ExecutionRequeued) else known
 
 
 def _fences(event: ExecutionEvent) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ from horae_application.checks import CheckRunner, Checks
 from horae_application.creating import CreateTogether, Creation
 from horae_application.dispatch import Dispatch
 from horae_application.draft import Draft
-from horae_application.lines import Broken, Lines
+from horae_application.lines import Broken, Lines, fold_execution
 from horae_application.log import get_logger
 from horae_application.messages import OK, Reply, refused
 from horae_application.ownership import Ownership
@@ -51,6 +51,7 @@ from horae_domain import decider, firing
 from horae_domain.codec import Undecodable, decode
 from horae_domain.errors import IllegalState, Internal, Unavailable
 from horae_domain.events import Event, ScheduleQuarantined
+from horae_domain.execution import Status as RunStatus
 from horae_domain.identity import is_external, partition_of_stream, schedule_stream
 from horae_domain.instants import to_micros
 from horae_domain.positions import Position
@@ -229,12 +230,15 @@ class Engine:
             return rest
         fires = 0 if self.wall.held or not self.firing else self._at_once(MAX_DUE, tasks)
         due = self.lines.pop_due(micros, fires)
-        self._count(len(due))
+        late = self.lines.deadlines.pop_due(micros, fires - len(due))
+        self._count(len(due) + len(late))
         draft = Draft(self.lines, at, self.room)
         try:
-            answers = self._decide(draft, tasks, due)
+            answers = self._decide(draft, tasks, due, late)
             positions = self._append(draft, answers)
         except Exception as error:
+            for id_ in late:
+                self.lines.deadlines.note(id_, micros)
             self._undo(draft, due, tasks, error)
             if isinstance(error, Crowded):
                 return 0.0
@@ -244,13 +248,17 @@ class Engine:
         self.lines.trim()
         return 0.0 if more or self._again or self.lines.unrecorded else self._pause()
 
-    def _decide(self, draft: Draft, tasks: Sequence[Task], due: Sequence[str]) -> list[Answer]:
+    def _decide(
+        self, draft: Draft, tasks: Sequence[Task], due: Sequence[str], late: Sequence[str]
+    ) -> list[Answer]:
         mine, answers = self._mine(tasks)
-        loaded = self._load(mine, due)
+        loaded = self._load(mine, due, late)
         if not self._careful:
             self._bury(draft)
         for stream in due:
             self._settle(draft, stream)
+        for id_ in late:
+            self._expire(draft, id_, loaded)
         receiving = Receiving(draft, self.lines, loaded, self.max_event_age, self._recover)
         desk = Desk(draft, loaded, self.lines.owner_of, self.lines.pulse, receiving)
         for task in mine:
@@ -304,6 +312,18 @@ class Engine:
             quarantine(decision, error, cause)
         draft.accept(stream, decision)
         draft.seen.add(stream)
+
+    def _expire(self, draft: Draft, id_: str, loaded: Mapping[str, Sequence[StoredEvent]]) -> None:
+        """Decide what follows if an execution has waited long enough for its confirmation."""
+        run = draft.waiting.get(id_) or fold_execution(loaded.get(id_, ()))
+        if run is None or run.status is not RunStatus.WAITING:
+            return
+        stream = schedule_stream(run.tenant, run.schedule_id)
+        if draft.line(stream) is None or stream in self.lines.quarantined:
+            return
+        decision = draft.begin(stream, run)
+        decider.expire(decision, id_, Cause(draft.at))
+        draft.accept(stream, decision)
 
     def _bury(self, draft: Draft) -> None:
         """Record the end of what cannot even be read."""
@@ -372,9 +392,11 @@ class Engine:
             return schedule_stream(task.request.tenant, id_)
         return self.lines.owner_of(task.command.execution or "")
 
-    def _load(self, tasks: Sequence[Task], due: Sequence[str]) -> dict[str, list[StoredEvent]]:
+    def _load(
+        self, tasks: Sequence[Task], due: Sequence[str], late: Sequence[str]
+    ) -> dict[str, list[StoredEvent]]:
         streams = dict.fromkeys(due)
-        extra: dict[str, None] = {}
+        extra: dict[str, None] = dict.fromkeys(late)
         for task in tasks:
             if isinstance(task.command, CreateTogether):
                 epochs = self.ownership.epochs
@@ -398,7 +420,7 @@ class Engine:
             if stream is not None and isinstance(task.command, CREATIONS):
                 extra[stream] = None
         loaded = self.lines.load(streams, list(extra))
-        second = self._second_look(tasks, loaded)
+        second = self._second_look(tasks, late, loaded)
         if second:
             loaded |= self.lines.load(second[0], second[1])
         return loaded
@@ -406,17 +428,20 @@ class Engine:
     def _second_look(
         self,
         tasks: Sequence[Task],
+        late: Sequence[str],
         loaded: dict[str, list[StoredEvent]],
     ) -> tuple[list[str], list[str]] | None:
         """What is only known to be needed after the first look."""
         streams: list[str] = []
         extra: list[str] = []
+        for id_ in late:
+            streams += _whose(loaded.get(id_, ()))
         for task in tasks:
             command = task.command
             if isinstance(command, messages.TriggerSchedule):
                 extra += self._triggered(task, command)
-            id_ = command.execution
-            if id_ is not None and (rows := loaded.get(id_)):
+            about = command.execution
+            if about is not None and (rows := loaded.get(about)):
                 streams += _whose(rows)
         return (streams, extra) if streams or extra else None
 
@@ -464,6 +489,7 @@ class Engine:
         for stream in draft.unchanged():
             if (seen := self.lines.listened(stream)) is not None:
                 self.lines.schedule(stream, seen.wake_unless_ready(draft.at))
+        self.lines.follow(draft.waiting)
         if answers:
             self._deliver([self._reply(answer, positions) for answer in answers])
         self.room.committed(draft.uses, draft.settings.values(), to_micros(draft.at))
@@ -675,6 +701,8 @@ def _buried(task: Task) -> Answer:
 
 def _whose(rows: Sequence[StoredEvent]) -> list[str]:
     """The schedule's stream of an execution; none if that cannot be read."""
+    if not rows:
+        return []
     try:
         event = decode(rows[0].name, rows[0].state)
     except Undecodable:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from copy import copy
 from typing import Any, Protocol
 
 from horae_application import messages
 from horae_application.cqrs import unknown
 from horae_application.messages import Command
 from horae_domain.definition import (
-    Action,
     CommandAction,
     ConditionTrigger,
+    Deed,
     Definition,
     FunctionAction,
     HttpAction,
@@ -20,6 +21,7 @@ from horae_domain.definition import (
 )
 from horae_domain.errors import UnknownCommand, UnknownHandler
 from horae_domain.events import COMMAND
+from horae_domain.stages import deeds
 
 
 class Known(Protocol):
@@ -69,8 +71,9 @@ async def require(known: Known, tenant: str, command: Command) -> None:
             messages.CreateSchedule(allow_unknown=False)
             | messages.UpdateSchedule(allow_unknown=False)
         ):
-            wanted = _wanted(command.definition.action)
+            await _require_deeds(known, tenant, command.definition)
             await _require_checks(known, tenant, command.definition)
+            return
         case messages.PatchSchedule(allow_unknown=False, patch=patch):
             wanted = _wanted_by_patch(patch.get("action"))
             await _require_named(known, tenant, _required_by_patch(patch), "requires")
@@ -84,29 +87,49 @@ async def require(known: Known, tenant: str, command: Command) -> None:
         raise error
 
 
+async def _require_deeds(known: Known, tenant: str, definition: Definition) -> None:
+    for path, deed in deeds(definition):
+        error = await _unserved(known, tenant, _wanted(deed))
+        if error is not None:
+            raise _at(error, path)
+
+
 async def unserved(
     known: Known, tenant: str, definitions: Mapping[int, Definition]
 ) -> dict[int, UnknownHandler | UnknownCommand]:
     """Those of many definitions that name what nobody serves, and why; looked for all at once."""
-    named = {
-        index: [_wanted(each.action), *_checks_of(each)] for index, each in definitions.items()
-    }
-    distinct = list(dict.fromkeys(each for wanted in named.values() for each in wanted))
+    named = [
+        (index, path, wanted)
+        for index, each in definitions.items()
+        for path, wanted in [
+            *((path, _wanted(deed)) for path, deed in deeds(each)),
+            *(("action", wanted) for wanted in _checks_of(each)),
+        ]
+    ]
+    distinct = list(dict.fromkeys(wanted for _, _, wanted in named))
     answers = await asyncio.gather(*(_unserved(known, tenant, wanted) for wanted in distinct))
     errors = dict(zip(distinct, answers, strict=True))
-    return {
-        index: error
-        for index, wanted in named.items()
-        for each in reversed(wanted)
-        if (error := errors[each]) is not None
-    }
+    refused: dict[int, UnknownHandler | UnknownCommand] = {}
+    for index, path, wanted in named:
+        if (error := errors[wanted]) is not None:
+            refused.setdefault(index, _at(error, path))
+    return refused
+
+
+def _at(error: UnknownHandler | UnknownCommand, path: str) -> UnknownHandler | UnknownCommand:
+    """The same, naming the field of the definition that it is about."""
+    if path == "action" or error.field is None:
+        return error
+    told = copy(error)
+    told.field = error.field.replace("action", path, 1)
+    return told
 
 
 Wanted = tuple[str, str] | None
 """The type of an action and what it names; None if anybody may come to do it."""
 
 
-def _wanted(action: Action) -> Wanted:
+def _wanted(action: Deed) -> Wanted:
     match action:
         case FunctionAction(name=name):
             return action.type, name

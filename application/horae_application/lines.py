@@ -7,7 +7,7 @@ and a bounded number of recently used ones. The store's `due` index is read a wi
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import NamedTuple
@@ -19,6 +19,7 @@ from horae_application.log import get_logger
 from horae_application.ports import EventStore, LedgerRow, StoredEvent
 from horae_application.pulse import Pulse
 from horae_application.quarantine import MAX_REASON
+from horae_application.waiting import Deadlines, is_wait
 from horae_domain import execution as executions
 from horae_domain import schedule as schedules
 from horae_domain.codec import Undecodable, decode
@@ -109,6 +110,8 @@ class Lines:
         self._horizon = 0
         self._kept = 0
         self._now = from_micros(0)
+        self.deadlines = Deadlines()
+        """Of executions that wait for a confirmation."""
         self.pulse = Pulse()
         """What was heard of the attempts in memory."""
         self.listening = Listening(store)
@@ -222,6 +225,7 @@ class Lines:
     def drop_partitions(self, partitions: Iterable[int]) -> None:
         """Forget all of some partitions."""
         gone = frozenset(partitions)
+        self.deadlines.drop(gone)
         self.partitions -= gone
         self._unread -= gone
         self.listening.drop(gone)
@@ -268,6 +272,16 @@ class Lines:
             self._wakes[stream] = micros
             heapq.heappush(self._heap, (micros, stream))
 
+    def follow(self, waiting: Mapping[str, Execution | None]) -> None:
+        """Executions that begin to wait, or no longer do."""
+        for id_, run in waiting.items():
+            until = None if run is None else run.waits_until
+            micros = None if until is None else to_micros(until)
+            if micros is None or micros >= self._horizon:
+                self.deadlines.forget([id_])
+            else:
+                self.deadlines.note(id_, micros)
+
     def _held(self, stream: str) -> bool:
         """True if the store does not know when a line next needs its owner."""
         line = self._lines.get(stream)
@@ -291,6 +305,8 @@ class Lines:
         while self._heap and self._wakes.get(self._heap[0][1]) != self._heap[0][0]:
             heapq.heappop(self._heap)
         first = self._heap[0][0] if self._heap else None
+        if (deadline := self.deadlines.next()) is not None:
+            first = deadline if first is None else min(first, deadline)
         if not self.partitions:
             return first
         refill = self._horizon - self.window // 2
@@ -332,6 +348,9 @@ class Lines:
             rows = self._store.due(partitions, after, before, PAGE)
             for row in rows:
                 assert row.due is not None  # noqa: S101 - the index holds no others
+                if is_wait(row.state):
+                    self.deadlines.note(row.stream, row.due)
+                    continue
                 held = row.stream in self._lines
                 if row.due == 0 and held:
                     continue  # what is alive here is known better than the store does

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from horae_application.messages import Reply, Request
 from horae_application.work import Work
-from horae_domain.definition import Action
+from horae_domain.definition import Deed
 from horae_domain.errors import HoraeError
 
 PARTITIONS = 64
@@ -327,7 +327,7 @@ class LocalExecutor(Protocol):
     Called from the engine's thread, after the commit; it must not block.
     """
 
-    def serves(self, action: Action) -> bool:
+    def serves(self, action: Deed) -> bool:
         """True if this process can do such work."""
         ...
 

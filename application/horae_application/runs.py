@@ -68,7 +68,7 @@ class Runs:
                 return None
 
     def _find(self, tenant: str, id_: str) -> tuple[str, Execution, bool]:
-        """The schedule's stream, the execution, and whether it is alive."""
+        """The schedule's stream, the execution, and whether its line holds it."""
         rows = self._loaded.get(id_)
         known = fold_execution(rows) if rows else None
         stream = self._owner_of(id_)
@@ -155,13 +155,13 @@ class Runs:
 
     def _cancel(self, task: Task, command: messages.CancelExecution, cause: Cause) -> Answer:
         stream, run, alive = self._find(task.request.tenant, command.id)
-        if not alive:
+        if not alive and run.status is not Status.WAITING:
             if run.status is Status.CANCELLED:
                 return Answer(task, OK, {"execution_id": run.id, "status": "cancelled"})
             raise IllegalState(
                 f"execution {run.id} is {run.status}", field="id", state=str(run.status)
             )
-        decision = self._draft.begin(stream)
+        decision = self._draft.begin(stream, *waiting(run))
         reason = command.reason or "cancelled"
         if command.mode == "graceful":
             grace = STOP_GRACE if command.grace is None else command.grace
@@ -206,9 +206,9 @@ class Runs:
     def _timer(self, task: Task, command: messages.TimerCommand, cause: Cause) -> Answer:
         """A timer that is moved or cancelled, and where that leaves its execution."""
         stream, run, alive = self._find(task.request.tenant, command.timer.subject)
-        if not alive:
+        if not alive and run.status is not Status.WAITING:
             raise TimerNotFound("nothing waits under this id", field="id", value=command.id)
-        decision = self._draft.begin(stream)
+        decision = self._draft.begin(stream, *waiting(run))
         if isinstance(command, messages.MoveTimer):
             run = timers.move(decision, command.timer, command.to, command.note, cause)
         else:
@@ -223,6 +223,11 @@ class Runs:
             "status": str(run.status),
         }
         return Answer(task, OK, facts, index)
+
+
+def waiting(run: Execution) -> list[Execution]:
+    """The execution, if it waits for a confirmation, so that its line does not hold it."""
+    return [run] if run.status is Status.WAITING else []
 
 
 _ANY = Definition.model_construct(retry=Retry())  # type: ignore[call-arg]

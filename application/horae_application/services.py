@@ -174,7 +174,7 @@ async def perform(services: Services, work: Work) -> Result:
 
 
 def call_of(work: Work, action: CommandAction, payload: Any, key: str | None = None) -> Call:
-    """The call that an attempt makes; its key is the execution's id unless told."""
+    """The call that an attempt makes; its key is the same for all that do the same, unless told."""
     return Call(
         tenant=work.tenant,
         service=action.service,
@@ -182,7 +182,7 @@ def call_of(work: Work, action: CommandAction, payload: Any, key: str | None = N
         payload=payload,
         reply=action.reply,
         timeout=action.timeout.total_seconds(),
-        key=key or work.execution_id,
+        key=key or work.command_id,
         correlation_id=work.correlation_id or work.execution_id,
         causation_id=work.execution_id,
         schedule_id=work.schedule_id,

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from horae_domain.stages import command_id
+
 PROCESSES = "horae.process"
 """The name by which executors that run command lines announce and pull them."""
 SERVICE_COMMANDS = "horae.command"
@@ -48,10 +50,25 @@ class Work(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Those of the schedule that were met."""
     moved_to: datetime | None = None
     """Where somebody moved the occurrence."""
+    stage: str = ""
+    """What of the schedule it does, if it is not its action: `then`, `fallback`, `step:...`."""
+    reason: str | None = None
+    """Why a fallback runs, or a step is taken back."""
+    error: dict[str, Any] = {}
+    """What had failed before."""
+    results: dict[str, Any] = {}
+    """What the steps before have answered, by their names; the action as `action`."""
+    confirmations: list[dict[str, Any]] = []
+    """The external events that have confirmed it."""
     correlation_id: str | None = None
     metadata: dict[str, Any] = {}
     """That of the schedule."""
     traceparent: str | None = None
+
+    @property
+    def command_id(self) -> str:
+        """What an attempt has in common with all others that do the same."""
+        return command_id(self.execution_id, self.stage)
 
     @property
     def handler(self) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
+from horae_domain import waits
 from horae_domain.backfills import Backfill, Order
 from horae_domain.decision import Decision
 from horae_domain.events import ExecutionRequested, OccurrencesDecided, ScheduleBackfillCompleted
@@ -49,7 +50,7 @@ def _step(decision: Decision, id_: str, cause: Cause) -> bool:
             end_one(decision, id_, "done", cause)
         return False
     if line.has_room(id_):
-        decision.add(_requested(line, id_, going, occurrence, cause))
+        waits.fire(decision, _requested(line, id_, going, occurrence, cause), cause)
         return True
     if going.order is Order.SKIP:
         decision.add(_skipped(line, id_, going, occurrence, cause))

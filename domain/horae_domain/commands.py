@@ -104,5 +104,6 @@ def cancel(decision: Decision, cause: Cause) -> bool:
         if run.status is not executions.Status.RUNNING
     ]
     for run in waiting:
-        decision.add(*executions.cancel(run, "cancelled", cause))
+        terms = decision.require().definition_of(run)
+        decision.add(*executions.cancel(run, terms, "cancelled", cause))
     return bool(waiting)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from horae_domain import backfill_runs, overlap
+from horae_domain import backfill_runs, overlap, waits
 from horae_domain import execution as executions
 from horae_domain import schedule as schedules
 from horae_domain.decision import Decision
@@ -72,7 +72,8 @@ def command(decision: Decision, asked: ScheduleCommand | Edit) -> None:
     if isinstance(asked, CancelSchedule):
         for run in list(decision.require().live.values()):
             if run.status is not executions.Status.RUNNING:
-                decision.add(*executions.cancel(run, "schedule_cancelled", asked.cause))
+                terms = decision.require().definition_of(run)
+                decision.add(*executions.cancel(run, terms, "schedule_cancelled", asked.cause))
         overlap.drop(decision, "schedule_cancelled", asked.cause)
 
 
@@ -122,6 +123,7 @@ def report(decision: Decision, id_: str, said: Report, cause: Cause) -> bool:
         return False
     over = "schedule_cancelled" if line.schedule.status is Status.CANCELLED else None
     decision.add(*executions.report(run, line.terms_of(run), said, cause, over=over))
+    waits.begin(decision, id_, cause)
     go_on(decision, cause)
     return True
 
@@ -151,7 +153,7 @@ def take(decision: Decision, id_: str, worker: str, lease: str | None, cause: Ca
 def cancel(decision: Decision, id_: str, reason: str, cause: Cause) -> None:
     """End an execution before its outcome."""
     run = settled(decision, id_, cause)
-    decision.add(*executions.cancel(run, reason, cause))
+    decision.add(*executions.cancel(run, decision.require().definition_of(run), reason, cause))
     go_on(decision, cause)
 
 
@@ -174,7 +176,15 @@ def ask_to_stop(decision: Decision, id_: str, reason: str, grace: timedelta, cau
     if run.status is executions.Status.RUNNING:
         decision.add(*executions.ask_to_stop(run, reason, grace, cause))
     else:
-        decision.add(*executions.cancel(run, reason, cause))
+        terms = decision.require().definition_of(run)
+        decision.add(*executions.cancel(run, terms, reason, cause))
+        go_on(decision, cause)
+
+
+def expire(decision: Decision, id_: str, cause: Cause) -> None:
+    """Decide what follows if an execution has waited long enough for its confirmation."""
+    waits.expire(decision, id_, cause)
+    if decision.events:
         go_on(decision, cause)
 
 
@@ -198,3 +208,4 @@ def requeue(decision: Decision, run: Execution, cause: Cause) -> None:
     run = decision.fate(run)
     definition = decision.require().definition_of(run)
     decision.add(*executions.requeue(run, definition, cause))
+    waits.begin(decision, run.id, cause)

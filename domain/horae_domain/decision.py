@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from horae_domain.errors import ExecutionNotFound, ScheduleNotFound
-from horae_domain.events import Event, ExecutionEvent
-from horae_domain.execution import Execution
+from horae_domain.events import AwaitingConfirmation, Event, ExecutionEvent
+from horae_domain.execution import Execution, Status
 from horae_domain.execution import evolve as evolve_execution
 from horae_domain.ledger import Line, evolve
 
@@ -12,16 +12,32 @@ from horae_domain.ledger import Line, evolve
 class Decision:
     """Collects the events of one decision and the line that they lead to."""
 
-    def __init__(self, line: Line | None) -> None:
+    def __init__(self, line: Line | None, *waiting: Execution) -> None:
         self.before = line
         self.line = line
         self.events: list[Event] = []
+        self.waiting = {run.id: run for run in waiting}
+        """Executions that wait for a confirmation, which their line does not hold; those that were
+        given and those that begin to."""
+        self.versions = {run.id: run.version for run in waiting}
+        """How many events the streams of those given had."""
 
     def add(self, *events: Event) -> None:
         """Record events and fold them, so that what follows is decided on them."""
         for event in events:
             self.events.append(event)
+            if isinstance(event, ExecutionEvent):
+                self._follow(event)
             self.line = evolve(self.line, event)
+
+    def _follow(self, event: ExecutionEvent) -> None:
+        """Know what waits outside of the line."""
+        run = self.waiting.pop(event.execution_id, None)
+        if run is None and isinstance(event, AwaitingConfirmation):
+            run = self.require().find(event.execution_id)
+        after = None if run is None else evolve_execution(run, event)
+        if after is not None and after.status is Status.WAITING:
+            self.waiting[after.id] = after
 
     def require(self) -> Line:
         """The line.
@@ -35,7 +51,7 @@ class Decision:
 
     def fate(self, run: Execution) -> Execution:
         """What becomes of an execution by this decision, though it may end in it."""
-        alive = self.require().find(run.id)
+        alive = self.require().find(run.id) or self.waiting.get(run.id)
         if alive is not None:
             return alive
         for event in self.events:
@@ -49,7 +65,7 @@ class Decision:
         Raises:
             ExecutionNotFound: the line has none of this id.
         """
-        run = self.require().find(id_)
+        run = self.require().find(id_) or self.waiting.get(id_)
         if run is None:
             raise ExecutionNotFound("no such live execution", field="execution_id", value=id_)
         return run

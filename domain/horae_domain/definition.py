@@ -425,10 +425,122 @@ class HttpAction(Model):
     """For all of the call."""
 
 
+Deed = FunctionAction | QueueAction | ProcessAction | CommandAction | HttpAction
+"""What one attempt does."""
+
+
+def _told(deed: Deed) -> dict[str, Any]:
+    return deed.model_dump(mode="json", exclude_defaults=True) | {"type": deed.type}
+
+
+InnerAction = Annotated[
+    Deed,
+    Field(discriminator="type"),
+    PlainSerializer(_told, return_type=dict[str, Any], when_used="json"),
+]
+"""An action inside another part of a definition."""
+
+
+class NoAction(Model):
+    """Nothing is done first: the execution waits for its confirmation at once."""
+
+    type: Literal["none"] = "none"
+
+
+class Step(Model):
+    """One step of several, and what takes it back (W9)."""
+
+    name: Identifier
+    action: InnerAction
+    compensate: InnerAction | None = None
+
+
+class StepsAction(Model):
+    """Several actions one after the other; if one fails, those done are taken back in reverse."""
+
+    type: Literal["steps"] = "steps"
+    steps: Annotated[tuple[Step, ...], Field(min_length=1, max_length=100)]
+
+    @field_validator("steps")
+    @classmethod
+    def _distinct(cls, value: tuple[Step, ...]) -> tuple[Step, ...]:
+        if len({step.name for step in value}) < len(value):
+            raise PydanticCustomError("steps", "each step has a name of its own")
+        return value
+
+
 Action = Annotated[
-    FunctionAction | QueueAction | ProcessAction | CommandAction | HttpAction,
+    FunctionAction
+    | QueueAction
+    | ProcessAction
+    | CommandAction
+    | HttpAction
+    | NoAction
+    | StepsAction,
     Field(discriminator="type"),
 ]
+
+
+def _source(value: Any) -> Any:
+    if isinstance(value, str) and not value.startswith(SOURCES):
+        raise PydanticCustomError("match", "a path begins with trigger.data, payload or result")
+    return value
+
+
+SOURCES = ("trigger.data", "payload", "result")
+"""What the values that a confirmation has to have are taken from."""
+Source = Annotated[str | int | float | bool, AfterValidator(_source)]
+
+
+class Awaited(Model):
+    """An external event of a type, whose data have these values (W4).
+
+    `match` has paths into the event's data, each with a path to the value wanted there, or with a
+    number or truth value.
+    """
+
+    event: EventPattern
+    match: Annotated[dict[DottedPath, Source], Field(min_length=1, max_length=8)]
+
+
+class WaitFor(Model):
+    """What an execution waits for after its action: one event, or some of several.
+
+    `then` runs when it is confirmed; without it the execution has succeeded. `fallback` runs when
+    it is not confirmed within `timeout`; without it that of the definition, else it has timed out.
+    """
+
+    event: EventPattern | None = None
+    match: dict[DottedPath, Source] | None = Field(None, min_length=1, max_length=8)
+    events: tuple[Awaited, ...] = Field((), max_length=32)
+    need: Annotated[int, Field(ge=1)] | Literal["all", "any"] = "all"
+    timeout: Span | None = timedelta(minutes=10)
+    then: InnerAction | None = None
+    fallback: InnerAction | None = None
+
+    @model_validator(mode="after")
+    def _one_of(self) -> Self:
+        if bool(self.events) == (self.event is not None):
+            raise PydanticCustomError("wait", "a wait has either `event` or `events`")
+        if (self.event is None) != (self.match is None):
+            raise PydanticCustomError("wait", "`match` belongs to `event`, and is needed there")
+        if isinstance(self.need, int) and self.need > len(self.awaited):
+            raise PydanticCustomError("wait", "`need` is more than there are events")
+        return self
+
+    @property
+    def awaited(self) -> tuple[Awaited, ...]:
+        """All events that confirm it."""
+        if self.event is None or self.match is None:
+            return self.events
+        return (Awaited.model_construct(event=self.event, match=self.match),)
+
+    @property
+    def needed(self) -> int:
+        """How many of them have to come."""
+        if isinstance(self.need, int):
+            return self.need
+        return len(self.awaited) if self.need == "all" else 1
 
 
 class CatchUp(Model):
@@ -517,7 +629,9 @@ class Definition(Model):
     calendars: Annotated[tuple[str, ...], _not_yet(())] = ()
     jitter: Annotated[Duration, _not_yet(timedelta(0))] = timedelta(0)
     spread: Nothing = None
-    wait_for: Nothing = None
+    fallback: InnerAction | None = None
+    """What runs when the action has failed for good, or timed out (W7)."""
+    wait_for: WaitFor | None = None
     cancel_on: CancelOn | None = None
 
     @model_validator(mode="before")
@@ -531,6 +645,12 @@ class Definition(Model):
                 return {**content, "overlap": Overlap.ALLOW}
             case _:
                 return content
+
+    @model_validator(mode="after")
+    def _waits_for_something(self) -> Self:
+        if isinstance(self.action, NoAction) and self.wait_for is None:
+            raise PydanticCustomError("action", "an action of type none needs `wait_for`")
+        return self
 
     @field_validator("payload", "metadata")
     @classmethod
@@ -607,7 +727,7 @@ def size_of(value: object) -> int:
         raise PydanticCustomError("json", "a JSON value is needed here") from error
 
 
-_UNIONS = {"trigger", "action"}
+_UNIONS = {"trigger", "action", "fallback", "then", "compensate"}
 
 
 def field_path(location: tuple[int | str, ...]) -> str:

@@ -30,6 +30,27 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     actor: str | None = None
 
 
+class Confirmation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An external event that confirmed an execution, by the index of what it waited for."""
+
+    index: int
+    event_id: str
+    type: str
+    source: str = ""
+    data: Any = None
+
+
+class Because(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why an execution falls back: how it would have ended, the reason, and the error if any."""
+
+    end: str
+    reason: str
+    error: dict[str, Any] = {}
+    event_source: str | None = None
+    """Of the external event that ends it, if one does."""
+    event_id: str | None = None
+
+
 # --- schedules -----------------------------------------------------------------------------------
 
 
@@ -420,6 +441,8 @@ class AttemptStarted(ExecutionEvent, frozen=True, kw_only=True):
     local: bool = False
     deadline: datetime | None = None
     heartbeat: float | None = None
+    stage: str = ""
+    """What it does: a step, a fallback and so on; the action, if empty."""
 
 
 class AttemptFailed(ExecutionEvent, frozen=True, kw_only=True):
@@ -442,6 +465,7 @@ class ExecutionDelayed(ExecutionEvent, frozen=True, kw_only=True):
 
     attempt: int
     until: datetime
+    limit: int | None = None
     started_at: datetime | None = None
     result: Any = None
     logs: list[Any] = []
@@ -502,6 +526,12 @@ class ExecutionRequeued(ExecutionEvent, frozen=True, kw_only=True):
     queue: str = "default"
     failures: int = 0
     polls: int = 0
+    stage: str = ""
+    done: list[str] = []
+    unsure: bool = False
+    results: dict[str, Any] = {}
+    confirmations: list[Confirmation] = []
+    because: Because | None = None
     closed: dict[str, Any] = {}
     start_by: datetime | None = None
     end_by: datetime | None = None
@@ -620,6 +650,81 @@ class TenantLimited(LimitEvent, frozen=True, kw_only=True):
     weight: int = 1
 
 
+# --- waits, steps and fallbacks ------------------------------------------------------------------
+
+
+class StageCompleted(ExecutionEvent, frozen=True, kw_only=True):
+    """The accepted outcome of an attempt at a stage that another one follows, `next`."""
+
+    attempt: int
+    delivery: int = 1
+    stage: str = ""
+    next: str
+    started_at: datetime | None = None
+    result: Any = None
+    logs: list[Any] = []
+    metadata: dict[str, Any] = {}
+
+
+class AwaitingConfirmation(ExecutionEvent, frozen=True, kw_only=True):
+    """It waits, until `deadline`, for `need` of these: events of a type with values in their data."""
+
+    waits: list[dict[str, Any]]
+    need: int = 1
+    deadline: datetime | None = None
+
+
+class ConfirmationReceived(ExecutionEvent, frozen=True, kw_only=True):
+    """One of several confirmations came; it needs more."""
+
+    confirmation: Confirmation
+
+
+class ExecutionConfirmed(ExecutionEvent, frozen=True, kw_only=True):
+    """The last confirmation came that it needed. `run` is all that its owner has to know."""
+
+    confirmation: Confirmation
+    run: dict[str, Any] = {}
+
+
+class ConfirmationTimedOut(ExecutionEvent, frozen=True, kw_only=True):
+    """Its deadline passed without as many confirmations as it needed."""
+
+    received: int = 0
+
+
+class ConfirmationLate(ExecutionEvent, frozen=True, kw_only=True):
+    """A confirmation came after the wait was over, and changed nothing."""
+
+    event_id: str
+    type: str
+    source: str = ""
+    status: str = ""
+
+
+class FallbackStarted(ExecutionEvent, frozen=True, kw_only=True):
+    """What was to be done has failed, or was not confirmed: the fallback is next.
+
+    `run` is all that its owner has to know, if it waited.
+    """
+
+    stage: str
+    because: Because
+    run: dict[str, Any] = {}
+
+
+class CompensationStarted(ExecutionEvent, frozen=True, kw_only=True):
+    """What the steps `done` have done is taken back, the last one first, beginning with `next`.
+
+    `run` is all that its owner has to know, if it waited.
+    """
+
+    next: str
+    done: list[str]
+    because: Because
+    run: dict[str, Any] = {}
+
+
 # --- requests ------------------------------------------------------------------------------------
 
 
@@ -680,6 +785,14 @@ NAMES: dict[type[Event], str] = {
     QueuePaused: "queue.paused.v1",
     QueueResumed: "queue.resumed.v1",
     TenantLimited: "tenant.limited.v1",
+    StageCompleted: "execution.stage_completed.v1",
+    AwaitingConfirmation: "execution.awaiting_confirmation.v1",
+    ConfirmationReceived: "execution.confirmation_received.v1",
+    ExecutionConfirmed: "execution.confirmed.v1",
+    ConfirmationTimedOut: "execution.confirmation_timed_out.v1",
+    ConfirmationLate: "execution.confirmation_late.v1",
+    FallbackStarted: "execution.fallback_started.v1",
+    CompensationStarted: "execution.compensation_started.v1",
     RequestAnswered: "request.answered.v1",
     ExternalEventReceived: "external_event.received.v1",
 }

@@ -13,12 +13,18 @@ from typing import Any, NamedTuple, assert_never
 
 import msgspec
 
+from horae_domain import stages
 from horae_domain.definition import Definition, Priority, Retry
 from horae_domain.errors import IllegalState
 from horae_domain.events import (
     AttemptFailed,
     AttemptStarted,
+    AwaitingConfirmation,
+    Because,
     CancellationRequested,
+    CompensationStarted,
+    Confirmation,
+    ConfirmationReceived,
     Event,
     ExecutionApproved,
     ExecutionBuffered,
@@ -26,6 +32,7 @@ from horae_domain.events import (
     ExecutionCheckFailed,
     ExecutionChecking,
     ExecutionConditionsMet,
+    ExecutionConfirmed,
     ExecutionDeadLettered,
     ExecutionDelayed,
     ExecutionDropped,
@@ -38,7 +45,9 @@ from horae_domain.events import (
     ExecutionSkipped,
     ExecutionSucceeded,
     ExecutionTimedOut,
+    FallbackStarted,
     ReportRefused,
+    StageCompleted,
     TimerCancelled,
     TimerMoved,
 )
@@ -66,6 +75,8 @@ PRIORITY_STEP = 60_000_000
 CHECK_PAUSE = timedelta(seconds=1)
 """How long a condition that could not be checked waits for the second try; then twice as long."""
 LONGEST_CHECK_PAUSE = timedelta(seconds=30)
+POLL_LIMIT = "poll_limit"
+"""Why an execution failed that said 'again' once too often."""
 
 STOPPED = "its handler stopped"
 """Why an execution was cancelled that nobody had asked to stop."""
@@ -122,6 +133,8 @@ class Status(StrEnum):
     HELD = "held"
     CHECKING = "checking"
     RUNNING = "running"
+    WAITING = "waiting"
+    """For a confirmation; it holds no worker and is in nobody's way."""
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     TIMED_OUT = "timed_out"
@@ -133,10 +146,13 @@ class Status(StrEnum):
     """True if it can still change."""
     parked: bool
     """True if it is alive and has not fired yet."""
+    fired: bool
+    """True if it has fired, and something of it is to be done."""
 
     def __init__(self, value: str) -> None:
         self.parked = value in {"buffered", "held", "checking"}
-        self.alive = self.parked or value in {"pending", "delayed", "running"}
+        self.fired = value in {"pending", "delayed", "running"}
+        self.alive = self.parked or self.fired or value == "waiting"
 
 
 FAILURES = (ExecutionFailed, ExecutionTimedOut, ExecutionDeadLettered)
@@ -180,7 +196,25 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     """Until when an attempt that was asked to stop may still report."""
     stop_reason: str | None = None
     failures: int = 0
+    """Of its stage."""
     polls: int = 0
+    """Of its stage."""
+    stage: str = ""
+    """What it does or waits for, see `horae_domain.stages`; empty at the first one."""
+    done: tuple[str, ...] = ()
+    """Steps that are done and not taken back."""
+    unsure: bool = False
+    """True if an attempt at its stage ended without anybody having told how."""
+    results: dict[str, Any] = {}
+    """What its stages have answered, where others follow."""
+    waits: tuple[dict[str, Any], ...] = ()
+    """The events that it waits for, each by its type and the values in its data."""
+    need: int = 0
+    """How many of them have to come."""
+    wait_until: datetime | None = None
+    confirmations: tuple[Confirmation, ...] = ()
+    because: Because | None = None
+    """Why it falls back, or what its steps have done is taken back."""
     closed: dict[str, str] = {}
     """Leases that their holders' reports have closed, with the status that these were told."""
     correlation_id: str | None = None
@@ -243,6 +277,11 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
         return first_of(self.resume_at, self.end_by)
 
     @property
+    def waits_until(self) -> datetime | None:
+        """When what waits for a confirmation has waited long enough."""
+        return first_of(self.wait_until, self.end_by)
+
+    @property
     def bound(self) -> datetime | None:
         """When the first of its timeouts is over."""
         if self.status is Status.RUNNING:
@@ -269,6 +308,7 @@ def start(
             attempt=execution.attempt + 1,
             worker=worker,
             local=local,
+            stage=stages.current(definition, execution.stage),
             **attempt_bounds(definition, cause.at, local=local),
             **_about(execution, cause),
         )
@@ -312,6 +352,7 @@ def take(
             attempt=execution.attempt,
             delivery=execution.delivery + 1,
             worker=worker,
+            stage=stages.current(definition, execution.stage),
             **attempt_bounds(definition, cause.at, local=False),
             **_about(execution, cause),
         )
@@ -343,19 +384,60 @@ def report(
         ]
     match said.outcome:
         case Outcome.SUCCEEDED:
-            return [_succeeded(execution, said, cause)]
+            return _did(execution, definition, said, cause)
         case Outcome.FAILED:
             error = said.error or {"type": "Error", "message": ""}
             return fail(execution, definition, "failed", error, cause, said=said, final=said.final)
         case Outcome.AGAIN:
             over = execution.stop_reason if execution.stopping else over
             if over is not None:
-                return _cancelled(execution, over, said, cause)
+                return _cancelled(execution, definition, over, said, cause)
             return _again(execution, definition, said, cause)
         case Outcome.CANCELLED:
-            return _cancelled(execution, execution.stop_reason or STOPPED, said, cause)
+            why = execution.stop_reason or STOPPED
+            return _cancelled(execution, definition, why, said, cause)
         case _:
             assert_never(said.outcome)
+
+
+def _did(execution: Execution, definition: Definition, said: Report, cause: Cause) -> list[Event]:
+    """An attempt has succeeded: the next stage, or the end."""
+    stage = stages.current(definition, execution.stage)
+    if stage.startswith(stages.UNDO):
+        left = stages.undone(execution.done, stage)
+        following = stages.undoing(definition, left)
+        done = _stage_completed(execution, stage, following or stages.END, said, cause)
+        if following is not None or execution.because is None:
+            return [done]
+        return [done, *conclude(execution, definition, execution.because, cause)]
+    following = stages.after(definition, stage)
+    if following is None:
+        return [_succeeded(execution, said, cause)]
+    done = _stage_completed(execution, stage, following, said, cause)
+    if not execution.stopping:
+        return [done]
+    because = Because(end="cancelled", reason=execution.stop_reason or STOPPED)
+    return [done, *unwind(_after(execution, done), definition, because, cause)]
+
+
+def _stage_completed(
+    execution: Execution, stage: str, following: str, said: Report, cause: Cause
+) -> StageCompleted:
+    return StageCompleted(
+        attempt=execution.attempt,
+        delivery=execution.delivery,
+        stage=stage,
+        next=following,
+        started_at=said.started_at,
+        result=said.result,
+        logs=list(said.logs),
+        metadata=said.metadata or {},
+        **_about(execution, cause),
+    )
+
+
+def _after(execution: Execution, event: Event) -> Execution:
+    return evolve(execution, event) or execution
 
 
 def _succeeded(execution: Execution, said: Report, cause: Cause) -> Event:
@@ -371,21 +453,26 @@ def _succeeded(execution: Execution, said: Report, cause: Cause) -> Event:
     )
 
 
-def _cancelled(execution: Execution, reason: str, said: Report, cause: Cause) -> list[Event]:
+def _cancelled(
+    execution: Execution, definition: Definition, reason: str, said: Report, cause: Cause
+) -> list[Event]:
     """The attempt ends without a result, and the execution with it."""
     error = said.error or {"type": "Cancelled", "message": reason}
     closed = _attempt_failed(execution, "cancelled", error, None, cause, said)
-    return [closed, ExecutionCancelled(reason=reason, **_about(execution, cause))]
+    because = Because(end="cancelled", reason=reason)
+    return [closed, *unwind(_after(execution, closed), definition, because, cause)]
 
 
 def _again(execution: Execution, definition: Definition, said: Report, cause: Cause) -> list[Event]:
     if said.limit is not None and execution.polls >= said.limit:
-        error = {"type": "PollLimit", "message": f"not yet after {execution.polls} polls"}
+        message = f"not yet after {execution.polls} polls"
+        error = {"type": "PollLimit", "message": message, "reason": POLL_LIMIT}
         return fail(execution, definition, "failed", error, cause, said=said, final=True)
     return [
         ExecutionDelayed(
             attempt=execution.attempt,
             until=cause.at + (POLL_DELAY if said.after is None else said.after),
+            limit=said.limit,
             started_at=said.started_at,
             result=said.result,
             logs=list(said.logs),
@@ -416,15 +503,92 @@ def fail(
     failed = _attempt_failed(execution, outcome, error, again, cause, said)
     if again is not None:
         return [failed]
+    after = _after(execution, failed)
     if execution.stopping:
-        return [failed, _stopped(execution, cause)]
-    end: type[ExecutionFailed | ExecutionTimedOut | ExecutionDeadLettered] = ExecutionFailed
-    if not final and definition.retry.max_attempts > 1 and _retryable(definition.retry, error):
-        end = ExecutionDeadLettered
-    elif outcome == "timed_out":
-        end = ExecutionTimedOut
-    short = {key: value for key, value in error.items() if key != "stack"}
-    return [failed, end(attempt=execution.attempt, error=short, **_about(execution, cause))]
+        because = Because(end="cancelled", reason=execution.stop_reason or STOPPED)
+        return [failed, *unwind(after, definition, because, cause)]
+    end = "timed_out" if outcome == "timed_out" else "failed"
+    because = Because(end=end, reason=end, error=_short(error))
+    retried = not final and definition.retry.max_attempts > 1
+    if stages.last(execution.stage) or (retried and _retryable(definition.retry, error)):
+        because = msgspec.structs.replace(because, end="dead")
+    return [failed, *unwind(after, definition, because, cause)]
+
+
+def _short(error: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in error.items() if key != "stack"}
+
+
+def unwind(
+    execution: Execution, definition: Definition, because: Because, cause: Cause
+) -> list[Event]:
+    """What follows when nothing is tried any more: what steps did is taken back, or `conclude`.
+
+    A step of which it is not known what it did is taken back, too. What fails while it is a
+    fallback, or takes something back, ends as it is.
+    """
+    stage = stages.current(definition, execution.stage)
+    if stages.last(stage):
+        return [_end(execution, because, cause)]
+    done = execution.done
+    if execution.unsure and stage.startswith(stages.STEP):
+        done = (*done, stage.removeprefix(stages.STEP))
+    undo = stages.undoing(definition, done)
+    if undo is None:
+        return conclude(execution, definition, because, cause)
+    return [
+        CompensationStarted(
+            next=undo,
+            done=list(done),
+            because=because,
+            run=carried(execution),
+            **_about(execution, cause),
+        )
+    ]
+
+
+def conclude(
+    execution: Execution, definition: Definition, because: Because, cause: Cause
+) -> list[Event]:
+    """The fallback, where there is one and nobody has cancelled it; else the end."""
+    fallback = stages.fallback_for(definition, because.reason)
+    if fallback is None or because.end == "cancelled":
+        return [_end(execution, because, cause)]
+    return [
+        FallbackStarted(
+            stage=fallback, because=because, run=carried(execution), **_about(execution, cause)
+        )
+    ]
+
+
+def _end(execution: Execution, because: Because, cause: Cause) -> Event:
+    told = _about(execution, cause)
+    if because.end == "cancelled":
+        told |= {"event_source": because.event_source, "event_id": because.event_id}
+        return ExecutionCancelled(reason=because.reason, **told)
+    taken_back = execution.stage.startswith(stages.UNDO) and because is execution.because
+    end = "failed" if because.end == "dead" and taken_back else because.end
+    return _BAD_ENDS[end](attempt=execution.attempt, error=because.error, **told)
+
+
+_BAD_ENDS: dict[str, type[ExecutionFailed | ExecutionTimedOut | ExecutionDeadLettered]] = {
+    "failed": ExecutionFailed,
+    "timed_out": ExecutionTimedOut,
+    "dead": ExecutionDeadLettered,
+}
+
+
+def carried(execution: Execution) -> dict[str, Any]:
+    """All that its owner has to know of an execution that waited, and was in nobody's memory."""
+    if execution.status is not Status.WAITING:
+        return {}
+    told = {
+        name: value
+        for name in execution.__struct_fields__
+        if (value := getattr(execution, name)) != _FRESH.get(name, msgspec.UNSET)
+    }
+    plain: dict[str, Any] = msgspec.to_builtins(told)
+    return plain
 
 
 def _attempt_failed(
@@ -447,10 +611,6 @@ def _attempt_failed(
     )
 
 
-def _stopped(execution: Execution, cause: Cause) -> Event:
-    return ExecutionCancelled(reason=execution.stop_reason or STOPPED, **_about(execution, cause))
-
-
 def expire(execution: Execution, definition: Definition, cause: Cause) -> list[Event]:
     """What follows from the first of its timeouts (G8), if that is over."""
     if not execution.late(cause.at):
@@ -458,13 +618,12 @@ def expire(execution: Execution, definition: Definition, cause: Cause) -> list[E
     first = execution.bound
     if execution.status is not Status.RUNNING:
         late = LATE_END if first == execution.end_by else LATE_START
-        return [
-            ExecutionTimedOut(attempt=execution.attempt, error=late, **_about(execution, cause))
-        ]
+        because = Because(end="timed_out", reason="timed_out", error=late)
+        return unwind(execution, definition, because, cause)
     if first == execution.end_by:
         return fail(execution, definition, "timed_out", LATE_END, cause, final=True)
     if first == execution.stop_by:
-        return [_stopped(execution, cause)]
+        return cancel(execution, definition, execution.stop_reason or STOPPED, cause)
     error = LATE_CLOSE if first == execution.deadline else SILENT
     return fail(execution, definition, "timed_out", error, cause)
 
@@ -483,11 +642,16 @@ def lose(execution: Execution, definition: Definition, cause: Cause) -> list[Eve
     return fail(execution, definition, "lost", error, cause)
 
 
-def cancel(execution: Execution, reason: str, cause: Cause, **event: Any) -> list[Event]:
+def cancel(
+    execution: Execution, definition: Definition, reason: str, cause: Cause, **event: Any
+) -> list[Event]:
     """End it before its outcome; a running handler is told to stop and fenced.
+
+    What its steps have done is taken back first; that cannot be cancelled.
 
     Args:
         execution: which.
+        definition: that it runs by.
         reason: kept in the history.
         cause: of the decision.
         event: `event_source` and `event_id` of the external event that ends it.
@@ -495,10 +659,26 @@ def cancel(execution: Execution, reason: str, cause: Cause, **event: Any) -> lis
     Raises:
         IllegalState: it has ended in another way.
     """
-    if execution.status is Status.CANCELLED:
+    stage = execution.stage
+    if execution.status is Status.CANCELLED or (_undoes(execution) and execution.status.alive):
         return []
     _require_alive(execution)
-    return [ExecutionCancelled(reason=reason, **event, **_about(execution, cause))]
+    because = Because(
+        end="cancelled",
+        reason=reason,
+        event_source=event.get("event_source"),
+        event_id=event.get("event_id"),
+    )
+    running = execution.status is Status.RUNNING
+    if not running or not stages.current(definition, stage).startswith(stages.STEP):
+        return unwind(execution, definition, because, cause)
+    error = {"type": "Cancelled", "message": reason}
+    fenced = _attempt_failed(execution, "terminated", error, None, cause, None)
+    return [fenced, *unwind(_after(execution, fenced), definition, because, cause)]
+
+
+def _undoes(execution: Execution) -> bool:
+    return execution.stage.startswith(stages.UNDO)
 
 
 def give_up(execution: Execution, message: str, cause: Cause) -> list[Event]:
@@ -580,17 +760,15 @@ def release(
     run_number: int | None,
     next_due: datetime | None,
     cause: Cause,
-) -> list[Event]:
+) -> ExecutionReleased:
     """Let what is buffered fire."""
     ready = max(cause.at, execution.due) if execution.trigger else cause.at
-    return [
-        ExecutionReleased(
-            run_number=run_number,
-            next_due=next_due,
-            **bounds(definition, ready),
-            **_about(execution, cause),
-        )
-    ]
+    return ExecutionReleased(
+        run_number=run_number,
+        next_due=next_due,
+        **bounds(definition, ready),
+        **_about(execution, cause),
+    )
 
 
 def reprioritize(execution: Execution, priority: Priority, cause: Cause) -> list[Event]:
@@ -612,11 +790,12 @@ def reprioritize(execution: Execution, priority: Priority, cause: Cause) -> list
 def ask_to_stop(execution: Execution, reason: str, grace: timedelta, cause: Cause) -> list[Event]:
     """Ask a running attempt to stop: what it reports within the grace counts, then it is fenced.
 
-    Nothing for what does not run, and for what was asked before, unless the grace ends sooner.
+    Nothing for what does not run, for what takes steps back, and for what was asked before, unless
+    the grace ends sooner.
     """
     deadline = cause.at + grace
     asked = execution.stop_by is not None and execution.stop_by <= deadline
-    if asked or execution.status is not Status.RUNNING:
+    if asked or execution.status is not Status.RUNNING or _undoes(execution):
         return []
     return [
         CancellationRequested(
@@ -662,6 +841,8 @@ def requeue(execution: Execution, definition: Definition, cause: Cause) -> list[
         ExecutionRequeued(
             failures=execution.failures if delayed else 0,
             polls=execution.polls if delayed else 0,
+            done=list(execution.done),
+            confirmations=list(execution.confirmations),
             **told,
             **bounded,
             **_about(execution, cause),
@@ -673,7 +854,7 @@ _TRIED_AGAIN = {Status.FAILED, Status.TIMED_OUT, Status.CANCELLED, Status.DEAD, 
 _REQUEUED = (
     "attempt", "kind", "due", "nominal", "revision", "requested_at", "version", "run_number",
     "payload", "overridden", "priority", "queue", "closed", "backfill_id", "unbounded", "moved_to",
-    "note", "planned_by", "trigger", "conditions",
+    "note", "planned_by", "trigger", "conditions", "stage", "unsure", "results", "because",
 )  # fmt: skip
 """What of an execution its requeueing hands on as it is."""
 
@@ -715,6 +896,11 @@ def _retryable(retry: Retry, error: dict[str, Any]) -> bool:
     return error.get("type") not in retry.non_retryable
 
 
+def about(execution: Execution, cause: Cause) -> dict[str, Any]:
+    """What all events of an execution say."""
+    return _about(execution, cause)
+
+
 def _about(execution: Execution, cause: Cause) -> dict[str, Any]:
     return {
         "tenant": execution.tenant,
@@ -735,6 +921,8 @@ def evolve(execution: Execution | None, event: Event) -> Execution | None:
     begin = _BEGINNINGS.get(type(event))
     if begin is not None:
         return begin(event)
+    if execution is None and isinstance(event, RETURNS) and event.run:
+        execution = msgspec.convert(event.run, Execution)
     if execution is None:
         return None
     return msgspec.structs.replace(
@@ -810,7 +998,56 @@ def _changes_of_waiting(execution: Execution, event: Event) -> dict[str, Any]:
         case ExecutionReprioritised():
             return {"priority": event.priority}
         case _:
+            return _changes_of_saga(execution, event)
+
+
+def _changes_of_saga(execution: Execution, event: Event) -> dict[str, Any]:
+    match event:
+        case StageCompleted():
+            return _next_stage(event.next, event.at) | _completed(execution, event)
+        case AwaitingConfirmation():
+            waits = {"waits": tuple(event.waits), "need": event.need, "wait_until": event.deadline}
+            return {"status": Status.WAITING, "stage": stages.WAIT, "confirmations": ()} | waits
+        case ConfirmationReceived():
+            return {"confirmations": (*execution.confirmations, event.confirmation)}
+        case ExecutionConfirmed():
+            confirmed = {"confirmations": (*execution.confirmations, event.confirmation)}
+            return _next_stage(stages.THEN, event.at) | confirmed
+        case FallbackStarted():
+            return _next_stage(event.stage, event.at) | _falls_back(event.because)
+        case CompensationStarted():
+            left = {"done": tuple(event.done)}
+            return _next_stage(event.next, event.at) | _falls_back(event.because) | left
+        case _:
             return {}
+
+
+def _falls_back(because: Because) -> dict[str, Any]:
+    """Nothing bounds what comes then as a whole."""
+    return {"because": because, "end_by": None}
+
+
+RETURNS = (ExecutionConfirmed, FallbackStarted, CompensationStarted)
+"""Events after which what waited is with its schedule again."""
+
+
+def _next_stage(stage: str, at: datetime) -> dict[str, Any]:
+    """Ready for a stage, with nothing said of it."""
+    fresh = {"failures": 0, "polls": 0, "unsure": False, "start_by": None}
+    waits = {"waits": (), "need": 0, "wait_until": None}
+    return _NO_ATTEMPT | fresh | waits | {"status": Status.PENDING, "stage": stage, "resume_at": at}
+
+
+def _completed(execution: Execution, event: StageCompleted) -> dict[str, Any]:
+    """What a stage has left behind."""
+    closed = {"closed": _closed(execution, Status.PENDING)}
+    if event.stage.startswith(stages.UNDO):
+        return closed | {"done": stages.undone(execution.done, event.stage)}
+    name = event.stage.removeprefix(stages.STEP)
+    results = {"results": execution.results | {name or "action": event.result}}
+    if event.stage == stages.FIRST:
+        return closed | results
+    return closed | results | {"done": (*execution.done, name)}
 
 
 _NO_ATTEMPT: dict[str, Any] = {
@@ -832,6 +1069,8 @@ def _attempt_over(execution: Execution, event: AttemptFailed) -> dict[str, Any]:
         changes |= {"status": Status.DELAYED, "delay": "retry"}
     if event.outcome in _REPORTED:
         changes["closed"] = _closed(execution, Status.DELAYED)
+    if event.outcome != "failed":
+        changes["unsure"] = True
     return changes
 
 
@@ -952,7 +1191,12 @@ def _requeued(event: ExecutionRequeued) -> Execution:
         start_by=event.start_by,
         end_by=event.end_by,
         correlation_id=event.correlation_id,
-        **told | {"version": event.version + 1},
+        **told
+        | {
+            "version": event.version + 1,
+            "done": tuple(event.done),
+            "confirmations": tuple(event.confirmations),
+        },
     )
 
 
@@ -969,3 +1213,11 @@ _BEGINNINGS: dict[type[Event], Callable[[Any], Execution]] = {
     ExecutionRequeued: _requeued,
 }
 """Events that say all of an execution by themselves."""
+
+
+_FRESH: dict[str, Any] = {
+    field.name: field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
+    for field in msgspec.structs.fields(Execution)
+    if not field.required
+}
+"""What an execution has of which nothing has been said."""

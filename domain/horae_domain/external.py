@@ -198,11 +198,12 @@ def _refusal(line: Line, happened: Happening, at: datetime, fault: str | None) -
 def end(decision: Decision, id_: str, event: ExternalEventReceived, cause: Cause) -> None:
     """Let an event end an execution before its outcome; nothing if it has ended."""
     settle(decision, cause)
-    run = decision.require().find(id_)
+    run = decision.require().find(id_) or decision.waiting.get(id_)
     if run is None:
         return
     named = {"event_source": event.source, "event_id": event.id}
-    decision.add(*executions.cancel(run, CANCELLED, cause, **named))
+    definition = decision.require().definition_of(run)
+    decision.add(*executions.cancel(run, definition, CANCELLED, cause, **named))
     go_on(decision, cause)
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, assert_never
 
 import msgspec
 
-from horae_domain import backfill_runs, overlap
+from horae_domain import backfill_runs, overlap, waits
 from horae_domain import execution as executions
 from horae_domain.decision import Decision
 from horae_domain.definition import AWAITED, CatchUpMode, ManualTrigger
@@ -71,6 +71,7 @@ def settle(decision: Decision, cause: Cause) -> None:
         close_overlap(decision, cause)
     for run in [run for run in decision.require().live.values() if run.late(cause.at)]:
         _expire(decision, run.id, cause)
+    waits.begin_ready(decision, cause)
     trip(decision, cause)
     overlap.release(decision, cause)
     if decision.require().fires_by(cause.at):

@@ -122,9 +122,12 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
         return self.schedule.definitions.get(execution.revision, self.definition)
 
     def terms_of(self, execution: Execution) -> Definition:
-        """The same, without further retries once the schedule was cancelled."""
+        """The same, without further retries once the schedule was cancelled.
+
+        What has gone beyond its first stage is brought to its end, or taken back, all the same.
+        """
         definition = self.definition_of(execution)
-        if self.schedule.status is not Status.CANCELLED:
+        if self.schedule.status is not Status.CANCELLED or execution.stage:
             return definition
         return definition.model_copy(update={"retry": _NO_RETRIES})
 
@@ -439,11 +442,12 @@ def _ending_changes(event: Event) -> dict[str, Any]:
 def _evolve_execution(line: Line, event: ExecutionEvent) -> Line:
     run = executions.evolve(line.find(event.execution_id), event)
     if run is None:
-        return line
+        failed = isinstance(event, executions.FAILURES)  # it waited, and no line holds what waits
+        return msgspec.structs.replace(line, failures=line.failures + 1) if failed else line
     parked = run.status.parked
     return msgspec.structs.replace(
         line,
-        live=_placed(line.live, run, there=run.status.alive and not parked),
+        live=_placed(line.live, run, there=run.status.fired),
         parked=_placed(line.parked, run, there=parked),
         **(
             _untimed_changes(line, event)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from horae_domain import execution as executions
+from horae_domain import waits
 from horae_domain.decision import Decision
 from horae_domain.definition import Overlap, Priority
 from horae_domain.events import Event
@@ -55,7 +56,7 @@ def admit(
         if line.crowded(lane):
             decision.add(buffered(line, kind, occurrence, lane, cause, **payload))
             return
-    decision.add(requested(line, kind, occurrence, cause, **payload))
+    waits.fire(decision, requested(line, kind, occurrence, cause, **payload), cause)
 
 
 def approve(decision: Decision, run: Execution, approved: Sequence[Event], cause: Cause) -> None:
@@ -79,13 +80,14 @@ def _make_way(decision: Decision, lane: Lane, cause: Cause) -> None:
     if overlap not in {Overlap.CANCEL_OTHER, Overlap.TERMINATE_OTHER}:
         return
     for run in list(line.unfinished(lane)):
+        terms = line.definition_of(run)
         if overlap is Overlap.TERMINATE_OTHER:
-            decision.add(*executions.cancel(run, "terminated_by_overlap", cause))
+            decision.add(*executions.cancel(run, terms, "terminated_by_overlap", cause))
         elif run.status is Status.RUNNING:
             reason = "cancelled_by_overlap"
             decision.add(*executions.ask_to_stop(run, reason, STOP_GRACE, cause))
         else:
-            decision.add(*executions.cancel(run, "cancelled_by_overlap", cause))
+            decision.add(*executions.cancel(run, terms, "cancelled_by_overlap", cause))
     for run in line.buffered(lane):
         decision.add(*executions.drop(run, "superseded", cause))
 
@@ -103,7 +105,8 @@ def release(decision: Decision, cause: Cause) -> None:
         last = counted and line.fired + 1 == line.definition.max_executions
         number = line.fired + 1 if counted else None
         due = None if last else line.next_due
-        decision.add(*executions.release(run, line.definition_of(run), number, due, cause))
+        released = executions.release(run, line.definition_of(run), number, due, cause)
+        waits.fire(decision, released, cause)
 
 
 def _with_free_way(line: Line) -> list[Execution]:

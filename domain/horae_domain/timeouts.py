@@ -30,6 +30,7 @@ TIMERS = MappingProxyType(
         "overall": "end_by",
         "heartbeat": "silent_by",
         "stop": "stop_by",
+        "confirmation": "wait_until",
     }
 )
 """The kinds of timers that an execution may have, and its field that has the instant."""

@@ -127,7 +127,8 @@ def cancel(decision: Decision, id_: TimerId, note: str, cause: Cause) -> Executi
         case "retry":
             decision.add(*executions.give_up(run, note or "its retry was cancelled", cause))
         case kind if kind in DELAYS:
-            decision.add(*executions.cancel(run, note or "cancelled", cause))
+            definition = decision.require().definition_of(run)
+            decision.add(*executions.cancel(run, definition, note or "cancelled", cause))
         case "stop":
             raise IllegalState(
                 "what was asked to stop is not asked back; its instant can be moved", field="id",

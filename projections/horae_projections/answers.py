@@ -13,7 +13,7 @@ from horae_domain.durations import format_duration, parse_duration
 from horae_domain.events import COMMAND
 from horae_domain.instants import format_instant, parse_instant
 from horae_domain.timers import of_execution
-from horae_projections import planned
+from horae_projections import planned, sagas
 from horae_projections.hiding import without_secrets
 from horae_projections.rows import Attempt, Counts, DecisionRow, ExecutionRow, ScheduleRow
 
@@ -65,15 +65,20 @@ def _defaults(trigger: str, action: str) -> dict[str, Any]:
         "process": {"command": ["c"]},
         "command": {"service": "s", "command": "c"},
         "http": {"url": "https://h"},
+        "steps": {"steps": [{"name": "s", "action": {"type": "queue", "queue": "q"}}]},
+        "none": {},
     }
     definition = Definition.model_validate(
         {
             "id": "i",
             "trigger": {"type": trigger, **least[trigger]},
             "action": {"type": action, **least[action]},
+            "wait_for": {"event": "e", "match": {"p": 1}} if action == "none" else None,
         }
     )
     full = definition.model_dump(mode="json")
+    if action == "none":
+        full["wait_for"] = None
     if trigger == "once":
         full["trigger"]["after"] = None
     return full
@@ -134,6 +139,7 @@ def schedule(id_: str, tenant: str, row: ScheduleRow, now: datetime) -> dict[str
         "running": counts.running,
         "buffered": counts.buffered,
         "held": counts.held,
+        "waiting": counts.waiting,
         "statistics": {
             "fired": counts.fired,
             "succeeded": counts.succeeded,
@@ -175,7 +181,9 @@ def status_of(row: ScheduleRow, now: datetime) -> str:
 # --- executions ----------------------------------------------------------------------------------
 
 
-def execution(id_: str, row: ExecutionRow, *, whole: bool = True) -> dict[str, Any]:
+def execution(
+    id_: str, row: ExecutionRow, *, whole: bool = True, now: datetime | None = None
+) -> dict[str, Any]:
     """An execution; in a list without logs, timeline, stacks, and a large result."""
     answer: dict[str, Any] = {
         "id": id_,
@@ -205,7 +213,7 @@ def execution(id_: str, row: ExecutionRow, *, whole: bool = True) -> dict[str, A
         "metadata": plain(row.metadata),
         "correlation_id": row.correlation_id,
         "trace_id": None,
-    }
+    } | plain(sagas.answer(row, now))
     if whole:
         answer["payload"] = plain(row.payload)
         answer["logs"] = plain(row.logs)
@@ -244,6 +252,7 @@ def _attempt(attempt: Attempt, *, whole: bool) -> dict[str, Any]:
     return {
         "number": attempt.number,
         "delivery": attempt.delivery,
+        "stage": attempt.stage or None,
         "worker": attempt.worker,
         "started_at": instant(attempt.started_at),
         "finished_at": instant(attempt.finished_at),

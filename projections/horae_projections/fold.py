@@ -52,12 +52,13 @@ from horae_domain.events import (
     ScheduleResumed,
     ScheduleTripped,
     ScheduleUpdated,
+    StageCompleted,
     TimerCancelled,
     TimerMoved,
 )
 from horae_domain.instants import parse_instant
 from horae_domain.ledger import OFF_CALENDAR, UNPLANNED
-from horae_projections import planned, queues, timed
+from horae_projections import planned, queues, sagas, timed
 from horae_projections.ports import Key
 from horae_projections.rows import (
     DECISIONS,
@@ -76,7 +77,7 @@ from horae_projections.rows import (
 )
 from horae_projections.sheet import BORN, Sheet
 
-_NOW = {"running", "buffered", "held"}
+_NOW = {"running", "waiting", "buffered", "held"}
 Born = ExecutionRequested | ExecutionBuffered | ExecutionChecking | ExecutionHeld | ExecutionSkipped
 OF_OCCURRENCES = (
     OccurrencesDecided,
@@ -288,6 +289,7 @@ def _project_execution(sheet: Sheet, event: ExecutionEvent) -> None:
         _change_execution(row, event)
         if schedule is not None and isinstance(event, ExecutionSucceeded) and event.cooldown_until:
             _counts(schedule).cooldown_until = event.cooldown_until
+        sagas.follow(row, event)
         if schedule is not None and isinstance(event, ExecutionReleased):
             _released(schedule, row, event)
     timed.follow(row, event)
@@ -397,6 +399,7 @@ def _change_execution(row: ExecutionRow, event: ExecutionEvent) -> None:
     match event:
         case AttemptStarted():
             _start(row, event.attempt, event.delivery, event.worker, event.at)
+            row.attempts[-1].stage = event.stage
         case AttemptFailed():
             _reported(row, event, event.outcome, event.error)
             if event.retry_at is not None:
@@ -405,10 +408,13 @@ def _change_execution(row: ExecutionRow, event: ExecutionEvent) -> None:
             _reported(row, event, "again", None)
             row.result = event.result
             row.status = "delayed"
+            row.polls, row.poll_limit = row.polls + 1, event.limit
         case ExecutionSucceeded():
             _reported(row, event, "succeeded", None)
             row.result = event.result
             _end(row, "succeeded", event.at, None)
+        case StageCompleted():
+            _reported(row, event, "succeeded", None)
         case ExecutionRequeued():
             row.status, row.ended_at, row.reason = "pending", None, None
         case _:
@@ -419,11 +425,11 @@ def _end_execution(row: ExecutionRow, event: ExecutionEvent) -> None:
     """What ends without success."""
     match event:
         case ExecutionFailed():
-            _end(row, "failed", event.at, event.error.get("message"))
+            _end(row, "failed", event.at, _why(event.error))
         case ExecutionTimedOut():
-            _end(row, "timed_out", event.at, event.error.get("message"))
+            _end(row, "timed_out", event.at, _why(event.error))
         case ExecutionDeadLettered():
-            _end(row, "dead", event.at, event.error.get("message"))
+            _end(row, "dead", event.at, _why(event.error))
         case ExecutionCancelled():
             if row.attempts and row.attempts[-1].finished_at is None:
                 _close(row, event.at, "cancelled", None)
@@ -448,7 +454,12 @@ def _change_waiting(row: ExecutionRow, event: ExecutionEvent) -> None:
             pass
 
 
+def _why(error: dict[str, Any]) -> object:
+    return error.get("reason") or error.get("message")
+
+
 def _end(row: ExecutionRow, status: str, at: datetime, reason: object) -> None:
+    sagas.ended(row, at)
     row.status, row.ended_at = status, at
     row.reason = None if reason is None else str(reason)
 
@@ -461,7 +472,7 @@ def _close(row: ExecutionRow, at: datetime, outcome: str, error: dict[str, Any] 
 
 def _reported(
     row: ExecutionRow,
-    event: AttemptFailed | ExecutionDelayed | ExecutionSucceeded,
+    event: AttemptFailed | ExecutionDelayed | ExecutionSucceeded | StageCompleted,
     outcome: str,
     error: dict[str, Any] | None,
 ) -> None:
@@ -513,4 +524,4 @@ def _detail_of_wait(event: ExecutionEvent) -> str | None:
         case TimerMoved() | TimerCancelled():
             return event.timer
         case _:
-            return None
+            return sagas.detail_of(event)

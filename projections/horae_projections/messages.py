@@ -21,6 +21,7 @@ ExecutionStatus = Literal[
     "held",
     "checking",
     "running",
+    "waiting",
     "succeeded",
     "failed",
     "timed_out",
@@ -45,6 +46,7 @@ TimerKind = Literal[
     "overall",
     "heartbeat",
     "stop",
+    "confirmation",
 ]
 
 

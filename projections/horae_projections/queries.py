@@ -204,7 +204,7 @@ class Queries:
         if stored is None:
             raise ExecutionNotFound("no such execution", field="id", value=query.id)
         run = unpack(EXECUTIONS, stored)
-        found = answers.execution(query.id, run)
+        found = answers.execution(query.id, run, now=self._now())
         found["waiting_for"] = await self._waiting_for(tenant, run)
         if may_hide(found["payload"]):
             _, (row,) = await self._views.rows([Key(SCHEDULES, tenant, found["schedule_id"])])

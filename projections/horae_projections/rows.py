@@ -38,7 +38,8 @@ COMMAND_TYPE = "command"
 """The type of scheduled commands, of which there may be very many: in lists of their own."""
 SCHEDULE_STATUSES = ("active", "pending", "paused", "completed", "cancelled", "failed")
 EXECUTION_STATUSES = (
-    "pending", "delayed", "buffered", "held", "checking", "running", "succeeded", "failed", "timed_out", "cancelled",
+    "pending", "delayed", "buffered", "held", "checking", "running", "waiting", "succeeded", "failed",
+    "timed_out", "cancelled",
     "skipped", "dead",
 )  # fmt: skip
 PRIORITIES = tuple(str(each) for each in sorted(Priority, key=lambda priority: priority.rank))
@@ -72,6 +73,7 @@ class Counts(msgspec.Struct, array_like=True, gc=False):
     """By the result of a run."""
     checked: tuple[datetime, str, str | None] | None = None
     """When the check of the schedule answered otherwise than before, how, and the error."""
+    waiting: int = 0
 
 
 class Pause(msgspec.Struct, array_like=True, gc=False):
@@ -144,6 +146,30 @@ class Attempt(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     outcome: str | None = None
     error: dict[str, Any] | None = None
     delivery: int = 1
+    stage: str = ""
+
+
+class Saga(msgspec.Struct, array_like=True, kw_only=True, gc=False):
+    """What an execution waits for, has waited for, and falls back on."""
+
+    stage: str = ""
+    awaited: list[dict[str, Any]] = []
+    need: int = 0
+    waits_since: datetime | None = None
+    waits_until: datetime | None = None
+    waited_until: datetime | None = None
+    """When it was confirmed, or waited no longer."""
+    timed_out: bool = False
+    """True if no confirmation came in time."""
+    confirmations: list[dict[str, Any]] = []
+    late: int = 0
+    """Confirmations that came when the wait was over."""
+    because: dict[str, Any] | None = None
+    """Why it fell back, or took back what its steps had done."""
+    done: list[str] = []
+    """Steps that are done and not taken back."""
+    undone: list[str] = []
+    results: dict[str, Any] = {}
 
 
 class ExecutionRow(msgspec.Struct, array_like=True, kw_only=True, gc=False):
@@ -178,6 +204,12 @@ class ExecutionRow(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     planned_by: str | None = None
     trigger: dict[str, Any] = {}
     """The facts of what made it run, if that was no calendar."""
+
+    polls: int = 0
+    """Of its present stage."""
+    poll_limit: int | None = None
+    saga: Saga | None = None
+    """None unless it waits, takes steps, or falls back."""
 
     @property
     def attempt(self) -> int:
@@ -419,6 +451,8 @@ def handler_of(action: dict[str, Any]) -> str:
             return str(action["name"])
         case "queue":
             return str(action["queue"])
+        case "steps" | "none":
+            return str(action["type"])
         case "command":
             return f"{action['service']}.{action['command']}"
         case "http":

@@ -7,12 +7,18 @@ from datetime import datetime, timedelta
 from horae_domain.events import (
     AttemptFailed,
     AttemptStarted,
+    AwaitingConfirmation,
     CancellationRequested,
+    CompensationStarted,
+    ConfirmationTimedOut,
+    ExecutionConfirmed,
     ExecutionDelayed,
     ExecutionEvent,
     ExecutionReleased,
     ExecutionRequested,
     ExecutionRequeued,
+    FallbackStarted,
+    StageCompleted,
     TimerCancelled,
     TimerMoved,
 )
@@ -58,6 +64,12 @@ def _changed(row: ExecutionRow, event: ExecutionEvent) -> Timers:
             return row.timers | {event.timer: event.to}
         case TimerCancelled():
             return {kind: at for kind, at in row.timers.items() if kind != event.timer}
+        case AwaitingConfirmation():
+            return _told(confirmation=event.deadline) | _overall(row)
+        case StageCompleted() | ExecutionConfirmed() | ConfirmationTimedOut():
+            return _overall(row)
+        case FallbackStarted() | CompensationStarted():
+            return {}
         case _:
             return row.timers
 

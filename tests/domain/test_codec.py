@@ -20,8 +20,15 @@ from horae_domain.events import (
     NAMES,
     AttemptFailed,
     AttemptStarted,
+    AwaitingConfirmation,
+    Because,
     CancellationRequested,
     CommandScheduled,
+    CompensationStarted,
+    Confirmation,
+    ConfirmationLate,
+    ConfirmationReceived,
+    ConfirmationTimedOut,
     Event,
     ExecutionApproved,
     ExecutionBuffered,
@@ -29,6 +36,7 @@ from horae_domain.events import (
     ExecutionCheckFailed,
     ExecutionChecking,
     ExecutionConditionsMet,
+    ExecutionConfirmed,
     ExecutionDeadLettered,
     ExecutionDelayed,
     ExecutionDropped,
@@ -42,6 +50,7 @@ from horae_domain.events import (
     ExecutionSucceeded,
     ExecutionTimedOut,
     ExternalEventReceived,
+    FallbackStarted,
     OccurrenceApproved,
     OccurrenceHeld,
     OccurrenceMoved,
@@ -64,6 +73,7 @@ from horae_domain.events import (
     ScheduleResumed,
     ScheduleTripped,
     ScheduleUpdated,
+    StageCompleted,
     TenantLimited,
     TimerCancelled,
     TimerMoved,
@@ -104,6 +114,14 @@ PLANNED: dict[str, Any] = {
 BY_HAND: dict[str, Any] = {"moved_to": AT, "note": "holiday", "planned_by": "ann"}
 FACTS: dict[str, Any] = {"event": "trade.submitted", "id": "e-1", "data": {"amount": 5}}
 TOLD: dict[str, Any] = {"started_at": DUE, "logs": ["a", {"b": 1}], "metadata": {"k": [1, 2.5]}}
+CONFIRMATION = Confirmation(index=1, event_id="e-1", type="Paid", source="shop", data={"a": 1})
+BECAUSE = Because(
+    end="timed_out",
+    reason="confirmation_not_received",
+    error={"type": "ConfirmationTimeout", "message": "nothing came"},
+    event_source="shop",
+    event_id="e-1",
+)
 BEGUN: dict[str, Any] = {"definition": DEFINITION, "anchor": AT, "next_due": AT, "tzdata": "2026.1"}
 
 EXAMPLES: list[Event] = [
@@ -223,10 +241,17 @@ EXAMPLES: list[Event] = [
     ExecutionDropped(reason="superseded", blocked_by=RUN["execution_id"], **RUN),
     ExecutionReprioritised(priority="critical", **RUN),
     AttemptStarted(
-        attempt=2, delivery=3, worker="w", local=True, deadline=AT, heartbeat=2.5, **RUN
+        attempt=2,
+        delivery=3,
+        worker="w",
+        local=True,
+        deadline=AT,
+        heartbeat=2.5,
+        stage="then",
+        **RUN,
     ),
     AttemptFailed(attempt=2, outcome="timed_out", error=ERROR, retry_at=AT, **TOLD, **RUN),
-    ExecutionDelayed(attempt=2, until=AT, result={"seen": 0}, **TOLD, **RUN),
+    ExecutionDelayed(attempt=2, until=AT, limit=9, result={"seen": 0}, **TOLD, **RUN),
     ExecutionSucceeded(attempt=2, delivery=3, result=["done"], cooldown_until=AT, **TOLD, **RUN),
     ExecutionFailed(attempt=4, error=ERROR, **RUN),
     ExecutionTimedOut(attempt=4, error=ERROR, **RUN),
@@ -242,6 +267,12 @@ EXAMPLES: list[Event] = [
         queue="slow",
         failures=1,
         polls=2,
+        stage="undo:charge",
+        done=["reserve", "charge"],
+        unsure=True,
+        results={"reserve": 1},
+        confirmations=[CONFIRMATION],
+        because=BECAUSE,
         closed={"3.1": "delayed", "4.1": "dead"},
         backfill_id="b",
         unbounded=True,
@@ -264,6 +295,20 @@ EXAMPLES: list[Event] = [
     QueuePaused(queue="mail", note="audit", **ALL),
     QueueResumed(queue="mail", note="done", **ALL),
     TenantLimited(concurrency=3, rate=100, per=60.0, weight=2, **ALL),
+    StageCompleted(
+        attempt=2, delivery=3, stage="step:charge", next="step:ship", result=[1], **TOLD, **RUN
+    ),
+    AwaitingConfirmation(
+        waits=[{"event": "Paid", "match": {"order.id": "o-1"}}], need=2, deadline=AT, **RUN
+    ),
+    ConfirmationReceived(confirmation=CONFIRMATION, **RUN),
+    ExecutionConfirmed(confirmation=CONFIRMATION, run={"attempt": 1}, **RUN),
+    ConfirmationTimedOut(received=1, **RUN),
+    ConfirmationLate(event_id="e-1", type="Paid", source="shop", status="timed_out", **RUN),
+    FallbackStarted(stage="fallback", because=BECAUSE, run={"attempt": 1}, **RUN),
+    CompensationStarted(
+        next="undo:charge", done=["charge"], because=BECAUSE, run={"attempt": 1}, **RUN
+    ),
     RequestAnswered(request="f00d", reply={"ok": True}, **ALL),
     ExternalEventReceived(
         type="trade.submitted", source="desk", id="e-1", data={"amount": 5}, occurred_at=DUE, **ALL

@@ -246,7 +246,7 @@ def test_events_of_a_report_say_on_whose_word():
     history = requested()
     run = history.run
     word = execution.Cause(at(61), "c-9", None, "bob")
-    (event,) = execution.cancel(run, "why", word)
+    (event,) = execution.cancel(run, history.line.definition, "why", word)
     assert (event.command_id, event.correlation_id, event.actor) == ("c-9", None, "bob")
     assert (event.tenant, event.at) == ("default", at(61))
 
@@ -256,7 +256,9 @@ def test_correlation_of_the_request_is_handed_on():
     asked = decider.Trigger("k", None, False, execution.Cause(at(1), "c", "corr-1"))
     history.do(decider.trigger, asked)
     assert history.start(2)[0].correlation_id == "corr-1"
-    told = execution.cancel(history.run, "", execution.Cause(at(3), None, "corr-2"))
+    told = execution.cancel(
+        history.run, history.line.definition, "", execution.Cause(at(3), None, "corr-2")
+    )
     assert told[0].correlation_id == "corr-2"
 
 
@@ -488,7 +490,11 @@ def test_poll_over_its_limit_fails_without_a_retry():
             attempt=2,
             outcome="failed",
             retry_at=None,
-            error={"type": "PollLimit", "message": "not yet after 1 polls"},
+            error={
+                "type": "PollLimit",
+                "message": "not yet after 1 polls",
+                "reason": "poll_limit",
+            },
             started_at=at(70),
             logs=["l"],
         ),
@@ -643,14 +649,15 @@ def test_cancelling_decides_first_what_was_due():
 
 
 def test_cancelled_execution_stays_so_and_others_cannot_be():
-    run = started().run
+    history = started()
+    run, terms = history.run, history.line.definition
     gone = execution.evolve(run, ExecutionCancelled(at=at(70), reason="", **about(run)))
     done = execution.evolve(run, ExecutionSucceeded(at=at(70), attempt=1, **about(run)))
     assert gone is not None
     assert done is not None
-    assert execution.cancel(gone, "", cause(71)) == []
+    assert execution.cancel(gone, terms, "", cause(71)) == []
     with pytest.raises(IllegalState) as caught:
-        execution.cancel(done, "", cause(71))
+        execution.cancel(done, terms, "", cause(71))
     assert (caught.value.field, caught.value.details) == ("id", {"state": "succeeded"})
 
 
@@ -665,6 +672,7 @@ def test_six_states_are_alive():
         Status.HELD,
         Status.CHECKING,
         Status.RUNNING,
+        Status.WAITING,
     }
     assert {each for each in Status if each.parked} == {
         Status.BUFFERED,
@@ -706,7 +714,7 @@ def test_skipped_execution_is_known_by_its_one_event():
 
 def test_events_of_an_unknown_execution_change_nothing():
     history = started()
-    stray = ExecutionFailed(at=at(1), schedule_id="job", execution_id="stray", attempt=1, error={})
+    stray = ExecutionSucceeded(at=at(1), schedule_id="job", execution_id="stray", attempt=1)
     assert execution.evolve(None, stray) is None
     assert ledger.evolve(history.line, stray) is history.line
     assert ledger.evolve(None, stray) is None

@@ -23,6 +23,8 @@ from horae_domain.errors import HoraeError
 from horae_domain.events import (
     NAMES,
     AttemptStarted,
+    Because,
+    Confirmation,
     Event,
     ExecutionBuffered,
     ExecutionCancelled,
@@ -476,6 +478,18 @@ def made(found: Definition) -> list[Event]:
 
 
 instants = st.integers(0, 10**15).map(lambda micros: at(0) + timedelta(microseconds=micros))
+confirmations = st.builds(
+    Confirmation,
+    index=st.integers(0, 9),
+    event_id=names,
+    type=names,
+    source=names,
+    data=json_values,
+)
+reasons = st.builds(
+    Because, end=names, reason=names, error=st.dictionaries(names, json_values, max_size=2),
+    event_source=st.none() | names, event_id=st.none() | names,
+)  # fmt: skip
 by_type: dict[str, st.SearchStrategy[Any]] = {
     "datetime": instants,
     "str": st.text(st.characters(codec="utf-8"), max_size=8),
@@ -484,8 +498,12 @@ by_type: dict[str, st.SearchStrategy[Any]] = {
     "Any": json_values,
     "float": st.floats(0, 1e9),
     "dict[str, Any]": st.dictionaries(names, json_values, max_size=3),
-    "list[Any]": st.lists(json_values, max_size=3),
     "list[str]": st.lists(names, max_size=3),
+    "list[dict[str, Any]]": st.lists(st.dictionaries(names, json_values, max_size=2), max_size=2),
+    "Confirmation": confirmations,
+    "list[Confirmation]": st.lists(confirmations, max_size=2),
+    "Because": reasons,
+    "list[Any]": st.lists(json_values, max_size=3),
 }
 
 

@@ -49,7 +49,7 @@ def _release_without_room(decision: Decision, cause: Cause) -> None:
     for run in decision.require().buffered():
         line = decision.require()
         definition = line.definition_of(run)
-        decision.add(*executions.release(run, definition, 1, line.next_due, cause))
+        decision.add(executions.release(run, definition, 1, line.next_due, cause))
 
 
 def _first_instead_of_latest(

@@ -27,8 +27,8 @@ from horae_application.services import Services, perform
 from horae_application.threads import in_thread
 from horae_application.work import Work
 from horae_domain.definition import (
-    Action,
     CommandAction,
+    Deed,
     FunctionAction,
     HttpAction,
     ProcessAction,
@@ -124,7 +124,7 @@ class Executor:
 
     # --- from the engine's thread -----------------------------------------------------------------
 
-    def serves(self, action: Action) -> bool:
+    def serves(self, action: Deed) -> bool:
         """True if this process can do such work."""
         if isinstance(action, FunctionAction):
             return self._registry.get(action.name) is not None
