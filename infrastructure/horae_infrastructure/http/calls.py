@@ -126,7 +126,7 @@ class HttpCalls:
             "content-length": str(len(body)),
             "accept-encoding": "identity",
             "user-agent": AGENT,
-            "idempotency-key": work.execution_id,
+            "idempotency-key": work.command_id,
             "horae-schedule-id": work.schedule_id,
             "horae-execution-id": work.execution_id,
             "horae-attempt": str(work.attempt),
