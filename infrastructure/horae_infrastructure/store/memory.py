@@ -116,10 +116,10 @@ class MemoryStore:
         return found
 
     def limits(self, owner: str, waiting: Mapping[str, int]) -> list[Usage]:
-        """All settings that limit something, with what is used of them; nobody else waits."""
-        del owner, waiting
+        """All settings that limit something, with what is used of them at the moment."""
+        alive = {member.owner for member in self.members()}
         with self._lock:
-            return self._limits.usages()
+            return self._limits.usages(owner, waiting, alive)
 
     def read(self, after: int, limit: int) -> list[StoredEvent]:
         """The next events of the log with a position greater than `after`, in order."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from horae_application.ports import Batch, Crowded, Setting, Usage, Use
 from horae_domain.limits import counts_until
@@ -17,6 +17,7 @@ class LimitsInMemory:
         self._settings: dict[str, Setting] = {}
         self._running: Counter[str] = Counter()
         self._starts: dict[str, Counter[int]] = {}
+        self._waiting: dict[str, Mapping[str, int]] = {}
 
     def take(self, batch: Batch) -> None:
         """Count what a batch uses, and set what it sets.
@@ -37,12 +38,19 @@ class LimitsInMemory:
                 self._starts.setdefault(use.key, Counter())[until] += use.starts
             self._forget(use.key, batch.at)
 
-    def usages(self) -> list[Usage]:
-        """What limits something."""
+    def usages(self, owner: str, waiting: Mapping[str, int], alive: Collection[str]) -> list[Usage]:
+        """What limits something, and what waits at others than the owner that asks."""
+        self._waiting[owner] = dict(waiting)
+        others = [self._waiting.get(each, {}) for each in alive if each != owner]
         return [
-            Usage(each, self._running[each.key], sorted(self._starts.get(each.key, {}).items()))
-            for each in self._settings.values()
-            if limits_something(each)
+            Usage(
+                setting,
+                self._running[key],
+                sorted(self._starts.get(key, {}).items()),
+                min((heads[key] for heads in others if key in heads), default=None),
+            )
+            for key, setting in self._settings.items()
+            if limits_something(setting)
         ]
 
     def _crowded(self, use: Use, at: int) -> bool:
