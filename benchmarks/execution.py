@@ -1,6 +1,6 @@
-"""What one execution costs: processor time by part, in one thread on a clock that is moved.
+"""What one execution or command costs: processor time by part, in one thread on a moved clock.
 
-    python -m benchmarks.execution [burst every single] [--count N] [--redis URL] [--profile]
+    python -m benchmarks.execution [burst every single create] [--count N] [--redis URL] [--profile]
 
 From the due instant over decision, commit, handler and outcome to the view. Processor time says the
 same on a busy machine as on an idle one, where elapsed time does not.
@@ -89,7 +89,7 @@ class Account:
         self._turn()
         parts = "  ".join(f"{name} {1e6 * each / count:.0f}" for name, each in self.spent.items())
         total = 1e6 * sum(self.spent.values()) / count
-        print(f"{way}: {total:.0f} µs of CPU an execution ({parts})")
+        print(f"{way}: {total:.0f} µs of CPU each ({parts})")
         return total
 
 
@@ -163,23 +163,30 @@ class Bench:
         while self.projector.lag:  # noqa: ASYNC110
             await asyncio.sleep(0.001)
 
-    async def burst(self, count: int) -> int:
+    async def burst(self, count: int) -> None:
         at = format_instant(self.clock.time + timedelta(seconds=60))
         for first in range(0, count, 1000):
             await self.create([once(f"b-{first + i}", at) for i in range(min(1000, count - first))])
-        return count
 
-    async def every(self, count: int) -> int:
+    async def every(self, count: int) -> None:
+        del count
         anchor = format_instant(self.clock.time)
         trigger = {"type": "interval", "every": "1s", "anchor": anchor}
         await self.create([once(f"e-{i}", anchor) | {"trigger": trigger} for i in range(1000)])
-        return count
 
-    async def single(self, count: int) -> int:
+    async def single(self, count: int) -> None:
         for i in range(count):
             at = format_instant(self.clock.time + timedelta(seconds=60, milliseconds=i))
             await self.create([once(f"s-{i}", at)])
-        return count
+
+    async def one(self, definition: dict[str, Any]) -> None:
+        """One command, from the request to its answer."""
+        request = new_request("default", "schedule.create", definition, key=definition["id"])
+        asked = asyncio.ensure_future(self.runtime.command(request))
+        while self.engine._inbox.empty():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        self.round()
+        assert (await asked).body["ok"]
 
 
 def once(name: str, at: str) -> dict[str, Any]:
@@ -204,7 +211,7 @@ async def measure(way: str, count: int, redis: str | None, sampler: Sampler | No
         )
         async with bootstrap(settings, registry, clock=clock, drive="manual") as runtime:
             bench = Bench(runtime, clock, account)
-            await getattr(bench, way)(count)
+            await PREPARED[way](bench, count)
             account.clear()
             with sampler or nullcontext():
                 await WAYS[way](bench, count)
@@ -231,7 +238,24 @@ async def one_by_one(bench: Bench, count: int) -> None:
         bench.clock.move(0.001)
 
 
-WAYS = {"burst": at_once, "every": second_by_second, "single": one_by_one}
+async def created(bench: Bench, count: int) -> None:
+    at = format_instant(bench.clock.time + timedelta(days=1))
+    for i in range(count):
+        await bench.one(once(f"c-{i}", at))
+    await bench.settle(0)
+
+
+async def nothing(bench: Bench, count: int) -> None:
+    del bench, count
+
+
+PREPARED = {"burst": Bench.burst, "every": Bench.every, "single": Bench.single, "create": nothing}
+WAYS = {
+    "burst": at_once,
+    "every": second_by_second,
+    "single": one_by_one,
+    "create": created,
+}
 
 
 def main() -> None:
