@@ -117,33 +117,46 @@ class Draft:
 
     def accept(self, stream: str, decision: Decision) -> int | None:
         """Take a decision over; the index of its last event, None if it has none."""
-        before = decision.before
-        if decision.line is not None and decision.line is not before:
-            self._changed[stream] = decision.line
-            self.partitions.add(partition_of_stream(stream))
-            self.hearing.note(stream, before, decision.line, _runs_in(decision.events))
-        counted: dict[str, Execution | None] = {}
+        before, after = decision.before, decision.line
+        runs: dict[str, Execution | None] = {}
         for event in decision.events:
             if isinstance(event, ExecutionEvent):
                 run = before.find(event.execution_id) if before else None
+                runs[event.execution_id] = run
                 known = decision.versions.get(event.execution_id, 0)
-                self.add(event, event.execution_id, run.version if run else _version(event, known))
-                self._runs.setdefault(stream, set()).add(event.execution_id)
-                counted[event.execution_id] = run
-                if isinstance(event, AttemptStarted) and event.delivery == 1:
-                    self._begins(event, decision.line)
-                if isinstance(event, ExecutionReprioritised):
-                    self.reprioritised.add(event.execution_id)
-                if type(event) in _ROOM:
-                    self._roomier[stream] = len(self.events) - 1
-                if run is not None and run.local:
-                    self._tell(run, event)
+                version = run.version if run else _version(event, known)
+                self._accept_run(stream, event, version, run, after)
             else:
                 self.add(event, stream, before.schedule.version if before else 0)
-        for id_, run in counted.items():
-            self._count(run, decision.line.live.get(id_) if decision.line else None)
+        if runs:
+            self._runs.setdefault(stream, set()).update(runs)
+        for id_, run in runs.items():
+            self._count(run, after.live.get(id_) if after else None)
+        if after is not None and after is not before:
+            self._changed[stream] = after
+            self.partitions.add(partition_of_stream(stream))
+            self.hearing.note(stream, before, after, runs)
         self.waiting |= dict.fromkeys(decision.versions) | decision.waiting
         return len(self.events) - 1 if decision.events else None
+
+    def _accept_run(
+        self,
+        stream: str,
+        event: ExecutionEvent,
+        version: int,
+        run: Execution | None,
+        after: Line | None,
+    ) -> None:
+        """Take over an event of an execution, which was `run` before the decision."""
+        self.add(event, event.execution_id, version)
+        if isinstance(event, AttemptStarted) and event.delivery == 1:
+            self._begins(event, after)
+        if isinstance(event, ExecutionReprioritised):
+            self.reprioritised.add(event.execution_id)
+        if type(event) in _ROOM:
+            self._roomier[stream] = len(self.events) - 1
+        if run is not None and run.local:
+            self._tell(run, event)
 
     def _count(self, before: Execution | None, after: Execution | None) -> None:
         """Count whether one more or one fewer execution of its queue runs."""
@@ -269,11 +282,6 @@ class Draft:
     def versions(self) -> list[int]:
         """The version of each event."""
         return self._versions
-
-
-def _runs_in(events: Iterable[Event]) -> set[str]:
-    """The executions that some events are of."""
-    return {event.execution_id for event in events if isinstance(event, ExecutionEvent)}
 
 
 def _version(event: ExecutionEvent, known: int) -> int:

@@ -105,6 +105,8 @@ class Hearing:
         """A decision has led from one form of a line to another, in these executions."""
         if before is None or before.schedule is not after.schedule:
             self._change((stream, None), wants(before) if before else [], wants(after))
+        if not after.schedule.cancellable:
+            return
         for id_ in execution_ids:
             self._change((stream, id_), _wants_of(before, id_), _wants_of(after, id_))
 

@@ -146,6 +146,11 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     correlation_id: str | None = None
     """What its runs belong to; of a scheduled command, that of whoever scheduled it."""
 
+    @property
+    def cancellable(self) -> bool:
+        """True if an event may cancel a run of it, by any revision."""
+        return any(each.cancel_on is not None for each in self.definitions.values())
+
 
 # --- decide --------------------------------------------------------------------------------------
 
