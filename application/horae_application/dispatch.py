@@ -40,6 +40,7 @@ from horae_domain.instants import format_instant, parse_instant, to_micros
 from horae_domain.lanes import Lane
 from horae_domain.ledger import Line
 from horae_domain.schedule import Cause
+from horae_domain.tracing import traceparent_of
 
 OUTSTANDING = 1_000
 """Executions published on the bus at once for one queue or function, so that one that nobody serves
@@ -346,12 +347,13 @@ def work_of(line: Line, run: Execution) -> Work:
     assert command is not None  # noqa: S101 - nothing else is handed out
     running = run.status is Status.RUNNING
     limit, silence = definition.timeout.start_to_close, definition.timeout.heartbeat
+    attempt = run.attempt if running else run.attempt + 1
     return Work(
         execution_id=run.id,
         schedule_id=run.schedule_id,
         tenant=run.tenant,
-        attempt=run.attempt if running else run.attempt + 1,
-        lease=run.lease if running else f"{run.attempt + 1}.1",
+        attempt=attempt,
+        lease=run.lease if running else f"{attempt}.1",
         due=run.due,
         action=command.action.model_dump(mode="json"),
         payload=command.payload,
@@ -373,6 +375,7 @@ def work_of(line: Line, run: Execution) -> Work:
         moved_to=run.moved_to,
         correlation_id=run.correlation_id,
         metadata=definition.metadata,
+        traceparent=traceparent_of(run.id, attempt, run.traceparent),
     )
 
 

@@ -214,7 +214,13 @@ class Desk:
 
     def _cause(self, task: Task) -> Cause:
         request = task.request
-        return Cause(self._draft.at, request.command_id, request.correlation_id, request.actor)
+        return Cause(
+            self._draft.at,
+            request.command_id,
+            request.correlation_id,
+            request.actor,
+            request.traceparent,
+        )
 
     # --- schedules --------------------------------------------------------------------------------
 

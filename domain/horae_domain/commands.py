@@ -62,6 +62,7 @@ def schedule(decision: Decision, intent: Intent, cause: Cause) -> None:
         schedule_id=intent.id,
         at=cause.at,
         correlation_id=cause.correlation_id,
+        traceparent=cause.traceparent,
         actor=cause.actor,
         command=intent.command,
         data=intent.data,

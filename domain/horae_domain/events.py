@@ -77,6 +77,7 @@ class CommandScheduled(Event, frozen=True, kw_only=True):
     after: str | None = None
     metadata: dict[str, Any] = {}
     policies: dict[str, Any] = {}
+    traceparent: str | None = None
 
     @property
     def first_due(self) -> datetime:
@@ -313,6 +314,7 @@ class ExecutionRequested(ExecutionEvent, frozen=True, kw_only=True):
     moved_to: datetime | None = None
     note: str = ""
     planned_by: str | None = None
+    traceparent: str | None = None
     trigger: dict[str, Any] = {}
 
 
@@ -331,6 +333,7 @@ class ExecutionSkipped(ExecutionEvent, frozen=True, kw_only=True):
     moved_to: datetime | None = None
     note: str = ""
     planned_by: str | None = None
+    traceparent: str | None = None
     trigger: dict[str, Any] = {}
 
 
@@ -350,6 +353,7 @@ class ExecutionBuffered(ExecutionEvent, frozen=True, kw_only=True):
     moved_to: datetime | None = None
     note: str = ""
     planned_by: str | None = None
+    traceparent: str | None = None
     trigger: dict[str, Any] = {}
 
 
@@ -368,6 +372,7 @@ class ExecutionHeld(ExecutionEvent, frozen=True, kw_only=True):
     moved_to: datetime | None = None
     note: str = ""
     planned_by: str | None = None
+    traceparent: str | None = None
 
 
 class ExecutionChecking(ExecutionEvent, frozen=True, kw_only=True):
@@ -387,6 +392,7 @@ class ExecutionChecking(ExecutionEvent, frozen=True, kw_only=True):
     moved_to: datetime | None = None
     note: str = ""
     planned_by: str | None = None
+    traceparent: str | None = None
 
 
 class ExecutionConditionsMet(ExecutionEvent, frozen=True, kw_only=True):
@@ -540,6 +546,7 @@ class ExecutionRequeued(ExecutionEvent, frozen=True, kw_only=True):
     moved_to: datetime | None = None
     note: str = ""
     planned_by: str | None = None
+    traceparent: str | None = None
     trigger: dict[str, Any] = {}
     conditions: list[str] = []
 

@@ -227,6 +227,8 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     """Where somebody moved it."""
     note: str = ""
     planned_by: str | None = None
+    traceparent: str | None = None
+    """The trace context of the request that asked for it, if it had one."""
     trigger: dict[str, Any] = {}
     """The facts of what made it run, if that was no calendar."""
     conditions: list[str] = []
@@ -855,6 +857,7 @@ _REQUEUED = (
     "attempt", "kind", "due", "nominal", "revision", "requested_at", "version", "run_number",
     "payload", "overridden", "priority", "queue", "closed", "backfill_id", "unbounded", "moved_to",
     "note", "planned_by", "trigger", "conditions", "stage", "unsure", "results", "because",
+    "traceparent",
 )  # fmt: skip
 """What of an execution its requeueing hands on as it is."""
 
@@ -1118,6 +1121,7 @@ def _decided(
         requested_at=event.at,
         payload=event.payload,
         overridden=event.overridden,
+        traceparent=event.traceparent,
         trigger={} if isinstance(event, ExecutionHeld) else event.trigger,
         version=1,
         **more,

@@ -88,6 +88,7 @@ def occurrence_fields(
     return {
         **about(schedule.tenant, schedule.id, cause),
         "correlation_id": belongs_to or cause.correlation_id,
+        "traceparent": cause.traceparent if kind == "key" else schedule.traceparent,
         "execution_id": occurrence_id(line, kind, occurrence),
         "kind": kind,
         "due": occurrence.due,

@@ -63,6 +63,7 @@ class Cause(NamedTuple):
     command_id: str | None = None
     correlation_id: str | None = None
     actor: str | None = None
+    traceparent: str | None = None
 
 
 class CreateSchedule(NamedTuple):
@@ -145,6 +146,8 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     """How many events its stream has."""
     correlation_id: str | None = None
     """What its runs belong to; of a scheduled command, that of whoever scheduled it."""
+    traceparent: str | None = None
+    """The trace context of the same."""
 
     @property
     def cancellable(self) -> bool:
@@ -416,9 +419,10 @@ def _standing(event: Event) -> dict[str, Any]:
 def _created(
     former: Schedule | None, event: ScheduleCreated | CommandScheduled, version: int
 ) -> Schedule:
-    belongs_to = None
+    belongs_to, traceparent = None, None
     if isinstance(event, CommandScheduled):
-        event, belongs_to = event.created(), event.correlation_id
+        belongs_to, traceparent = event.correlation_id, event.traceparent
+        event = event.created()
     definition = restore_definition(event.definition)
     earlier = former.definitions if former else {}
     return Schedule(
@@ -436,4 +440,5 @@ def _created(
         created_by=event.actor,
         version=version,
         correlation_id=belongs_to,
+        traceparent=traceparent,
     )

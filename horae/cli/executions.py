@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from horae.cli.options import AsJson, Cursor, Nats, Tenant
+from horae.cli.options import AsJson, Cursor, Nats, Since, Tenant, Until
 from horae.cli.output import cell, print_facts, print_json, print_line, print_table
 from horae.cli.schedules import error_text, footer
 
@@ -23,10 +23,17 @@ def list_(
     status: Annotated[
         str | None,
         typer.Option(
-            help="pending, delayed, buffered, running, succeeded, failed, timed_out, cancelled, "
-            "skipped."
+            help="pending, delayed, buffered, held, running, succeeded, failed, timed_out, "
+            "cancelled, skipped, dead; with commas."
         ),
     ] = None,
+    queue: Annotated[str | None, typer.Option(help="In this queue.")] = None,
+    trigger: Annotated[
+        str | None,
+        typer.Option(help="cron, interval, once, manual, backfill, event, outcome; with commas."),
+    ] = None,
+    since: Since = None,
+    until: Until = None,
     limit: Annotated[int, typer.Option(help="How many at most.")] = 20,
     cursor: Cursor = None,
     nats: Nats = None,
@@ -36,7 +43,10 @@ def list_(
     """List executions, the latest due first."""
     from horae.cli.session import given, query
 
-    body = given(schedule_id=schedule, status=status, limit=limit, cursor=cursor)
+    body = given(
+        schedule_id=schedule, status=status, queue=queue, trigger=trigger, limit=limit,
+        cursor=cursor, **{"from": since, "to": until},
+    )  # fmt: skip
     answer = query(nats, tenant, "execution.list", body)
     if as_json:
         print_json(answer)
@@ -84,7 +94,7 @@ def show(id_: Id, nats: Nats = None, tenant: Tenant = "default", as_json: AsJson
         }
         | {
             name: answer[name]
-            for name in ("queue", "priority", "reason", "blocked_by", "next_retry_at")
+            for name in ("queue", "priority", "reason", "blocked_by", "next_retry_at", "trace_id")
         }
         | {name: answer[name] for name in ("payload", "result", "metadata")}
     )

@@ -26,6 +26,12 @@ DefinitionFile = Annotated[
 Note = Annotated[str, typer.Option(help="Why; it is kept in the history.")]
 Limit = Annotated[int | None, typer.Option(help="How many at most.")]
 Cursor = Annotated[str | None, typer.Option(help="Where the page before ended.")]
+Since = Annotated[
+    str | None, typer.Option("--from", metavar="INSTANT", help="Due from then; inclusive.")
+]
+Until = Annotated[
+    str | None, typer.Option("--to", metavar="INSTANT", help="Due until then; inclusive.")
+]
 DataDir = Annotated[
     Path | None,
     typer.Option(

@@ -7,7 +7,17 @@ from typing import Annotated, Any
 import typer
 
 from horae.cli.bulk import bulk
-from horae.cli.options import AsJson, Cursor, DefinitionFile, Limit, Nats, Note, Tenant
+from horae.cli.options import (
+    AsJson,
+    Cursor,
+    DefinitionFile,
+    Limit,
+    Nats,
+    Note,
+    Since,
+    Tenant,
+    Until,
+)
 from horae.cli.output import (
     action_text,
     cell,
@@ -64,7 +74,18 @@ def list_(
     name: Annotated[str | None, typer.Option(help="Part of the name.")] = None,
     handler: Annotated[str | None, typer.Option(help="What it runs.")] = None,
     created_by: Annotated[str | None, typer.Option(help="Who has made it.")] = None,
-    next_to: Annotated[str | None, typer.Option(metavar="INSTANT", help="Fires by then.")] = None,
+    created_from: Annotated[
+        str | None, typer.Option(metavar="INSTANT", help="Created from then; inclusive.")
+    ] = None,
+    created_to: Annotated[
+        str | None, typer.Option(metavar="INSTANT", help="Created until then; inclusive.")
+    ] = None,
+    next_from: Annotated[
+        str | None, typer.Option(metavar="INSTANT", help="Next due from then; inclusive.")
+    ] = None,
+    next_to: Annotated[
+        str | None, typer.Option(metavar="INSTANT", help="Next due until then; inclusive.")
+    ] = None,
     sort: Annotated[str | None, typer.Option(help="created, next_run, name, priority.")] = None,
     order: Annotated[str | None, typer.Option(help="asc, desc.")] = None,
     limit: Limit = None,
@@ -78,7 +99,8 @@ def list_(
 
     body = given(
         status=status, type=kind, tags=tag, tags_all=all_tags, name_contains=name, handler=handler,
-        created_by=created_by, next_to=next_to, sort=sort, order=order, limit=limit, cursor=cursor,
+        created_by=created_by, created_from=created_from, created_to=created_to,
+        next_from=next_from, next_to=next_to, sort=sort, order=order, limit=limit, cursor=cursor,
     )  # fmt: skip
     answer = query(nats, tenant, "schedule.list", body)
     if as_json:
@@ -361,6 +383,8 @@ def backfill(
 def history(
     id_: Id,
     status: Annotated[str | None, typer.Option(help="Of executions, or missed, paused, …")] = None,
+    since: Since = None,
+    until: Until = None,
     limit: Limit = None,
     cursor: Cursor = None,
     nats: Nats = None,
@@ -370,7 +394,7 @@ def history(
     """Show what was decided for a schedule, the latest first."""
     from horae.cli.session import given, query
 
-    body = given(id=id_, status=status, limit=limit, cursor=cursor)
+    body = given(id=id_, status=status, limit=limit, cursor=cursor, **{"from": since, "to": until})
     answer = query(nats, tenant, "schedule.history", body)
     if as_json:
         print_json(answer)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from horae.cli.options import AsJson, Cursor, Limit, Nats, Note, Tenant
+from horae.cli.options import AsJson, Cursor, Limit, Nats, Note, Since, Tenant, Until
 from horae.cli.output import print_json, print_line, print_table
 from horae.cli.schedules import footer
 
@@ -28,12 +28,8 @@ def list_(
             "start_to_close, overall, heartbeat, stop; several with commas."
         ),
     ] = None,
-    from_: Annotated[
-        str | None, typer.Option("--from", metavar="INSTANT", help="Due from then; inclusive.")
-    ] = None,
-    to: Annotated[
-        str | None, typer.Option(metavar="INSTANT", help="Due until then; inclusive.")
-    ] = None,
+    since: Since = None,
+    until: Until = None,
     limit: Limit = None,
     cursor: Cursor = None,
     nats: Nats = None,
@@ -43,8 +39,10 @@ def list_(
     """List what waits, the soonest first."""
     from horae.cli.session import given, query
 
-    body = given(schedule_id=schedule, execution_id=execution, kind=kind, to=to)
-    body |= given(limit=limit, cursor=cursor) | ({"from": from_} if from_ else {})
+    body = given(
+        schedule_id=schedule, execution_id=execution, kind=kind, limit=limit, cursor=cursor,
+        **{"from": since, "to": until},
+    )  # fmt: skip
     answer = query(nats, tenant, "timer.list", body)
     if as_json:
         print_json(answer)

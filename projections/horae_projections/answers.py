@@ -13,6 +13,7 @@ from horae_domain.durations import format_duration, parse_duration
 from horae_domain.events import COMMAND
 from horae_domain.instants import format_instant, parse_instant
 from horae_domain.timers import of_execution
+from horae_domain.tracing import trace_id
 from horae_projections import planned, sagas
 from horae_projections.hiding import without_secrets
 from horae_projections.rows import Attempt, Counts, DecisionRow, ExecutionRow, ScheduleRow
@@ -212,7 +213,7 @@ def execution(
         "queue": row.queue,
         "metadata": plain(row.metadata),
         "correlation_id": row.correlation_id,
-        "trace_id": None,
+        "trace_id": trace_id(id_, row.traceparent),
     } | plain(sagas.answer(row, now))
     if whole:
         answer["payload"] = plain(row.payload)

@@ -315,6 +315,7 @@ def _requested(event: Born) -> ExecutionRow:
         moved_to=event.moved_to,
         plan_note=event.note,
         planned_by=event.planned_by,
+        traceparent=event.traceparent,
         trigger={} if isinstance(event, ExecutionHeld) else event.trigger,
     )
     if isinstance(event, ExecutionSkipped):
@@ -490,12 +491,14 @@ def _reported(
 def _note(row: ExecutionRow, event: ExecutionEvent) -> None:
     """Write the event into the execution's timeline."""
     row.timeline.append((event.at, name_of(event).split(".")[1], _detail(event)))
+    if isinstance(event, ExecutionRequested) and event.worker is not None:
+        row.timeline.append((event.at, "attempt_started", event.worker))
     del row.timeline[:-KEPT]
 
 
 def _detail(event: ExecutionEvent) -> str | None:
     match event:
-        case AttemptStarted() | ExecutionRequested():
+        case AttemptStarted():
             return event.worker
         case AttemptFailed():
             return event.outcome

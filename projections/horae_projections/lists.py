@@ -34,6 +34,8 @@ from horae_projections.rows import (
     unpack,
 )
 
+KINDS = {name: kind for kind, name in answers.TRIGGERS.items()}
+"""The kinds of identity of triggers that are told by other names."""
 DECISION_STATUSES = (
     "missed", "skipped", "planned", "backfill", "checked", "updated", "paused", "tripped", "resumed",
     "cancelled", "failed",
@@ -132,7 +134,12 @@ async def executions(views: ViewStore, tenant: str, query: ListExecutions) -> An
     """The answer to `execution.list`."""
     listing = _of_executions(
         EXECUTIONS, tenant, query.schedule_id, query.status or EXECUTION_STATUSES, query.limit
-    )._replace(within=between("due", query.from_, query.to), after=mark("executions", query.cursor))
+    )._replace(
+        within=between("due", query.from_, query.to),
+        all_of=[] if query.queue is None else [f"queue:{query.queue}"],
+        any_of=[f"kind:{KINDS.get(each, each)}" for each in query.trigger or ()],
+        after=mark("executions", query.cursor),
+    )
     page = await views.page(listing)
     found = [answers.execution(id_, unpack(EXECUTIONS, row), whole=False) for id_, row in page.rows]
     return _answer(page, "executions", found, cursor("executions", page.end))

@@ -33,6 +33,7 @@ HistoryStatus = (
     ExecutionStatus
     | Literal["missed", "planned", "backfill", "checked", "updated", "paused", "tripped", "resumed"]
 )
+RunKind = Literal["cron", "interval", "once", "manual", "backfill", "event", "outcome"]
 TimerKind = Literal[
     "schedule",
     "moved",
@@ -172,11 +173,13 @@ class ExecutionLogs(Query):
 
 
 class ListExecutions(Page):
-    """`execution.list`: the latest due first, by schedule, status and time (inclusive)."""
+    """`execution.list`: the latest due first; `from` and `to` are when they were due, inclusive."""
 
     name = "execution.list"
     schedule_id: Identifier | None = None
     status: Several[ExecutionStatus] | None = None
+    queue: Identifier | None = None
+    trigger: Several[RunKind] | None = None
     from_: Annotated[Instant | None, Field(alias="from")] = None
     to: Instant | None = None
 

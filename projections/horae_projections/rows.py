@@ -204,6 +204,7 @@ class ExecutionRow(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     planned_by: str | None = None
     trigger: dict[str, Any] = {}
     """The facts of what made it run, if that was no calendar."""
+    traceparent: str | None = None
 
     polls: int = 0
     """Of its present stage."""
@@ -468,7 +469,12 @@ def schedule_cell(status: str, type_: str, priority: str) -> str:
 
 def _execution_entries(row: ExecutionRow) -> frozenset[Entry]:
     due = to_micros(row.due)
-    entries = [Entry(f"due:{row.status}", due), Entry(f"due:{row.status}:{row.schedule_id}", due)]
+    entries = [
+        Entry(f"due:{row.status}", due),
+        Entry(f"due:{row.status}:{row.schedule_id}", due),
+        Entry(f"queue:{row.queue}"),
+        Entry(f"kind:{row.kind}"),
+    ]
     for kind, until in row.timers.items():
         entries += _wait_entries(kind, row.schedule_id, until)
     if row.status == "held":

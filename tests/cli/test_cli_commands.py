@@ -260,6 +260,28 @@ def test_definition_is_validated_without_being_created(horae, write):
     assert horae("schedule", "show", "fine").code == 1
 
 
+def test_lists_are_narrowed_by_time_queue_and_trigger(horae, write, until):
+    content = definition(id="narrow", trigger={"type": "manual"}, queue="narrow")
+    before = "2020-01-01T00:00:00Z"
+    assert horae("schedule", "create", "-f", write(content)).code == 0
+    id_ = horae("schedule", "trigger", "narrow", "--json").document["execution_id"]
+    ours = ("execution", "list", "--queue", "narrow", "--trigger", "manual,backfill", "--json")
+    found = until(lambda: horae(*ours).document["executions"])
+    assert [each["id"] for each in found] == [id_]
+    assert horae(*ours, "--from", before).document["total"] == 1
+    assert horae(*ours, "--to", before).document["total"] == 0
+    assert horae("execution", "list", "--trigger", "yearly").err.startswith("horae: invalid_field")
+    listed = ("schedule", "list", "--name", "narrow", "--json")
+    assert horae(*listed, "--created-from", before).document["total"] == 1
+    assert horae(*listed, "--created-to", before).document["total"] == 0
+    assert horae(*listed, "--next-from", before).document["total"] == 0
+    history = ("schedule", "history", "narrow", "--json")
+    assert horae(*history, "--from", before).document["total"] == 1
+    assert horae(*history, "--to", before).document["total"] == 0
+    assert "trace_id" in horae("execution", "show", id_).out
+    horae("schedule", "cancel", "narrow")
+
+
 # --- the rest -------------------------------------------------------------------------------------
 
 

@@ -111,7 +111,10 @@ PLANNED: dict[str, Any] = {
     "note": "holiday",
     "next_due": AT,
 }
-BY_HAND: dict[str, Any] = {"moved_to": AT, "note": "holiday", "planned_by": "ann"}
+TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+BY_HAND: dict[str, Any] = {
+    "moved_to": AT, "note": "holiday", "planned_by": "ann", "traceparent": TRACE,
+}  # fmt: skip
 FACTS: dict[str, Any] = {"event": "trade.submitted", "id": "e-1", "data": {"amount": 5}}
 TOLD: dict[str, Any] = {"started_at": DUE, "logs": ["a", {"b": 1}], "metadata": {"k": [1, 2.5]}}
 CONFIRMATION = Confirmation(index=1, event_id="e-1", type="Paid", source="shop", data={"a": 1})
@@ -133,6 +136,7 @@ EXAMPLES: list[Event] = [
         after="5m",
         metadata={"team": "mail"},
         policies={"priority": "high"},
+        traceparent=TRACE,
         **ALL,
     ),
     ScheduleUpdated(revision=4, **BEGUN, **ALL),
@@ -280,6 +284,7 @@ EXAMPLES: list[Event] = [
         note="late",
         planned_by="ann",
         conditions=["market-open"],
+        traceparent=TRACE,
         start_by=AT,
         end_by=AT,
         **{name: value for name, value in OCCURRENCE.items() if name != "next_due"},

@@ -22,7 +22,7 @@ from horae_domain.events import (
 )
 from horae_domain.execution import Execution, Outcome, Report
 from horae_domain.execution import evolve as evolve_execution
-from horae_domain.ledger import Line, fold, live_ids, pack, unpack
+from horae_domain.ledger import Line, evolve, live_ids, pack, unpack
 from horae_domain.schedule import (
     CancelSchedule,
     CreateSchedule,
@@ -85,7 +85,12 @@ class Beside(RuleBasedStateMachine):
         super().__init__()
         self.now = 0.0
         self.keys = 0
-        self.events: list[Event] = []
+        self.executions: dict[str, Execution] = {}
+        """Every execution as the events tell it, the skipped ones, too."""
+        self.fates: dict[float, str] = {}
+        """The decision on each occurrence, as the events tell it."""
+        self.replayed: Line | None = None
+        """The fold of all events."""
         self.line: Line
         self.model: Model
 
@@ -112,17 +117,17 @@ class Beside(RuleBasedStateMachine):
     def take_over(self, decision: Decision) -> None:
         assert decision.line is not None
         self.line = decision.line
-        self.events += decision.events
+        for event in decision.events:
+            self.replayed = evolve(self.replayed, event)
+            if isinstance(event, ExecutionEvent):
+                run = evolve_execution(self.executions.get(event.execution_id), event)
+                assert run is not None
+                self.executions[run.id] = run
+            self.note(event)
 
     def runs(self) -> dict[str, Execution]:
-        """Executions by the names that the reference gives them."""
-        found: dict[str, Execution] = {}
-        for event in self.events:
-            if isinstance(event, ExecutionEvent) and not isinstance(event, ExecutionSkipped):
-                run = evolve_execution(found.get(event.execution_id), event)
-                if run is not None:
-                    found[run.id] = run
-        return {_name(run): run for run in found.values()}
+        """What has fired or waits to, by the names that the reference gives them."""
+        return {_name(run): run for run in self.executions.values() if run.reason is None}
 
     def pick(self, data: Any, *statuses: str) -> tuple[Run, Execution] | None:
         names = sorted(n for n, run in self.model.runs.items() if run.status in statuses)
@@ -230,14 +235,8 @@ class Beside(RuleBasedStateMachine):
     @rule()
     def another_owner(self) -> None:
         """It begins with what is stored: the packed line, and the streams of what is alive."""
-        streams: dict[str, Execution | None] = {}
-        for event in self.events:
-            if isinstance(event, ExecutionEvent):
-                streams[event.execution_id] = evolve_execution(
-                    streams.get(event.execution_id), event
-                )
         state = pack(self.line)
-        alive = {id_: run for id_ in live_ids(state) if (run := streams[id_]) is not None}
+        alive = {id_: self.executions[id_] for id_ in live_ids(state)}
         restored = unpack(state, self.line.schedule, alive)
         assert restored == self.line
         self.line = restored
@@ -249,7 +248,7 @@ class Beside(RuleBasedStateMachine):
 
     @invariant()
     def they_agree(self) -> None:
-        if not self.events:
+        if self.replayed is None:
             return
         line, model = self.line, self.model
         assert str(line.schedule.status) == model.status
@@ -260,29 +259,25 @@ class Beside(RuleBasedStateMachine):
         assert {name: str(run.status) for name, run in self.runs().items()} == {
             name: run.status for name, run in model.runs.items()
         }
-        assert self.fates() == model.fates
-        assert fold(self.events) == line
+        assert self.fates == model.fates
+        assert self.replayed == line
 
-    def fates(self) -> dict[float, str]:
-        """The decision on each occurrence, as the events tell it."""
-        found: dict[float, str] = {}
+    def note(self, event: Event) -> None:
+        """What an event decides on occurrences."""
+        match event:
+            case ExecutionRequested() | ExecutionBuffered() if event.kind != "key":
+                self.decided(second(event.due), "decided")
+            case ExecutionSkipped() if event.kind != "key":
+                self.decided(second(event.due), REASONS.get(event.reason, event.reason))
+            case OccurrencesDecided():
+                for instant in self.between(event):
+                    self.decided(instant, REASONS.get(event.reason, event.reason))
+            case _:
+                pass
 
-        def note(instant: float, decision: str) -> None:
-            assert instant not in found, f"{instant} is decided twice"
-            found[instant] = decision
-
-        for event in self.events:
-            match event:
-                case ExecutionRequested() | ExecutionBuffered() if event.kind != "key":
-                    note(second(event.due), "decided")
-                case ExecutionSkipped() if event.kind != "key":
-                    note(second(event.due), REASONS.get(event.reason, event.reason))
-                case OccurrencesDecided():
-                    for instant in self.between(event):
-                        note(instant, REASONS.get(event.reason, event.reason))
-                case _:
-                    pass
-        return found
+    def decided(self, instant: float, decision: str) -> None:
+        assert instant not in self.fates, f"{instant} is decided twice"
+        self.fates[instant] = decision
 
     def between(self, event: OccurrencesDecided) -> list[float]:
         """The instants of a range, which all have one distance."""

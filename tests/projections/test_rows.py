@@ -191,6 +191,43 @@ async def test_a_run_handed_over_at_once_is_running(desk: Desk):
     assert [each["kind"] for each in timers] == ["schedule", "start_to_close"]
 
 
+async def test_a_run_handed_over_at_once_has_begun_its_attempt(desk: Desk):
+    await desk.tell(created(), requested(worker="w1"))
+    assert [(each["event"], each["detail"]) for each in (await run_of(desk))["timeline"]] == [
+        ("requested", None),
+        ("attempt_started", "w1"),
+    ]
+
+
+async def test_a_run_belongs_to_the_trace_of_whoever_asked_for_it_or_is_its_own(desk: Desk):
+    trace = "0af7651916cd43dd8448eb211c80319c"
+    asked = requested(2, kind="key", traceparent=f"00-{trace}-b7ad6b7169203331-01")
+    await desk.tell(created(), requested(1), asked)
+    found = (await desk.ask("execution.list"))["executions"]
+    assert [each["trace_id"] for each in found] == [trace, execution_id(1).replace("-", "")]
+
+
+async def test_runs_are_listed_by_queue_and_by_what_made_them_run(desk: Desk):
+    await desk.tell(
+        created(),
+        requested(1, queue="slow"),
+        requested(2, kind="key"),
+        requested(3, kind="backfill", queue="slow"),
+        requested(4, kind="calendar"),
+    )
+
+    async def due(**filters) -> list[int]:
+        found = await desk.ask("execution.list", **filters)
+        assert found["total"] == len(found["executions"])
+        return [int(each["due"][14:16]) for each in found["executions"]]
+
+    assert await due(queue="slow") == [3, 1]
+    assert await due(trigger="manual,cron") == [4, 2]
+    assert await due(trigger=["backfill", "interval"], queue="slow") == [3, 1]
+    assert await due(trigger="interval", to=at(30).isoformat()) == []
+    assert await due(queue="none") == []
+
+
 async def test_a_run_tells_its_attempts_and_its_outcome(desk: Desk):
     await desk.tell(
         created(),
