@@ -28,9 +28,11 @@ def list_(
         ),
     ] = None,
     queue: Annotated[str | None, typer.Option(help="In this queue.")] = None,
-    trigger: Annotated[
+    kind: Annotated[
         str | None,
-        typer.Option(help="cron, interval, once, manual, backfill, event, outcome; with commas."),
+        typer.Option(
+            help="What made it run: cron, interval, once, manual, backfill, event, outcome; with commas."
+        ),
     ] = None,
     since: Since = None,
     until: Until = None,
@@ -44,7 +46,7 @@ def list_(
     from horae.cli.session import given, query
 
     body = given(
-        schedule_id=schedule, status=status, queue=queue, trigger=trigger, limit=limit,
+        schedule_id=schedule, status=status, queue=queue, kind=kind, limit=limit,
         cursor=cursor, **{"from": since, "to": until},
     )  # fmt: skip
     answer = query(nats, tenant, "execution.list", body)

@@ -137,7 +137,7 @@ async def executions(views: ViewStore, tenant: str, query: ListExecutions) -> An
     )._replace(
         within=between("due", query.from_, query.to),
         all_of=[] if query.queue is None else [f"queue:{query.queue}"],
-        any_of=[f"kind:{KINDS.get(each, each)}" for each in query.trigger or ()],
+        any_of=[f"kind:{KINDS.get(each, each)}" for each in query.kind or ()],
         after=mark("executions", query.cursor),
     )
     page = await views.page(listing)

@@ -179,7 +179,7 @@ class ListExecutions(Page):
     schedule_id: Identifier | None = None
     status: Several[ExecutionStatus] | None = None
     queue: Identifier | None = None
-    trigger: Several[RunKind] | None = None
+    kind: Several[RunKind] | None = None
     from_: Annotated[Instant | None, Field(alias="from")] = None
     to: Instant | None = None
 

@@ -265,12 +265,12 @@ def test_lists_are_narrowed_by_time_queue_and_trigger(horae, write, until):
     before = "2020-01-01T00:00:00Z"
     assert horae("schedule", "create", "-f", write(content)).code == 0
     id_ = horae("schedule", "trigger", "narrow", "--json").document["execution_id"]
-    ours = ("execution", "list", "--queue", "narrow", "--trigger", "manual,backfill", "--json")
+    ours = ("execution", "list", "--queue", "narrow", "--kind", "manual,backfill", "--json")
     found = until(lambda: horae(*ours).document["executions"])
     assert [each["id"] for each in found] == [id_]
     assert horae(*ours, "--from", before).document["total"] == 1
     assert horae(*ours, "--to", before).document["total"] == 0
-    assert horae("execution", "list", "--trigger", "yearly").err.startswith("horae: invalid_field")
+    assert horae("execution", "list", "--kind", "yearly").err.startswith("horae: invalid_field")
     listed = ("schedule", "list", "--name", "narrow", "--json")
     assert horae(*listed, "--created-from", before).document["total"] == 1
     assert horae(*listed, "--created-to", before).document["total"] == 0

@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+from pydantic import BaseModel
 
 from horae import Horae, every, manual, testing
 from horae.testing import TestEngine
+from horae_application.dispatch import work_of
 from horae_application.gateway import new_request
+from horae_domain.identity import schedule_stream
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 PARENT = f"00-{TRACE}-b7ad6b7169203331-01"
@@ -21,10 +24,18 @@ async def asked(engine: TestEngine, name: str, body: dict[str, Any]) -> dict[str
     return reply.body
 
 
+class Remind(BaseModel):
+    """A command of the application."""
+
+
 def application() -> Horae:
     app = Horae("desk")
     app.handler("work")(lambda: None)
-    app.handler("command:Remind")(lambda: None)
+
+    @app.command
+    def remind(command: Remind) -> None:
+        """Does nothing."""
+
     return app
 
 
@@ -34,7 +45,8 @@ async def test_triggered_run_is_in_the_trace_of_its_request():
         run = await asked(engine, "schedule.trigger", {"id": "job"})
         shown = await engine.get_execution(run["execution_id"])
         assert shown["trace_id"] == TRACE
-        (work,) = engine._runtime.engine.dispatch.outstanding()
+        line = engine._runtime.engine.lines.get(schedule_stream("default", "job"))
+        work = work_of(line, line.live[run["execution_id"]])
         assert work.traceparent.startswith(f"00-{TRACE}-")
 
 

@@ -222,9 +222,9 @@ async def test_runs_are_listed_by_queue_and_by_what_made_them_run(desk: Desk):
         return [int(each["due"][14:16]) for each in found["executions"]]
 
     assert await due(queue="slow") == [3, 1]
-    assert await due(trigger="manual,cron") == [4, 2]
-    assert await due(trigger=["backfill", "interval"], queue="slow") == [3, 1]
-    assert await due(trigger="interval", to=at(30).isoformat()) == []
+    assert await due(kind="manual,cron") == [4, 2]
+    assert await due(kind=["backfill", "interval"], queue="slow") == [3, 1]
+    assert await due(kind="interval", to=at(30).isoformat()) == []
     assert await due(queue="none") == []
 
 
