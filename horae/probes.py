@@ -13,13 +13,14 @@ from horae_domain.errors import Unavailable
 
 if TYPE_CHECKING:
     from horae.runtime import Runtime
+    from horae_application.lines import Broken
 
 NAMED = 20
 """Quarantined schedules that health names."""
 
 
-def probes(runtime: Runtime) -> Mapping[str, Any]:
-    """What health asks of this process's parts."""
+def probes(runtime: Runtime, tenant: str) -> Mapping[str, Any]:
+    """What health asks of this process's parts, for a tenant: it names no schedules of others."""
 
     def store() -> dict[str, Any]:
         engine = runtime.engine
@@ -40,10 +41,13 @@ def probes(runtime: Runtime) -> Mapping[str, Any]:
         }
 
     async def schedules() -> dict[str, Any]:
-        found = await _quarantined(runtime)
+        found = await _quarantined(runtime, tenant)
         named = list(found.values())[:NAMED]
         message = f"quarantined: {', '.join(list(found)[:NAMED])}"
         issues = [{"severity": "error", "message": message}] if found else []
+        if others := _of_others(runtime, tenant):
+            message = f"{others} schedules of other tenants are quarantined"
+            issues.append({"severity": "error", "message": message})
         return {"status": "up", "quarantined": named, "issues": issues}
 
     def views() -> dict[str, Any]:
@@ -93,21 +97,35 @@ def _workers(runtime: Runtime) -> dict[str, Any]:
     return facts | {"over": executor.over, "issues": issues}
 
 
-async def _quarantined(runtime: Runtime) -> dict[str, dict[str, Any]]:
-    """Schedules that this engine cannot read, and those that the views show as failed; some."""
-    broken = dict(runtime.engine.lines.quarantined) if runtime.engine is not None else {}
+async def _quarantined(runtime: Runtime, tenant: str) -> dict[str, dict[str, Any]]:
+    """Schedules of a tenant that this engine cannot read, and those that the views show as failed.
+
+    What does not even say whose it is belongs to the tenant of this process.
+    """
     found: dict[str, dict[str, Any]] = {
         each.id or str(stream): {
             "id": each.id or None,
             "reason": each.reason,
             "stream": str(stream),
         }
-        for stream, each in broken.items()
+        for stream, each in _broken(runtime).items()
+        if (each.tenant or runtime.settings.tenant) == tenant
     }
     if runtime.queries is not None:
         body = msgspec.json.encode({"status": "failed", "limit": NAMED})
         with suppress(Unavailable):  # while the view is being built
-            answer = await runtime.queries.answer(runtime.settings.tenant, "schedule.list", body)
+            answer = await runtime.queries.answer(tenant, "schedule.list", body)
             for each in answer["schedules"]:
                 found.setdefault(each["id"], {"id": each["id"], "reason": each["note"]})
     return found
+
+
+def _of_others(runtime: Runtime, tenant: str) -> int:
+    """How many of other tenants there are, for the tenant of this process; it names none."""
+    if tenant != runtime.settings.tenant:
+        return 0
+    return sum(each.tenant not in {"", tenant} for each in _broken(runtime).values())
+
+
+def _broken(runtime: Runtime) -> dict[str, Broken]:
+    return dict(runtime.engine.lines.quarantined) if runtime.engine is not None else {}

@@ -19,6 +19,7 @@ from collections.abc import (
 )
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -347,7 +348,7 @@ async def _add_views(stack: AsyncExitStack, runtime: Runtime) -> None:
         _log.warning("no views yet, queries wait for them", error=str(error))
     alone = runtime.store.single_process and "engine" in runtime.roles
     runtime.projector = Projector(runtime.store, views, alone=alone)
-    runtime.queries = Queries(views, probes=probes(runtime), progress=runtime.projector)
+    runtime.queries = Queries(views, probes=partial(probes, runtime), progress=runtime.projector)
     task = asyncio.create_task(runtime.projector.run())
     stack.push_async_callback(cancel, task)
     await _first_look(runtime.projector)

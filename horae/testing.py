@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 from horae.app import Horae, declare
@@ -203,7 +204,7 @@ async def engine(
     runtime.store = store
     runtime.projector = Projector(store, views)
     runtime.queries = Queries(
-        views, probes=probes(runtime), progress=runtime.projector, now=clock.now
+        views, probes=partial(probes, runtime), progress=runtime.projector, now=clock.now
     )
     runtime.executor = Executor(
         served.registry,

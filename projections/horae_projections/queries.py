@@ -73,6 +73,12 @@ def _unheard(id_: str) -> Answer | None:
     return None
 
 
+def _no_probes(tenant: str) -> dict[str, Probe]:
+    """For views without other parts beside them."""
+    del tenant
+    return {}
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
 
@@ -82,7 +88,7 @@ class Queries:
 
     Args:
         views: what is read.
-        probes: of the health query, by component; see `horae_projections.health`.
+        probes: of a tenant's health query, by component; see `horae_projections.health`.
         progress: the projector, if it runs in this process; else the view's position is polled.
         now: the clock.
     """
@@ -91,12 +97,12 @@ class Queries:
         self,
         views: ViewStore,
         *,
-        probes: Mapping[str, Probe] | None = None,
+        probes: Callable[[str], Mapping[str, Probe]] = _no_probes,
         progress: Progress | None = None,
         now: Callable[[], datetime] = _now,
     ) -> None:
         self._views = views
-        self._probes = probes if probes is not None else {}
+        self._probes = probes
         self._progress = progress
         self._now = now
         self.progress_of: Callable[[str], Answer | None] = _unheard
@@ -133,7 +139,7 @@ class Queries:
                 await self._row(tenant, query.id)
                 return await lists.history(self._views, tenant, query)
             case Health():
-                return await assess(self._probes)
+                return await assess(self._probes(tenant))
             case _:
                 return await self._list(tenant, query)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,22 @@ async def test_quarantined_schedule_is_failed_and_named_by_health(
         (named,) = health["components"]["schedules"]["quarantined"]
         assert named["id"] == "bad"
         assert "the zone is gone" in named["reason"]
+
+
+async def test_health_names_quarantined_schedules_to_their_own_tenant_alone() -> None:
+    async with testing.engine() as engine:
+        assert engine._runtime.engine is not None
+        quarantined = engine._runtime.engine.lines.quarantined
+        quarantined[schedule_stream("red", "secret")] = Broken("unreadable secret", "red", "secret")
+        red, blue = (engine._runtime.client(name) for name in ("red", "blue"))
+        (named,) = (await red.health())["components"]["schedules"]["quarantined"]
+        assert named["id"] == "secret"
+        assert (await blue.health())["status"] == "healthy"
+        assert "secret" not in json.dumps(await blue.health())
+        operator = await engine.health()
+        assert "secret" not in json.dumps(operator)
+        (issue,) = operator["issues"]
+        assert issue["message"] == "1 schedules of other tenants are quarantined"
 
 
 async def test_health_names_a_bounded_number_of_what_cannot_be_read() -> None:

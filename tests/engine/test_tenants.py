@@ -55,11 +55,12 @@ async def samples(kit: TestEngine) -> list[dict[str, Any]]:
         "at": "2026-01-01T00:02:00Z", "to": "2026-01-01T00:05:00Z", "from": "2026-01-01T00:00:00Z",
         "due": "2026-01-01T00:02:00Z", "kind": "schedule", "schedules": [],
     }  # fmt: skip
+    timers = [{"id": each["id"]} for each in (await kit.list_timers())["timers"]]
     return [
         common | {"id": chosen, "schedule_id": run["schedule_id"], "execution_id": run["id"]}
         for run in runs
         for chosen in (run["schedule_id"], run["id"])
-    ]
+    ] + [common | timer for timer in timers]
 
 
 def body_of(kind: Any, sample: dict[str, Any]) -> dict[str, Any]:

@@ -290,7 +290,9 @@ class TestHealth:
         ],
     )
     async def test_the_worst_issue_decides(self, desk: Desk, state: dict, status: str):
-        queries = Queries(desk.views, probes={"well": lambda: {"status": "up"}, "x": lambda: state})
+        queries = Queries(
+            desk.views, probes=lambda _: {"well": lambda: {"status": "up"}, "x": lambda: state}
+        )
         answer = await queries.answer("default", "health", b"")
         assert answer["status"] == status
         assert [issue["component"] for issue in answer["issues"]] == ["x"]
@@ -304,7 +306,7 @@ class TestHealth:
         async def hangs():
             await asyncio.Event().wait()
 
-        queries = Queries(desk.views, probes={"fails": fails, "hangs": hangs})
+        queries = Queries(desk.views, probes=lambda _: {"fails": fails, "hangs": hangs})
         answer = await queries.answer("default", "health", b"")
         assert answer["status"] == "unhealthy"
         assert {each["status"] for each in answer["components"].values()} == {"down"}
