@@ -25,6 +25,7 @@ TIMERS = MappingProxyType(
         "retry": "resume_at",
         "poll": "resume_at",
         "delay": "resume_at",
+        "check": "resume_at",
         "schedule_to_start": "start_by",
         "start_to_close": "deadline",
         "overall": "end_by",

@@ -16,7 +16,7 @@ from horae_domain import execution as executions
 from horae_domain.decision import Decision
 from horae_domain.errors import IllegalState, InvalidField, TimerNotFound
 from horae_domain.execution import Execution, Status
-from horae_domain.firing import go_on, settle
+from horae_domain.firing import BY_HAND, go_on, settle
 from horae_domain.instants import format_instant, parse_instant
 from horae_domain.schedule import Cause
 from horae_domain.timeouts import DELAYS, TIMERS
@@ -83,6 +83,9 @@ def parse_timer_id(text: str) -> TimerId:
     raise InvalidField("not the id of a timer; `timer.list` tells them", field="id", value=text)
 
 
+_RESUMED = {Status.DELAYED, Status.CHECKING}
+
+
 def timers_of(run: Execution) -> dict[str, datetime]:
     """Every timer of an execution that waits, by kind."""
     found = {
@@ -90,8 +93,8 @@ def timers_of(run: Execution) -> dict[str, datetime]:
         for kind, field in TIMERS.items()
         if field != "resume_at" and (instant := getattr(run, field)) is not None
     }
-    if run.status is Status.DELAYED and run.resume_at is not None:
-        found[run.delay] = run.resume_at
+    if run.status in _RESUMED and run.resume_at is not None:
+        found["check" if run.status is Status.CHECKING else run.delay] = run.resume_at
     return found
 
 
@@ -126,6 +129,8 @@ def cancel(decision: Decision, id_: TimerId, note: str, cause: Cause) -> Executi
     match id_.kind:
         case "retry":
             decision.add(*executions.give_up(run, note or "its retry was cancelled", cause))
+        case "check":
+            decision.add(*executions.drop(run, note or BY_HAND, cause))
         case kind if kind in DELAYS:
             definition = decision.require().definition_of(run)
             decision.add(*executions.cancel(run, definition, note or "cancelled", cause))

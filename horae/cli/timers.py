@@ -24,7 +24,7 @@ def list_(
     kind: Annotated[
         str | None,
         typer.Option(
-            help="schedule, moved, held, backfill, retry, poll, delay, schedule_to_start, "
+            help="schedule, moved, held, backfill, retry, poll, delay, check, schedule_to_start, "
             "start_to_close, overall, heartbeat, stop; several with commas."
         ),
     ] = None,

@@ -33,7 +33,7 @@ HistoryStatus = (
     ExecutionStatus
     | Literal["missed", "planned", "backfill", "checked", "updated", "paused", "tripped", "resumed"]
 )
-RunKind = Literal["cron", "interval", "once", "manual", "backfill", "event", "outcome"]
+RunKind = Literal["cron", "interval", "once", "manual", "backfill", "event", "outcome", "condition"]
 TimerKind = Literal[
     "schedule",
     "moved",
@@ -42,6 +42,7 @@ TimerKind = Literal[
     "retry",
     "poll",
     "delay",
+    "check",
     "schedule_to_start",
     "start_to_close",
     "overall",

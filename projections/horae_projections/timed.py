@@ -11,6 +11,9 @@ from horae_domain.events import (
     CancellationRequested,
     CompensationStarted,
     ConfirmationTimedOut,
+    ExecutionCheckFailed,
+    ExecutionChecking,
+    ExecutionConditionsMet,
     ExecutionConfirmed,
     ExecutionDelayed,
     ExecutionEvent,
@@ -52,6 +55,13 @@ def _after(row: ExecutionRow, event: ExecutionEvent) -> Timers:
             return _told(retry=event.retry_at) | _overall(row)
         case ExecutionDelayed():
             return {"poll": event.until} | _overall(row)
+        case ExecutionChecking():
+            comes = event.moved_to or event.due
+            return {"check": comes} if comes > event.at else {}
+        case ExecutionCheckFailed():
+            return _told(check=event.retry_at)
+        case ExecutionConditionsMet():
+            return {}
         case _:
             return _changed(row, event)
 

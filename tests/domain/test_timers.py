@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from histories import History, at, cause, like, said
+from test_guards import BROKEN, answer, guarded
 
 from horae_domain import execution, timers
 from horae_domain.errors import (
@@ -18,6 +19,7 @@ from horae_domain.errors import (
 from horae_domain.events import (
     ExecutionCancelled,
     ExecutionDeadLettered,
+    ExecutionDropped,
     ExecutionTimedOut,
     ScheduleBackfillCompleted,
     ScheduleTripped,
@@ -304,3 +306,20 @@ def test_backfill_of_no_schedule_is_not_there():
 
     with pytest.raises(ScheduleNotFound):
         timers.end_backfill(Decision(None), TimerId("backfill", "job", "b"), cause(1))
+
+
+# --- checks --------------------------------------------------------------------------------------
+
+
+def test_next_check_of_a_condition_is_moved_or_the_run_is_skipped():
+    history = guarded(catch_up={"window": "10s"})
+    history.settle(60)
+    answer(history, 60, BROKEN)
+    (run,) = history.parked
+    assert timers_of(run) == {"check": at(61)}
+    id_ = timers.of_execution("check", run.id, run.attempt)
+    history.do(timers.move, id_, at(65), "", cause(60.5))
+    assert [history.parked[0].asks(at(second)) for second in (64, 65)] == [False, True]
+    assert history.do(timers.cancel, id_, "", cause(61)) == [
+        like(ExecutionDropped, reason="skipped_by_hand")
+    ]

@@ -86,3 +86,13 @@ async def test_the_last_answer_of_a_check_and_the_cooldown_are_told(desk: Desk):
     assert (entry["outcome"], entry["error"]["message"]) == ("failed", "no feed")
     found = await desk.ask("schedule.list", type="condition")
     assert [each["id"] for each in found["schedules"]] == ["a"]
+
+
+async def test_next_check_is_a_timer_until_the_conditions_are_met(desk: Desk):
+    error = {"type": "Boom", "message": "no feed"}
+    failed = ExecutionCheckFailed(condition="open", error=error, retry_at=at(61), **said(60))
+    await desk.tell(created(), CHECKING, failed)
+    (timer,) = (await desk.ask("timer.list", kind="check"))["timers"]
+    assert (timer["id"], timer["due"]) == (f"check:{execution_id(1)}", "2026-01-01T00:01:01Z")
+    await desk.tell(ExecutionConditionsMet(conditions=["open"], **said(61)))
+    assert (await desk.ask("timer.list", kind="check"))["total"] == 0
