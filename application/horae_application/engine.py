@@ -122,6 +122,7 @@ class Engine:
         listener: Callable[[Committed], None] | None = None,
     ) -> None:
         self._store = store
+        self._identity = store.identity
         self._clock = clock
         self.ownership = ownership
         self._deliver = deliver
@@ -218,6 +219,8 @@ class Engine:
 
     def step(self) -> float:
         """Decide and commit what is there; seconds until there is something to do by itself."""
+        if self._store.identity != self._identity:
+            self._begin_anew()
         self._own()
         if self._unknown is not None:
             self._look_back()
@@ -616,6 +619,13 @@ class Engine:
             self.lines.add_partitions(change.won, to_micros(self._now()))
             self._head = max(self._head, self._store.head())
         self.room.look(self.ownership.owner, self._clock.monotonic())
+
+    def _begin_anew(self) -> None:
+        """Another server holds the history now: what is known of the former one may not hold there."""
+        self._identity = self._store.identity
+        _log.warning("the store was replaced", identity=self._identity)
+        self._head = 0
+        self._lose(self.ownership.begin_again().lost)
 
     def _lose(self, partitions: frozenset[int]) -> None:
         _log.warning("partitions lost", partitions=sorted(partitions))

@@ -67,7 +67,8 @@ class Ownership:
         try:
             self._store.join(self.owner, self.address, TTL)
         except Fenced:
-            return self._begin_again()
+            _log.warning("the lease has run out", owner=self.owner, partitions=len(self.epochs))
+            return self.begin_again()
         return self._share(busy)
 
     def lost(self, partitions: Iterable[int]) -> None:
@@ -81,9 +82,9 @@ class Ownership:
         self.epochs.clear()
         self._store.leave(self.owner)
 
-    def _begin_again(self) -> Change:
+    def begin_again(self) -> Change:
+        """Own nothing any more, and go on under another name."""
         lost = frozenset(self.epochs)
-        _log.warning("the lease has run out", owner=self.owner, partitions=len(lost))
         self._lives += 1
         self.owner = f"{self._name}.{self._lives}"
         self.epochs.clear()

@@ -255,9 +255,14 @@ class Projector:
         """Whether the view still stands where this projector left it, and is the live one."""
         assert self._version is not None  # noqa: S101 - set with the position
         return (
-            await self._views.live() == self._version
+            self._same_store()
+            and await self._views.live() == self._version
             and await self._standing(self._version) == self._at
         )
+
+    def _same_store(self) -> bool:
+        """False once another server has taken the place of the one that the view was built of."""
+        return self._at is None or self._at.store == self._log.identity
 
     # --- events -----------------------------------------------------------------------------------
 
@@ -307,6 +312,8 @@ class Projector:
     async def _project(self, items: list[Item]) -> None:
         """Project a stretch in steps; while one burst is sent, the next one is folded."""
         assert self._version is not None  # noqa: S101 - a session has begun
+        if not self._same_store():
+            raise StaleProjector(None)
         events = [event for _, event in items if event is not None]
         await self._bring(self._sheet.missing(events))
         await self._bring(self._sheet.missing_queues(events))

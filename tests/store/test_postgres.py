@@ -201,10 +201,28 @@ class TestLostConnections:
         with pytest.raises(StoreUnavailable):
             PostgresStore("postgresql:///postgres?host=/nowhere")
 
-    def test_a_replaced_server_is_refused(self, schema_url: str, admin: psycopg.Connection):
+    def test_a_replaced_server_is_refused_once(self, schema_url: str, admin: psycopg.Connection):
         store = PostgresStore(named(schema_url))
+        before = store.identity
         admin.execute("UPDATE horae_store SET identity = 'restored'")
         terminate(admin, schema_url)
+        with pytest.raises(StoreReplaced):
+            store.append(batch(event(new_stream())))
+        assert store.read(0, 1) == []
+        assert store.identity != before
+        store.append(batch(event(new_stream())))
+        assert len(store.read(0, 2)) == 1
+        store.close()
+
+    def test_a_reader_notices_a_replaced_server_and_what_was_decided_before_is_not_written(
+        self, schema_url: str, admin: psycopg.Connection
+    ):
+        store = PostgresStore(named(schema_url))
+        before = store.identity
+        admin.execute("UPDATE horae_store SET identity = 'restored'")
+        terminate(admin, schema_url)
+        assert store.read(0, 1) == []
+        assert store.identity != before
         with pytest.raises(StoreReplaced):
             store.append(batch(event(new_stream())))
         assert store.read(0, 1) == []

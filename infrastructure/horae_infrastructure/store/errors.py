@@ -54,7 +54,7 @@ class StoreFormat(StoreError):
 
 
 class StoreReplaced(StoreError):
-    """The server that answers now does not hold the same history; open the store anew."""
+    """Another server answers now, perhaps with another history; nothing was written to it."""
 
     code = "store_replaced"
 

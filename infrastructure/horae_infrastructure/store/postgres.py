@@ -59,7 +59,8 @@ class PostgresStore:
     """An `EventStore` in a schema of a PostgreSQL database.
 
     Its identity covers the server's and its timeline, so that a restored or promoted server is
-    another store.
+    another store. Where another one answers, its identity is taken over by the first connection, and
+    the next append is refused: it was decided on what the former one had.
 
     Args:
         url: as libpq takes it, with an optional parameter `schema` (default `public`), which is
@@ -84,15 +85,17 @@ class PostgresStore:
         self._partitions = partitions
         self._writing = Lock()
         self._closed = Event()
-        self._readers = Pool(self._connect)
+        self._readers = Pool(self._connect_reader)
         with translated():
-            writer = self._connect()
+            writer = connect(self._parameters)
             try:
                 check_durable(writer, allow_unsafe=allow_unsafe)
                 self.identity = self._initialise(writer)
             except BaseException:
                 writer.close()
                 raise
+        self._written = self.identity
+        """The identity of the server that was written to."""
         self._writer: Connection | None = writer
 
     def append(self, batch: Batch) -> Sequence[int]:
@@ -249,8 +252,14 @@ class PostgresStore:
         with self._writing:
             self._drop_writer()
 
-    def _connect(self) -> Connection:
-        return connect(self._parameters)
+    def _connect_reader(self) -> Connection:
+        reader = connect(self._parameters)
+        try:
+            self.identity = _identity(reader)
+        except BaseException:
+            reader.close()
+            raise
+        return reader
 
     def _write(self, sql: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         """One statement that is a transaction by itself, on the writer's connection.
@@ -280,20 +289,23 @@ class PostgresStore:
         if self._writer is not None and is_silent(self._writer):
             return self._writer
         self._drop_writer()
-        writer = self._connect()
+        writer = connect(self._parameters)
         try:
             check_durable(writer, allow_unsafe=self._allow_unsafe)
-            self._check_same(writer)
+            self._recognise(writer)
         except BaseException:
             writer.close()
             raise
         self._writer = writer
         return writer
 
-    def _check_same(self, writer: Connection) -> None:
-        [(identity, *_)] = writer.execute(_IDENTITY).fetchall()
-        if identity != self.identity:
-            raise StoreReplaced(self.identity, identity)
+    def _recognise(self, writer: Connection) -> None:
+        """Refuse one write to a server that has taken another's place, then go on with it."""
+        expected, self._written = self._written, _identity(writer)
+        self.identity = self._written
+        if self._written != expected:
+            self._readers.drop_idle()
+            raise StoreReplaced(expected, self._written)
 
     def _drop_writer(self) -> None:
         writer, self._writer = self._writer, None
@@ -345,3 +357,8 @@ class PostgresStore:
         [(identity, level, partitions)] = writer.execute(_IDENTITY).fetchall()
         check_level(level, partitions, self._partitions)
         return str(identity)
+
+
+def _identity(connection: Connection) -> str:
+    [(identity, *_)] = connection.execute(_IDENTITY).fetchall()
+    return str(identity)
