@@ -60,7 +60,7 @@ faults: venv ## Kill processes and servers at random instants, and check that no
 
 .PHONY: model
 model: venv ## Play ten thousand histories against the reference model of a schedule.
-	HORAE_HISTORIES=10000 $(BIN)/python -m pytest -q tests/model --timeout=7200
+	HORAE_HISTORIES=10000 $(BIN)/python -m pytest -q -n $(WORKERS) tests/model --timeout=7200
 
 .PHONY: bench
 bench: venv ## Measure speed and size.

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.errors import Flaky
 from hypothesis.stateful import run_state_machine_as_test
 
@@ -27,9 +27,11 @@ from tests.model.machine import Beside
 
 HISTORIES = int(os.environ.get("HORAE_HISTORIES", "150"))
 """`make model` plays ten thousand."""
+PARTS = max(1, HISTORIES // 250)
+"""Of which each has a seed of its own, so that they can be played side by side."""
 
 PLAY = settings(
-    max_examples=HISTORIES,
+    max_examples=HISTORIES // PARTS,
     stateful_step_count=40,
     deadline=None,
     derandomize=True,
@@ -38,8 +40,10 @@ PLAY = settings(
 FIND = (Phase.explicit, Phase.generate)
 
 
-def test_domain_agrees_with_the_reference() -> None:
-    run_state_machine_as_test(Beside, settings=PLAY)
+@pytest.mark.parametrize("part", range(PARTS))
+def test_domain_agrees_with_the_reference(part: int) -> None:
+    seeded = seed(part)(type("Beside", (Beside,), {}))
+    run_state_machine_as_test(seeded, settings=PLAY)
 
 
 # --- it can fail ----------------------------------------------------------------------------------
