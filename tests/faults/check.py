@@ -35,6 +35,14 @@ NOTED = {
     "schedule.resumed.v1": "schedule.resume",
     "schedule.cancelled.v1": "schedule.cancel",
 }
+PLANNED = {
+    "schedule.occurrence_skipped.v1": "occurrence.skip",
+    "schedule.occurrence_moved.v1": "occurrence.move",
+    "schedule.occurrence_held.v1": "occurrence.hold",
+    "schedule.occurrence_approved.v1": "occurrence.approve",
+    "schedule.occurrence_payload_set.v1": "occurrence.set_payload",
+    "schedule.backfill_started.v1": "schedule.backfill",
+}
 CHANGES = {*NOTED, "schedule.created.v1", "schedule.completed.v1"}
 LATE = 1.0
 """Seconds after which a start is overdue."""
@@ -131,8 +139,9 @@ def commanded(rows: list[Row]) -> dict[tuple[str, str, str], int]:
             case "schedule.updated.v1":
                 marker = row.data["definition"].get("description", "")
                 notes["schedule.update", id_, marker] = row.position
-            case name if name in NOTED:
-                notes[NOTED[name], id_, row.data.get("note", "")] = row.position
+            case name if name in NOTED or name in PLANNED:
+                op = (NOTED | PLANNED)[name]
+                notes[op, id_, row.data.get("note", "")] = row.position
     return notes
 
 
@@ -179,12 +188,15 @@ def check_witness(history: History, findings: Findings) -> None:
 
 
 def waiting(rows: list[Row]) -> set[str]:
-    """Schedules whose executions wait for one another, so that a late start says nothing."""
+    """Schedules whose executions wait for one another or were planned: a late start says nothing."""
     return {
         row.data["schedule_id"]
         for row in rows
-        if row.name in {"schedule.created.v1", "schedule.updated.v1"}
-        and "concurrency" in row.data["definition"]
+        if row.name in PLANNED
+        or (
+            row.name in {"schedule.created.v1", "schedule.updated.v1"}
+            and "concurrency" in row.data["definition"]
+        )
     }
 
 

@@ -8,9 +8,15 @@ from typing import Any
 
 from tests.faults.history import Row
 from tests.faults.oracle import instant, occurrences
+from tests.faults.plans import Backfills, Plans
 
 RANGE = "schedule.occurrences_decided.v1"
-SINGLE = ("execution.requested.v1", "execution.buffered.v1", "execution.skipped.v1")
+SINGLE = (
+    "execution.requested.v1",
+    "execution.buffered.v1",
+    "execution.skipped.v1",
+    "execution.held.v1",
+)
 
 
 @dataclass
@@ -33,6 +39,8 @@ class Life:
     segments: list[Segment] = field(default_factory=list)
     singles: list[Row] = field(default_factory=list)
     ranges: list[Row] = field(default_factory=list)
+    plans: Plans = field(default_factory=Plans)
+    backfills: Backfills = field(default_factory=Backfills)
     ended: bool = False
 
     @property
@@ -84,6 +92,11 @@ def _begin(life: Life, row: Row) -> None:
 
 
 def _take(life: Life, row: Row) -> None:
+    if life.backfills.take(row):
+        return
+    if row.name.startswith("schedule.occurrence_"):
+        life.plans.take(row)
+        return
     match row.name:
         case "schedule.updated.v1":
             paused = life.last.paused and life.last.paused[-1][1] is None
@@ -144,22 +157,32 @@ def _check_life(life: Life, frontier: int, end: int, findings: Findings, totals:
     for segment in life.segments:
         until = end if segment.until is None else segment.until
         for due in occurrences(segment.definition, segment.anchor, segment.after, until):
-            expected[due] = (segment, _open_pause(segment, due))
+            if due not in life.plans.moved:
+                expected[due] = (segment, _open_pause(segment, due))
+        for due, to in life.plans.moved.items():
+            if segment.after < to <= until:
+                expected[due] = (segment, _open_pause(segment, to))
     covered: Counter = Counter()
     for row in life.singles:
         due = _instant(row, "due")
         covered[due] += 1
         totals[row.name.split(".")[1]] += 1
         _check_single(life, row, due, expected, findings)
+        life.plans.count(row, due, totals)
     for row in life.ranges:
         _check_range(life, row, expected, covered, findings, totals)
     for due, (_, paused) in expected.items():
         if covered[due] > 1:
             findings.add("dup_fire", f"{life.name} {instant(due)} decided {covered[due]} times")
-        if covered[due] == 0 and due <= frontier and not paused:
+        due_by_then = life.plans.comes(due) <= frontier and not paused
+        if covered[due] == 0 and due_by_then:
             findings.add("lost", f"{life.name} {instant(due)}")
-        totals["expected"] += due <= frontier and not paused
+        totals["expected"] += due_by_then
     _check_names(life, findings)
+    definitions = {each.revision: each.definition for each in life.segments}
+    for kind, text in life.backfills.broken(definitions, frontier):
+        findings.add(kind, f"{life.name} backfill {text}")
+    totals["backfilled"] += sum(map(len, life.backfills.requested.values()))
 
 
 def _open_pause(segment: Segment, due: int) -> bool:
@@ -186,6 +209,8 @@ def _check_single(
         findings.add("ghost", f"{shown}: decided by revision {row.data['revision']}")
     elif found[1] or _in_pause(found[0], due):
         findings.add("ghost", f"{shown}: it was paused")
+    elif (broken := life.plans.broken(row, due)) is not None:
+        findings.add("ghost", f"{shown}: {broken}")
 
 
 def _check_range(
@@ -197,7 +222,10 @@ def _check_range(
     totals: Counter,
 ) -> None:
     first, last = _instant(row, "first"), _instant(row, "last")
-    within = [due for due in expected if first <= due <= last]
+    alone = row.data.get("nominal") is not None
+    within = [
+        due for due in expected if first <= due <= last and (due in life.plans.moved) == alone
+    ]
     for due in within:
         covered[due] += 1
     totals[f"{row.data['decision']} ({row.data['reason']})"] += len(within)

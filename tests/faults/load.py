@@ -25,6 +25,8 @@ CRONS = (
     ("*/10 * * * * *", "Australia/Lord_Howe"),
     ("* * * * *", "Europe/Berlin"),
 )
+PLANNED = 3
+"""Seconds between the occurrences that are planned one by one."""
 PATIENCE = 60.0
 """Seconds after which the outcome of a command counts as unknown."""
 
@@ -95,11 +97,26 @@ def standing(slow: int) -> list[dict]:
             )
             for n, (expression, zone) in enumerate(CRONS)
         ),
+        *(
+            definition(
+                f"planned-{n}",
+                {"type": "cron", "expression": f"*/{PLANNED} * * * * *", "timezone": "UTC"},
+                {"sleep": 0.05},
+                **allow,
+            )
+            for n in range(2)
+        ),
+        definition("backfilled", every(1), {"sleep": 0.05}, **allow),
         *(definition(f"paused-{n}", every(1), {"sleep": 0.05}) for n in range(3)),
         *(definition(f"edited-{n}", every(1), {"sleep": 0.05}) for n in range(2)),
         *(definition(f"manual-{n}", {"type": "manual"}, {"sleep": 0.1}, **allow) for n in range(3)),
         definition("manual-alone", {"type": "manual"}, {"sleep": 1.0}),
     ]
+
+
+def shown(second: float) -> str:
+    """The wire form of a time since the epoch."""
+    return datetime.fromtimestamp(second, UTC).isoformat()
 
 
 class Client:
@@ -186,7 +203,8 @@ class Load:
             await self._client.command("schedule.create", each)
         loops = [self._trigger(), self._once(), self._alone()]
         loops += [self._pause(n) for n in range(3)] + [self._edit(n) for n in range(2)]
-        loops += [self._cycle(n) for n in range(2)]
+        loops += [self._cycle(n) for n in range(2)] + [self._plan(n) for n in range(2)]
+        loops += [self._backfill()]
         self._tasks = [asyncio.create_task(each) for each in loops]
 
     async def stop(self) -> None:
@@ -259,6 +277,37 @@ class Load:
                 trigger = {"type": "cron", "expression": "*/2 * * * * *", "timezone": "UTC"}
             body = definition(f"edited-{number}", trigger, {"sleep": 0.05}, description=marker)
             await self._client.command("schedule.update", body, marker=marker)
+
+    async def _plan(self, number: int) -> None:
+        """Say something of each occurrence some seconds before it comes, and approve what is held."""
+        id_, last = f"planned-{number}", 0
+        while not self._ending.is_set():
+            await self._wait(0.2, 1.5)
+            due = int(datetime.now(UTC).timestamp() / PLANNED + 2) * PLANNED
+            if due <= last:
+                continue
+            last = due
+            body: dict = {"id": id_, "at": shown(due), "note": ""}
+            what = self._rng.choice(("skip", "move", "move", "hold", "set_payload"))
+            if what == "move":
+                body["to"] = shown(due + self._rng.choice((-1.5, 0.5, 7)))
+            if what == "set_payload":
+                body["payload"] = {"sleep": 0.02, "mark": due}
+            answer = await self._client.command(f"occurrence.{what}", body)
+            if what == "hold" and answer is not None and answer["ok"]:
+                await self._wait(3, 9)
+                told = {"id": id_, "at": shown(due), "note": ""}
+                told["reject"] = self._rng.random() < 0.3
+                await self._client.command("occurrence.approve", told)
+
+    async def _backfill(self) -> None:
+        begun = datetime.now(UTC)
+        while not self._ending.is_set():
+            await self._wait(4, 8)
+            until = datetime.now(UTC) - timedelta(seconds=1)
+            first = max(begun, until - timedelta(seconds=self._rng.uniform(2, 12)))
+            body = {"id": "backfilled", "from": first.isoformat(), "to": until.isoformat()}
+            await self._client.command("schedule.backfill", body | {"note": ""})
 
     async def _cycle(self, number: int) -> None:
         """Made, cancelled and made again under the same id."""

@@ -13,9 +13,9 @@ AFTER = {"kill", "stall", "continued"}
 """Faults after which work may be delivered again."""
 AFTERMATH = 25
 """Seconds in which it is: the lease of an engine, the timeout of an attempt, a redelivery."""
-BEGINS = ("requested", "buffered")
+BEGINS = ("requested", "buffered", "held")
 ENDS = ("succeeded", "failed", "timed_out", "cancelled", "dropped", "dead_lettered")
-ASIDE = ("released", "reprioritised", "cancellation_requested")
+ASIDE = ("released", "approved", "reprioritised", "cancellation_requested")
 """What happens to an execution without touching its lease."""
 
 
@@ -175,6 +175,8 @@ def check_unfinished(told: dict[str, Story], frontier: int, findings: Findings) 
 
 
 FIRES = ("requested", "released")
+UNCOUNTED = ("key", "backfill")
+"""Kinds that count for no limit of the calendar."""
 
 
 def check_limits(rows: list[Row], findings: Findings) -> None:
@@ -222,9 +224,11 @@ class Counted:
             self.requested[row.stream] = row
         if name == "buffered":
             self.buffered[id_][row.stream] = row
+        if name == "approved":
+            self.buffered[id_][row.stream] = self.requested[row.stream]
         if name in FIRES and row.stream in self.requested:
             self.live[id_].add(row.stream)
-            self.fired[id_] += self.requested[row.stream].data["kind"] != "key"
+            self.fired[id_] += self.requested[row.stream].data["kind"] not in UNCOUNTED
         if name == "attempt_started" or (row.data.get("worker") and name == "requested"):
             self.running[id_].add(row.stream)
         elif name not in {"report_refused", *BEGINS, *ASIDE}:

@@ -63,6 +63,8 @@ def test_kills_lose_and_repeat_nothing(short_run):
     assert report["violations"] == {}
     assert report["kills"].keys() == {"node", "nats", "valkey"}
     assert report["decisions"]["expected"] > 100
+    assert report["decisions"]["backfilled"] > 0
+    assert any(kind.startswith("planned: ") for kind in report["decisions"])
 
 
 def test_untouched_copy_is_sound(copy):
@@ -78,6 +80,27 @@ def test_lost_decision_is_seen(copy):
     one = f"(SELECT originator_id FROM horae_events WHERE {OF_AN_INTERVAL} LIMIT 1)"
     found = violations(copy, f"DELETE FROM horae_events WHERE originator_id = {one}")
     assert "lost" in found
+
+
+def test_lost_run_of_a_backfill_is_seen(copy):
+    of_a_backfill = OF_AN_INTERVAL.replace("interval", "backfill")
+    one = f"(SELECT originator_id FROM horae_events WHERE {of_a_backfill} LIMIT 1)"
+    found = violations(copy, f"DELETE FROM horae_events WHERE originator_id = {one}")
+    assert "lost" in found
+
+
+def test_plan_that_was_not_kept_is_seen(copy):
+    found = violations(
+        copy,
+        "INSERT INTO horae_events (originator_id, originator_version, topic, state, recorded_at)"
+        " SELECT randomblob(16), 1, 'schedule.occurrence_moved.v1',"
+        " json_remove(json_set(CAST(state AS TEXT), '$.to', '2100-01-01T00:00:00Z'),"
+        " '$.execution_id'),"
+        " (SELECT max(recorded_at) FROM horae_events)"
+        " FROM horae_events WHERE topic = 'execution.requested.v1'"
+        ' AND CAST(state AS TEXT) LIKE \'%"schedule_id":"quick-0"%\' LIMIT 1',
+    )
+    assert "ghost" in found
 
 
 def test_second_decision_of_an_occurrence_is_seen(copy):
