@@ -180,7 +180,13 @@ def _limit(limits: Limits, command: SetLimits) -> list[Event]:
 
 
 def _about(limits: Limits, cause: Cause) -> dict[str, Any]:
-    return {"tenant": limits.tenant, **cause._asdict()}
+    return {
+        "tenant": limits.tenant,
+        "at": cause.at,
+        "command_id": cause.command_id,
+        "correlation_id": cause.correlation_id,
+        "actor": cause.actor,
+    }
 
 
 # --- evolve --------------------------------------------------------------------------------------
