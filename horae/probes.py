@@ -40,16 +40,6 @@ def probes(runtime: Runtime, tenant: str) -> Mapping[str, Any]:
             "issues": [{"severity": "error", "message": message}] if running.wall.held else [],
         }
 
-    async def schedules() -> dict[str, Any]:
-        found = await _quarantined(runtime, tenant)
-        named = list(found.values())[:NAMED]
-        message = f"quarantined: {', '.join(list(found)[:NAMED])}"
-        issues = [{"severity": "error", "message": message}] if found else []
-        if others := _of_others(runtime, tenant):
-            message = f"{others} schedules of other tenants are quarantined"
-            issues.append({"severity": "error", "message": message})
-        return {"status": "up", "quarantined": named, "issues": issues}
-
     def views() -> dict[str, Any]:
         return runtime.projector.health() if runtime.projector is not None else {"status": "up"}
 
@@ -58,21 +48,30 @@ def probes(runtime: Runtime, tenant: str) -> Mapping[str, Any]:
         issues = [] if connected else [{"severity": "error", "message": "NATS is not connected"}]
         return {"status": "up" if connected else "down", "issues": issues}
 
-    def inbox() -> dict[str, Any]:
-        return runtime.inbox()
-
     found: dict[str, Any] = {
         "store": store,
         "engine": engine,
-        "schedules": schedules,
+        "schedules": partial(_schedules, runtime, tenant),
         "views": views,
         "workers": partial(_workers, runtime),
     }
     if runtime.settings.nats_url is not None:
         found["bus"] = bus
         if "engine" in runtime.roles and runtime.settings.event_subjects:
-            found["inbox"] = inbox
+            found["inbox"] = runtime.inbox
     return found
+
+
+async def _schedules(runtime: Runtime, tenant: str) -> dict[str, Any]:
+    """What is quarantined."""
+    found = await _quarantined(runtime, tenant)
+    named = list(found.values())[:NAMED]
+    message = f"quarantined: {', '.join(list(found)[:NAMED])}"
+    issues = [{"severity": "error", "message": message}] if found else []
+    if others := _of_others(runtime, tenant):
+        message = f"{others} schedules of other tenants are quarantined"
+        issues.append({"severity": "error", "message": message})
+    return {"status": "up", "quarantined": named, "issues": issues}
 
 
 def _workers(runtime: Runtime) -> dict[str, Any]:

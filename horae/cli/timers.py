@@ -25,7 +25,7 @@ def list_(
         str | None,
         typer.Option(
             help="schedule, moved, held, backfill, retry, poll, delay, check, schedule_to_start, "
-            "start_to_close, overall, heartbeat, stop; several with commas."
+            "start_to_close, overall, heartbeat, stop, confirmation; several with commas."
         ),
     ] = None,
     since: Since = None,
