@@ -28,6 +28,7 @@ from horae.calls import calls_of
 from horae.client import Client
 from horae.driving import Drive, Driver, ManualEngine
 from horae.ending import Ending, cancel
+from horae.following import follow
 from horae.probes import probes
 from horae.process_name import process_name
 from horae.restraint import watch
@@ -458,6 +459,8 @@ async def _add_engine(
         return
     thread = threading.Thread(target=runtime.engine.run, name="horae-engine", daemon=True)
     thread.start()
+    if engine.tail is not None:
+        follow(stack, engine, runtime.store)
     stack.push_async_callback(_stop_engine, runtime, thread)
 
 

@@ -40,6 +40,7 @@ from horae_application.ports import (
 from horae_application.quarantine import MAX_REASON, quarantine
 from horae_application.receiving import MAX_AGE, Receiving, event_stream
 from horae_application.room import Room
+from horae_application.tailing import Tail
 from horae_application.task import Answer, Task, refusal
 from horae_application.tasks import (
     Desk,
@@ -134,6 +135,7 @@ class Engine:
         self.wall = Wall(clock, store)
         self.lines = Lines(store)
         self.room = Room(store)
+        self.tail = None if store.single_process else Tail(store, self.lines.listening)
         self.dispatch = Dispatch(ownership, executor, bus, self.room)
         self.checks = Checks(checker)
         self._inbox: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
@@ -227,6 +229,7 @@ class Engine:
         at = self._now()
         micros = to_micros(at)
         self.lines.refill(micros)
+        self._overhear(at)
         tasks = self._drain()
         if self._linger and (rest := self._company(tasks, micros)) > 0:
             self._again = tasks
@@ -250,6 +253,32 @@ class Engine:
         more = self.lines.prefetch(PREFETCH) or draft.settings
         self.lines.trim()
         return 0.0 if more or self._again or self.lines.unrecorded else self._pause()
+
+    def _overhear(self, at: datetime) -> None:
+        """Decide on what other owners have recorded, before anything else is."""
+        while self.tail is not None and (page := self.tail.page()) is not None:
+            draft = Draft(self.lines, at, self.room)
+            receiving = Receiving(draft, self.lines, {}, self.max_event_age, self._recover)
+            cause = Cause(at)
+            try:
+                for row in page.rows:
+                    receiving.overhear(row, page.since, cause)
+                receiving.follow(cause)
+                self.dispatch.assign(draft)
+                positions = self._append(draft, ())
+            except Exception as error:
+                self._undo(draft, (), (), error)
+                if isinstance(error, Crowded):
+                    continue
+                raise
+            self.tail.passed(page)
+            self._accept(draft, (), positions)
+
+    def hear(self) -> None:
+        """There may be more in the log; from any thread."""
+        if self.tail is not None:
+            self.tail.news = True
+            self.wake()
 
     def _decide(
         self, draft: Draft, tasks: Sequence[Task], due: Sequence[str], late: Sequence[str]
@@ -465,6 +494,8 @@ class Engine:
         if not draft.events:
             return ()
         batch = draft.batch(self.ownership.epochs)
+        places = self.tail.rows(draft.partitions) if self.tail is not None else []
+        batch = batch._replace(ledger=[*batch.ledger, *places])
         try:
             return self._store.append(batch)
         except CommitUnknown:
@@ -476,6 +507,8 @@ class Engine:
         self.store_error = None
         if positions:
             self._head = positions[-1]
+            if self.tail is not None:
+                self.tail.own(positions)
             self.committed += len(positions)
             self._clashes = 0
         self._careful = max(0, self._careful - 1)
@@ -612,10 +645,14 @@ class Engine:
     # --- ownership --------------------------------------------------------------------------------
 
     def _own(self) -> None:
+        if self.tail is not None and self._clock.monotonic() >= self.ownership.next_tick:
+            self.tail.news = True  # whoever tells of them may have missed some
         change = self.ownership.tick(self._clock.monotonic(), self.lines.busy_partitions)
         if change.lost:
             self._lose(change.lost)
         if change.won:
+            if self.tail is not None:
+                self.tail.begin(change.won)
             self.lines.add_partitions(change.won, to_micros(self._now()))
             self._head = max(self._head, self._store.head())
         self.room.look(self.ownership.owner, self._clock.monotonic())
@@ -630,6 +667,8 @@ class Engine:
     def _lose(self, partitions: frozenset[int]) -> None:
         _log.warning("partitions lost", partitions=sorted(partitions))
         self.ownership.lost(partitions)
+        if self.tail is not None:
+            self.tail.drop(partitions)
         self.dispatch.stop(self.lines.running_here(partitions))
         self.lines.drop_partitions(partitions)
         self.lines.forgive(partitions)

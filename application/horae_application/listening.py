@@ -73,6 +73,11 @@ class Listening:
         del tenant, type_
         return not self._store.single_process
 
+    @property
+    def chained(self) -> bool:
+        """True if somebody here may be triggered by outcomes."""
+        return self.index.outcomes > 0
+
     def streams_for(self, task: Task) -> list[str]:
         """The schedules that the event of a task may concern."""
         command = task.command

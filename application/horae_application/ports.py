@@ -226,6 +226,12 @@ class EventStore(Protocol):
         """The next events of the log with a position greater than `after`, in order."""
         ...
 
+    def read_named(
+        self, after: int, until: int, names: Sequence[str], limit: int
+    ) -> list[StoredEvent]:
+        """The events of some names with positions after one and up to another, in order."""
+        ...
+
     def head(self) -> int:
         """The highest position written, 0 for an empty log."""
         ...

@@ -11,16 +11,23 @@ from typing import Any
 
 from horae_application import messages
 from horae_application.draft import Draft
-from horae_application.lines import Lines
+from horae_application.lines import Lines, fold_execution
 from horae_application.log import get_logger
 from horae_application.messages import OK
 from horae_application.ports import StoredEvent
 from horae_application.quarantine import quarantine
 from horae_application.task import Answer, Task
 from horae_domain import external
+from horae_domain.codec import decode
 from horae_domain.errors import InvalidField
-from horae_domain.events import ExecutionSkipped, ExternalEventReceived
-from horae_domain.identity import external_event_stream, schedule_stream
+from horae_domain.events import (
+    ExecutionSkipped,
+    ExternalEventReceived,
+    ScheduleCreated,
+    ScheduleUpdated,
+)
+from horae_domain.external import Happening
+from horae_domain.identity import external_event_stream, partition_of_stream, schedule_stream
 from horae_domain.instants import format_instant
 from horae_domain.listeners import OUTCOME, Listener, Role
 from horae_domain.schedule import Cause
@@ -42,6 +49,18 @@ def event_stream(task: Task) -> str | None:
 def identity(task: Task, command: messages.PublishEvent) -> str:
     """The event's id: its own, else the request's key, else the request's id."""
     return command.id or task.request.key or task.request.command_id or ""
+
+
+def _listens_since(rows: Sequence[StoredEvent]) -> int:
+    """The position at which a schedule got the trigger that it has."""
+    since, trigger = 0, None
+    for row in rows:
+        event = decode(row.name, row.state)
+        if isinstance(event, ScheduleCreated | ScheduleUpdated):
+            told = event.definition["trigger"]
+            begins = isinstance(event, ScheduleCreated) or told != trigger
+            since, trigger = row.position if begins else since, told
+    return since
 
 
 class Receiving:
@@ -149,6 +168,52 @@ class Receiving:
         line = self._draft.line(listener.stream)
         triggers = listener.role is Role.TRIGGER
         return triggers, line.definition.priority.rank if line is not None and triggers else 0
+
+    # --- recorded by others -----------------------------------------------------------------------
+
+    def overhear(self, row: StoredEvent, since: Mapping[int, int], cause: Cause) -> None:
+        """Decide on what another owner has recorded, for partitions that know the log up to there."""
+        event = decode(row.name, row.state)
+        if isinstance(event, ExternalEventReceived):
+            found = self._draft.hearing.match(event.tenant, event.type, event.data)
+            happened = external.happening(event)
+        elif isinstance(event, external.Ending):
+            found = self._draft.hearing.match(event.tenant, OUTCOME + event.schedule_id, None)
+            if not found:
+                return
+            upstream = fold_execution(
+                self._lines.load((), [event.execution_id])[event.execution_id]
+            )
+            happened = external.chained(event, upstream.trigger if upstream else {})
+        else:
+            return
+        concerned = [each for each in found if self._unknown(each, row.position, since)]
+        self._lines.load([each.stream for each in concerned])
+        news = [each for each in self._by_urgency(concerned) if self._new(each, row, happened)]
+        if isinstance(event, ExternalEventReceived):
+            self.tell(event, news, cause)
+        elif happened.facts["depth"] <= external.MAX_DEPTH + 1:
+            for each in news:
+                line = self._draft.line(each.stream)
+                if line is not None and external.listens_for(line, happened.facts["outcome"]):
+                    self._let(each.stream, cause, external.fire, happened)
+
+    def _unknown(self, listener: Listener, position: int, since: Mapping[int, int]) -> bool:
+        return since.get(partition_of_stream(listener.stream), position) < position
+
+    def _new(self, listener: Listener, row: StoredEvent, happened: Happening) -> bool:
+        """True unless it began to listen later, or has decided already."""
+        line = self._draft.line(listener.stream)
+        if line is None:
+            return False
+        if listener.execution_id is not None:
+            stored = self._lines.load((), [listener.execution_id])
+            begun = stored.get(listener.execution_id)
+            return begun is not None and begun[0].position < row.position
+        id_ = external.identity_of(line, happened)
+        stored = self._lines.load((), [listener.stream, id_])
+        since = _listens_since(stored.get(listener.stream, ()))
+        return id_ not in stored and not self._draft.adds_to(id_) and since < row.position
 
     # --- outcomes ---------------------------------------------------------------------------------
 

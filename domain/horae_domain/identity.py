@@ -103,6 +103,11 @@ def external_event_stream(tenant: str, source: str, event_id: str) -> str:
     return to_text(b"\xfe" + _digest(15, "event", tenant, source, event_id))
 
 
+def tail_stream(partition: int) -> str:
+    """What the ledger keeps under it: how much of the log a partition knows."""
+    return to_text(bytes([partition]) + _digest(15, "tail"))
+
+
 def is_external(stream: str) -> bool:
     """True if it is the stream of an external event."""
     return stream.startswith("fe")

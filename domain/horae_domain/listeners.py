@@ -6,6 +6,7 @@ values, so that one event among 100,000 that wait is found by one look for each 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Container, Iterator
 from enum import StrEnum
 from hashlib import blake2b
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from horae_domain.identity import to_bytes, to_text
+from horae_domain.identity import PARTITIONS, to_bytes, to_text
 
 OUTCOME = "\0outcome:"
 """What the outcomes of a schedule are listened for as, before its id; no publisher can use it."""
@@ -79,6 +80,10 @@ class Listeners:
         self._types: dict[tuple[str, str], Group] = {}
         self._patterns: dict[str, Node] = {}
         self._count = 0
+        self.partitions: Counter[int] = Counter()
+        """How many listen in each."""
+        self.outcomes = 0
+        """How many were added that listen for outcomes; those removed are counted, too."""
 
     def __len__(self) -> int:
         return self._count
@@ -91,7 +96,8 @@ class Listeners:
         packed = _pack(interest.listener)
         if packed not in held:
             held[packed] = None
-            self._count += 1
+            self._counted(packed, 1)
+            self.outcomes += interest.event.startswith(OUTCOME)
 
     def remove(self, interest: Interest) -> None:
         """Let it be as if it had not been added."""
@@ -100,7 +106,7 @@ class Listeners:
         held = group.get(paths, {}).get(digest, {})
         if held.pop(_pack(interest.listener), _ABSENT) is _ABSENT:
             return
-        self._count -= 1
+        self._counted(_pack(interest.listener), -1)
         if not held:
             del group[paths][digest]
             if not group[paths]:
@@ -123,10 +129,12 @@ class Listeners:
 
     def drop(self, partitions: Container[int]) -> None:
         """Forget all listeners of some partitions."""
+        for partition in [each for each in self.partitions if each in partitions]:
+            del self.partitions[partition]
         for group in self._all():
             for paths, table in list(group.items()):
                 for digest, held in list(table.items()):
-                    kept = {each: None for each in held if each[1] % 64 not in partitions}
+                    kept = {each: None for each in held if each[1] % PARTITIONS not in partitions}
                     self._count -= len(held) - len(kept)
                     if kept:
                         table[digest] = kept
@@ -135,6 +143,13 @@ class Listeners:
                 if not table:
                     del group[paths]
         self._types = {key: group for key, group in self._types.items() if group}
+
+    def _counted(self, packed: bytes, by: int) -> None:
+        self._count += by
+        partition = packed[1] % PARTITIONS
+        self.partitions[partition] += by
+        if not self.partitions[partition]:
+            del self.partitions[partition]
 
     def _group(self, tenant: str, event: str) -> Group:
         if not is_pattern(event):

@@ -54,6 +54,18 @@ class TestAppending:
         assert set(loaded) == set(streams[:-3])
         assert all(loaded[s][0].stream == s for s in streams[:-3])
 
+    def test_events_of_some_names_are_read_between_two_positions(self, store: EventStore):
+        stream = new_stream()
+        names = ["a.v1", "b.v1", "c.v1", "a.v1", "b.v1", "a.v1"]
+        events = [event(stream, n)._replace(name=name) for n, name in enumerate(names, 1)]
+        positions = store.append(batch(*events))
+        after, until = positions[0], positions[4]
+        found = store.read_named(after, until, ("a.v1", "b.v1"), 10)
+        assert [each.version for each in found] == [2, 4, 5]
+        assert found[0] == store.load([stream])[stream][1]
+        assert [e.version for e in store.read_named(0, until, ("a.v1",), 1)] == [1]
+        assert store.read_named(until, positions[5], ("c.v1",), 10) == []
+
     def test_reading_goes_on_after_a_position_by_pages(self, store: EventStore):
         stream = new_stream()
         positions = store.append(batch(*(event(stream, v) for v in range(1, 8))))

@@ -127,6 +127,14 @@ class MemoryStore:
         with self._lock:
             return self._log[after : after + limit]
 
+    def read_named(
+        self, after: int, until: int, names: Sequence[str], limit: int
+    ) -> list[StoredEvent]:
+        """The events of some names with positions after one and up to another, in order."""
+        with self._lock:
+            found = [row for row in self._log[max(after, 0) : until] if row.name in names]
+        return found[:limit]
+
     def head(self) -> int:
         """The highest position written, 0 for an empty log."""
         return self._head.position

@@ -180,6 +180,19 @@ class PostgresStore:
         )
         return [StoredEvent._make(row) for row in rows]
 
+    def read_named(
+        self, after: int, until: int, names: Sequence[str], limit: int
+    ) -> list[StoredEvent]:
+        """The events of some names with positions after one and up to another, in order."""
+        rows = self._rows(
+            "SELECT notification_id, recorded_at, originator_id, originator_version, topic, state"
+            " FROM horae_events WHERE notification_id > %s::bigint"
+            " AND notification_id <= %s::bigint AND topic = ANY (%s)"
+            " ORDER BY notification_id LIMIT %s::bigint",
+            (after, until, Texts(names), limit),
+        )
+        return [StoredEvent._make(row) for row in rows]
+
     def head(self) -> int:
         """The highest position written, 0 for an empty log."""
         return int(self._rows(_HEAD)[0][0])

@@ -51,6 +51,11 @@ CROSS JOIN horae_ledger USING (stream) ORDER BY due, stream
 """
 """The index alone decides which lines, and only those are looked up."""
 
+_NAMED = """
+SELECT rowid, recorded_at, originator_id, originator_version, topic, state
+FROM horae_events WHERE rowid > ? AND rowid <= ? AND topic IN ({}) ORDER BY rowid LIMIT ?
+"""
+
 _UPSERT = """
 INSERT INTO horae_ledger (stream, partition, due, state) VALUES (?, ?, ?, ?)
 ON CONFLICT (stream) DO UPDATE
@@ -169,6 +174,19 @@ class SqliteStore:
             "SELECT rowid, recorded_at, originator_id, originator_version, topic, state"
             " FROM horae_events WHERE rowid > ? ORDER BY rowid LIMIT ?",
             (after, limit),
+        )
+        return [
+            StoredEvent(position, recorded_at, to_text(raw), version, name, state)
+            for position, recorded_at, raw, version, name, state in rows
+        ]
+
+    def read_named(
+        self, after: int, until: int, names: Sequence[str], limit: int
+    ) -> list[StoredEvent]:
+        """The events of some names with positions after one and up to another, in order."""
+        rows = self._rows(
+            _NAMED.format(_marks(len(names))),
+            (after, until, *names, limit),
         )
         return [
             StoredEvent(position, recorded_at, to_text(raw), version, name, state)
