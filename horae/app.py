@@ -167,6 +167,27 @@ class Horae:
 
         return mark
 
+    def external(self, name: str, target: Any, **policy: Any) -> None:
+        """Let handlers call a service outside, by `ctx.call_external(name, operation, **args)`.
+
+        Args:
+            name: of the service.
+            target: an object whose methods are the operations, or a function of
+                (operation, **args); synchronous or not.
+            policy: fields of `Policy`, such as `timeout="5 seconds"` or `attempts=1`.
+
+        Raises:
+            ValueError: the name is taken.
+            InvalidField: with the field of the policy that breaks its rule.
+            ImportError: the extra `external` is not installed.
+        """
+        from horae_infrastructure.externals import ExternalServices
+
+        externals = self.registry.externals
+        if not isinstance(externals, ExternalServices):
+            externals = self.registry.externals = ExternalServices()
+        externals.add(name, target, **policy)
+
     def service(self, name: str) -> Service:
         """A service of this application, whose commands `@service.command(name)` serves."""
         return Service(name, self.registry.commands)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from asyncio import AbstractEventLoop
+from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import asdict, is_dataclass
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
@@ -19,6 +20,7 @@ from horae.commands import CommandCalls
 from horae.sagas import with_sagas
 from horae.triggers import Trigger
 from horae_application.cqrs import Cqrs
+from horae_application.threads import on_loop
 from horae_domain.durations import format_duration
 from horae_domain.errors import InvalidField
 from horae_domain.instants import format_instant
@@ -31,6 +33,30 @@ Instant = datetime | str
 class Caller(Protocol):
     """Carries requests to an engine; refusals come back as the errors of `horae_domain.errors`."""
 
+    def command(
+        self,
+        name: str,
+        body: Mapping[str, Any],
+        *,
+        key: str | None = None,
+        correlation_id: str | None = None,
+    ) -> Coroutine[Any, Any, Json]:
+        """Send a command."""
+        ...
+
+    def query(self, name: str, body: Mapping[str, Any]) -> Coroutine[Any, Any, Json]:
+        """Send a query."""
+        ...
+
+
+class Caused:
+    """A caller whose requests belong to an affair, made on the loop of whoever carries them."""
+
+    def __init__(self, caller: Caller, correlation_id: str, loop: AbstractEventLoop | None) -> None:
+        self._caller = caller
+        self._correlation_id = correlation_id
+        self._loop = loop
+
     async def command(
         self,
         name: str,
@@ -40,11 +66,13 @@ class Caller(Protocol):
         correlation_id: str | None = None,
     ) -> Json:
         """Send a command."""
-        ...
+        belongs_to = correlation_id or self._correlation_id
+        call = self._caller.command(name, body, key=key, correlation_id=belongs_to)
+        return await on_loop(self._loop, call)
 
     async def query(self, name: str, body: Mapping[str, Any]) -> Json:
         """Send a query."""
-        ...
+        return await on_loop(self._loop, self._caller.query(name, body))
 
 
 class Client(CommandCalls):
@@ -60,6 +88,10 @@ class Client(CommandCalls):
     def __init__(self, caller: Caller, cqrs: Cqrs | None = None) -> None:
         self._caller = caller
         self._cqrs = cqrs or Cqrs()
+
+    def caused_by(self, correlation_id: str, loop: AbstractEventLoop | None = None) -> Client:
+        """The same client for a handler: what it asks belongs to the affair of its run."""
+        return Client(Caused(self._caller, correlation_id, loop), self._cqrs)
 
     # --- schedules --------------------------------------------------------------------------------
 

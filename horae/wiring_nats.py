@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_jsonable_python
 
+from horae.client import Client
 from horae.process_name import process_name
 from horae.restraint import watch
 from horae_application.gateway import new_request
@@ -237,6 +238,7 @@ class NatsWiring:
             concurrency=settings.concurrency,
             children=children_of(settings),
             allow_processes=settings.allow_processes,
+            client=Client(caller, self._registry.cqrs),
             services=self.services,
             calls=self._runtime.calls,
         )

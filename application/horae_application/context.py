@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from hashlib import blake2b
 from typing import Any
 
 import msgspec
@@ -15,6 +13,7 @@ from pydantic import BaseModel
 
 from horae_application.control import Control
 from horae_application.cqrs import Answer, Cqrs, Kind
+from horae_application.errands import Errands, Externals
 from horae_application.log import get_logger
 from horae_application.result import Span, encodable
 from horae_application.services import Services, call_of, command_action
@@ -33,7 +32,7 @@ MAX_TEXT = 2000
 _log = get_logger("horae.handler")
 
 
-class Context:
+class Context(Errands):
     """One attempt, as its handler sees it (A5).
 
     Attributes:
@@ -67,13 +66,14 @@ class Context:
         services: Services | None = None,
         control: Control | None = None,
         cqrs: Cqrs | None = None,
+        externals: Externals | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
-        self.work = work
+        super().__init__(work, client, externals, loop)
         self.control = control or Control()
         self._now = now or _utc
         self.services = services
         self._cqrs = cqrs
-        self._sent: Counter[str] = Counter()
         self.schedule_id = work.schedule_id
         self.execution_id = work.execution_id
         self.tenant = work.tenant
@@ -85,7 +85,6 @@ class Context:
         self.payload = work.payload
         self.next_due = work.next_due
         self.conditions_met: Sequence[str] = work.conditions
-        self.correlation_id = work.correlation_id or work.execution_id
         self.stage = work.stage
         self.reason = work.reason
         self.error: Mapping[str, Any] = work.error
@@ -93,7 +92,6 @@ class Context:
         self.confirmations: Sequence[Mapping[str, Any]] = work.confirmations
         self.metadata: Mapping[str, Any] = work.metadata
         self.timeout = work.timeout
-        self.client = client
         self.started_at = self._now()
         self.logs: list[dict[str, Any]] = []
         self._logged = 0
@@ -161,18 +159,14 @@ class Context:
         Raises:
             InvalidField: no such names can be.
             ServiceError: the service refused it, or did not answer.
-            RuntimeError: this process sends no commands, as with `isolation="process"`.
+            NotHere: this process sends no commands, as with `isolation="process"`.
         """
-        if self.services is None:
-            raise RuntimeError("commands cannot be sent from here")
+        services = self._there(self.services, "commands")
         action = command_action(service, command, reply=reply, timeout=timeout)
         payload = encodable(data)
-        content = msgspec.json.encode([action.service, action.command, reply, payload])
-        digest = blake2b(content, digest_size=8).hexdigest()
-        self._sent[digest] += 1
-        key = f"{self.work.command_id}:{digest}:{self._sent[digest]}"
+        key = self._key([action.service, action.command, reply, payload])
         call = call_of(self.work, action, payload, key)
-        return await (self.services.request(call) if reply else self.services.send(call))
+        return await self.here(services.request(call) if reply else services.send(call))
 
     async def execute_command(self, command: str | BaseModel, data: Any = None) -> Answer:
         """Have the application's own handler carry a command out, here and now.
@@ -191,9 +185,8 @@ class Context:
         return await self._execute("query", query, data)
 
     async def _execute(self, kind: Kind, message: str | BaseModel, data: Any) -> Answer:
-        if self._cqrs is None:
-            raise RuntimeError(f"no {kind} can be executed with isolation='process'")
-        return await self._cqrs.execute(kind, message, data, self)
+        cqrs = self._there(self._cqrs, "the application's commands and queries")
+        return await self.here(cqrs.execute(kind, message, data, self))
 
     def log(self, message: str, **facts: Any) -> None:
         """Log a line that is kept with the execution."""

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from horae_application.cqrs import Cqrs, Kind, read_model
+from horae_application.errands import Externals
 from horae_domain.events import COMMAND
 
 Function = Callable[..., Any]
@@ -97,6 +98,8 @@ class Registry(Functions):
         super().__init__()
         self.commands = Functions()
         """By service and command, such as `trading.Rebalance`."""
+        self.externals: Externals | None = None
+        """Services outside that its handlers call."""
         self.checks = Functions()
         """Conditions and checks."""
         self.cqrs = Cqrs()

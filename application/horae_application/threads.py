@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from horae_application.log import get_logger
+
+Result = TypeVar("Result")
 
 _log = get_logger("horae.threads")
 
@@ -42,6 +44,15 @@ def in_thread(call: Callable[[], Any]) -> tuple[threading.Thread, asyncio.Future
     thread = threading.Thread(target=body, daemon=True, name="horae-handler")
     thread.start()
     return thread, future
+
+
+async def on_loop(
+    loop: asyncio.AbstractEventLoop | None, call: Coroutine[Any, Any, Result]
+) -> Result:
+    """Wait for what runs on a loop, from that one or from the loop of another thread."""
+    if loop is None or loop is asyncio.get_running_loop():
+        return await call
+    return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(call, loop))
 
 
 def _ends(error: BaseException) -> bool:

@@ -243,6 +243,8 @@ class Executor:
             services=self._services,
             control=control,
             cqrs=self._registry.cqrs,
+            externals=self._registry.externals,
+            loop=self._loop,
         )
         try:
             outcome = await self._outcome(work, context, control)
