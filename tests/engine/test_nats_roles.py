@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from horae import Context, Horae, HoraeError, manual, once
+from horae import Context, Horae, HoraeError, http, manual, once
 from horae.client import Client
 from horae_infrastructure.embedded import Nats
 from horae_infrastructure.settings import Settings
@@ -40,6 +40,58 @@ async def test_executor_without_an_engine_declares_its_schedules_and_runs_them(
     both = [engine, executor] if first == "engine" else [executor, engine]
     async with both[0], both[1]:
         assert await asyncio.wait_for(ran.get(), 100) == "job"
+
+
+async def test_executor_without_an_engine_makes_http_calls_and_its_handlers_reach_the_engine(
+    nats_url: str, tmp_path: Path
+) -> None:
+    app = Horae("desk")
+    listening = await asyncio.start_server(_created, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    app.declare("call", manual(), http("POST", f"http://127.0.0.1:{port}/"))
+
+    @app.schedule("job", manual())
+    async def job(context: Context) -> str:
+        return await context.trigger_schedule("call")
+
+    told = Settings.read(
+        store_url="memory://",
+        nats_url=nats_url,
+        tenant="roles-http",
+        data_dir=tmp_path,
+        events=False,
+        http_networks="127.0.0.0/8",
+    )
+    engine = Horae("engine").serve(told, roles=("engine", "views"))
+    async with listening, engine as runtime, app.serve(told, roles=("executor",)):
+        client = runtime.client()
+        run = await _triggered(client, "job")
+        called = await _ended(client, (await _ended(client, run))["result"])
+        assert called["correlation_id"] == run
+        assert called["result"] == {"status": 201, "content_type": "", "body": None}
+
+
+async def _created(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readuntil(b"\r\n\r\n")
+    writer.write(b"HTTP/1.1 201 Created\r\ncontent-length: 0\r\n\r\n")
+    writer.close()
+
+
+async def _triggered(client: Client, id_: str) -> str:
+    """The execution of a schedule that an executor declares in its own time."""
+    while True:
+        with suppress(HoraeError):
+            return str((await client.trigger_schedule(id_))["execution_id"])
+        await asyncio.sleep(0.05)
+
+
+async def _ended(client: Client, id_: str) -> dict[str, Any]:
+    while True:
+        with suppress(HoraeError):
+            found: dict[str, Any] = await client.get_execution(id_)
+            if found["status"] == "succeeded":
+                return found
+        await asyncio.sleep(0.05)
 
 
 class SmallNats(Nats):

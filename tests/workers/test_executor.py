@@ -296,9 +296,17 @@ def test_annotation_that_does_not_exist_is_refused_where_it_is_written() -> None
         Registry().add("x", handler)
 
 
+class Caused:
+    """A client that tells what it is asked for."""
+
+    def caused_by(self, correlation_id: str, loop: asyncio.AbstractEventLoop) -> tuple[str, str]:
+        assert loop is asyncio.get_running_loop()
+        return ("caused by", correlation_id)
+
+
 async def test_context_has_the_facts_of_its_attempt() -> None:
     now = DUE + timedelta(seconds=2)
-    client = object()
+    client = Caused()
     bench = Bench(now=lambda: now, client=client)
     seen: list[Context] = []
 
@@ -323,7 +331,7 @@ async def test_context_has_the_facts_of_its_attempt() -> None:
     assert context.next_due == DUE + timedelta(hours=1)
     assert context.timeout == 30.0
     assert context.correlation_id == context.execution_id
-    assert context.client is client
+    assert context.client == ("caused by", context.execution_id)
     assert bench.reports == []
 
 
