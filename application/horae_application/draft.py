@@ -123,8 +123,7 @@ class Draft:
             if isinstance(event, ExecutionEvent):
                 run = before.find(event.execution_id) if before else None
                 runs[event.execution_id] = run
-                known = decision.versions.get(event.execution_id, 0)
-                version = run.version if run else _version(event, known)
+                version = _version(event, run or decision.given.get(event.execution_id))
                 self._accept_run(stream, event, version, run, after)
             else:
                 self.add(event, stream, before.schedule.version if before else 0)
@@ -134,9 +133,10 @@ class Draft:
             self._count(run, after.live.get(id_) if after else None)
         if after is not None and after is not before:
             self._changed[stream] = after
+        if decision.events:
             self.partitions.add(partition_of_stream(stream))
-            self.hearing.note(stream, before, after, runs)
-        self.waiting |= dict.fromkeys(decision.versions) | decision.waiting
+            self.hearing.note(stream, decision, runs)
+        self.waiting |= dict.fromkeys(decision.given) | decision.waiting
         return len(self.events) - 1 if decision.events else None
 
     def _accept_run(
@@ -284,9 +284,11 @@ class Draft:
         return self._versions
 
 
-def _version(event: ExecutionEvent, known: int) -> int:
-    """How many events the stream of an execution has before the draft that no line holds."""
-    return event.version if isinstance(event, ExecutionRequeued) else known
+def _version(event: ExecutionEvent, run: Execution | None) -> int:
+    """How many events the stream of an execution has before the draft."""
+    if run is not None:
+        return run.version
+    return event.version if isinstance(event, ExecutionRequeued) else 0
 
 
 def _fences(event: ExecutionEvent) -> bool:

@@ -446,7 +446,9 @@ class Engine:
                 streams[stream] = None
             elif (event := event_stream(task)) is not None:
                 extra[event] = None
-                streams |= dict.fromkeys(self.lines.listening.streams_for(task))
+                concerned = self.lines.listening.concerned(task)
+                streams |= dict.fromkeys(each.stream for each in concerned)
+                extra |= dict.fromkeys(self.lines.waiting_of(concerned))
             elif (id_ := task.command.execution) is not None:
                 extra[id_] = None
             if stream is not None and isinstance(task.command, CREATIONS):

@@ -28,6 +28,7 @@ from horae_domain.execution import Execution
 from horae_domain.identity import NOWHERE, partition_of_stream, schedule_stream
 from horae_domain.instants import from_micros, to_micros
 from horae_domain.ledger import Line, live_ids, pack, unpack
+from horae_domain.listeners import Listener
 from horae_domain.schedule import Schedule
 
 WINDOW = 5_000_000
@@ -134,6 +135,11 @@ class Lines:
         """The same, by what was heard of its attempts."""
         line = self._lines.get(stream)
         return None if line is None else self.pulse.listened(line, self._now)
+
+    def waiting_of(self, listeners: Iterable[Listener]) -> list[str]:
+        """The executions among them that no line in memory holds."""
+        named = [each.execution_id for each in listeners if each.execution_id is not None]
+        return [id_ for id_ in named if id_ not in self._runs]
 
     def owner_of(self, execution_id: str) -> str | None:
         """The schedule's stream of an execution in memory that can still change."""

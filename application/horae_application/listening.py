@@ -6,7 +6,8 @@ committed, so that a new owner reads who listens without reading what waits.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections import OrderedDict
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -14,6 +15,8 @@ import msgspec
 from horae_application.messages import PublishEvent
 from horae_application.ports import EventStore, LedgerRow
 from horae_application.task import Task
+from horae_domain.decision import Decision
+from horae_domain.execution import Execution
 from horae_domain.external import wants, wants_of
 from horae_domain.identity import listener_stream, partition_of_stream
 from horae_domain.ledger import Line
@@ -22,6 +25,8 @@ from horae_domain.listeners import ORDER, Interest, Listener, Listeners, Role
 LISTENS = -2
 """The `due` of the ledger's rows that say who listens: before all that are due at some time."""
 PAGE = 5_000
+KEPT = 10_000
+"""Waits that are over of which it is known who waited, the latest ones."""
 
 NOBODY = "00000000-0000-0000-0000-000000000000"
 """An id before all others."""
@@ -51,6 +56,7 @@ class Listening:
     def __init__(self, store: EventStore) -> None:
         self._store = store
         self.index = Listeners()
+        self.past = Past()
 
     def read(self, partitions: Collection[int]) -> None:
         """Learn from the ledger who listens there; whoever is known already stays."""
@@ -67,6 +73,7 @@ class Listening:
     def drop(self, partitions: Collection[int]) -> None:
         """These are somebody else's."""
         self.index.drop(partitions)
+        self.past.index.drop(partitions)
 
     def elsewhere(self, tenant: str, type_: str) -> bool:
         """True if somebody may listen in the partitions of others."""
@@ -78,13 +85,12 @@ class Listening:
         """True if somebody here may be triggered by outcomes."""
         return self.index.outcomes > 0
 
-    def streams_for(self, task: Task) -> list[str]:
-        """The schedules that the event of a task may concern."""
+    def concerned(self, task: Task) -> list[Listener]:
+        """Whom the event of a task may concern."""
         command = task.command
         if not isinstance(command, PublishEvent):
             return []
-        found = self.index.match(task.request.tenant, command.type, command.data)
-        return [each.stream for each in found]
+        return self.index.match(task.request.tenant, command.type, command.data)
 
     def apply(self, hearing: Hearing) -> None:
         """Take over what a committed draft has changed."""
@@ -93,6 +99,34 @@ class Listening:
                 self.index.remove(interest)
             for interest in hearing.now[who]:
                 self.index.add(interest)
+            self.past.follow(who, hearing.was[who], hearing.now[who])
+
+
+class Past:
+    """Who waited for a confirmation until lately, so that one that comes late is known as such."""
+
+    def __init__(self) -> None:
+        self.index = Listeners()
+        self._kept: OrderedDict[Who, list[Interest]] = OrderedDict()
+
+    def follow(self, who: Who, before: list[Interest], after: list[Interest]) -> None:
+        """Somebody listens for something else than before."""
+        if _confirms(after):
+            self._forget(who)
+        elif waited := _confirms(before):
+            self._kept[who] = waited
+            for interest in waited:
+                self.index.add(interest)
+            if len(self._kept) > KEPT:
+                self._forget(next(iter(self._kept)))
+
+    def _forget(self, who: Who) -> None:
+        for interest in self._kept.pop(who, ()):
+            self.index.remove(interest)
+
+
+def _confirms(interests: list[Interest]) -> list[Interest]:
+    return [each for each in interests if each.listener.role is Role.CONFIRM]
 
 
 class Hearing:
@@ -104,16 +138,18 @@ class Hearing:
         self.was: dict[Who, list[Interest]] = {}
         self.now: dict[Who, list[Interest]] = {}
 
-    def note(
-        self, stream: str, before: Line | None, after: Line, execution_ids: Iterable[str]
-    ) -> None:
+    def note(self, stream: str, decision: Decision, execution_ids: Iterable[str]) -> None:
         """A decision has led from one form of a line to another, in these executions."""
+        before, after = decision.before, decision.line
+        if after is None:
+            return
         if before is None or before.schedule is not after.schedule:
             self._change((stream, None), wants(before) if before else [], wants(after))
-        if not after.schedule.cancellable:
+        if not after.schedule.listens_for_runs:
             return
         for id_ in execution_ids:
-            self._change((stream, id_), _wants_of(before, id_), _wants_of(after, id_))
+            was = _wants_of(before, id_, decision.given)
+            self._change((stream, id_), was, _wants_of(after, id_, decision.waiting))
 
     def _change(self, who: Who, before: list[Interest], after: list[Interest]) -> None:
         if before == after and who not in self.now:
@@ -154,9 +190,11 @@ class Hearing:
         return rows, gone
 
 
-def _wants_of(line: Line | None, id_: str) -> list[Interest]:
-    run = line.find(id_) if line is not None else None
-    return wants_of(line.definition_of(run), run) if line is not None and run is not None else []
+def _wants_of(line: Line | None, id_: str, waiting: Mapping[str, Execution]) -> list[Interest]:
+    """What an execution listens for, though it waits outside of its line."""
+    if line is None or (run := line.find(id_) or waiting.get(id_)) is None:
+        return []
+    return wants_of(line.definition_of(run), run)
 
 
 def _order(listener: Listener) -> int:

@@ -17,7 +17,7 @@ from horae_application.messages import OK
 from horae_application.ports import StoredEvent
 from horae_application.quarantine import quarantine
 from horae_application.task import Answer, Task
-from horae_domain import external
+from horae_domain import decider, external, waits
 from horae_domain.codec import decode
 from horae_domain.errors import InvalidField
 from horae_domain.events import (
@@ -26,6 +26,7 @@ from horae_domain.events import (
     ScheduleCreated,
     ScheduleUpdated,
 )
+from horae_domain.execution import Execution, Status
 from horae_domain.external import Happening
 from horae_domain.identity import external_event_stream, partition_of_stream, schedule_stream
 from horae_domain.instants import format_instant
@@ -103,10 +104,14 @@ class Receiving:
         event = self._event(task, command, cause)
         listeners = self._draft.hearing.match(event.tenant, event.type, event.data)
         facts["duplicate"] = False
-        if not listeners and not self._lines.listening.elsewhere(event.tenant, event.type):
+        late = self._lines.listening.past.index.match(event.tenant, event.type, event.data)
+        heard = listeners or late
+        if not heard and not self._lines.listening.elsewhere(event.tenant, event.type):
             return Answer(task, OK, facts | {"recorded": False})
         index = self._draft.add(event, stream, 0)
         self.tell(event, listeners, cause)
+        for each in late:
+            self._tell_late(each, event, cause)
         return Answer(task, OK, facts | {"recorded": True}, index)
 
     def _event(
@@ -142,14 +147,55 @@ class Receiving:
                 case Listener(Role.TRIGGER, stream):
                     self._let(stream, cause, external.fire, happened)
                 case Listener(Role.CANCEL, stream, str(id_)):
-                    self._let(stream, cause, external.end, id_, event)
+                    self._let(stream, cause, external.end, id_, event, waiting=id_)
+                case Listener(Role.CONFIRM, stream, str(id_)):
+                    self._let(stream, cause, decider.confirm, id_, event, waiting=id_)
+                case Listener(Role.KEEP, stream, str(id_)):
+                    self._let(stream, cause, waits.keep, id_, event)
                 case _:
                     pass
 
-    def _let(self, stream: str, cause: Cause, act: Callable[..., object], *told: object) -> None:
+    def _tell_late(self, listener: Listener, event: ExternalEventReceived, cause: Cause) -> None:
+        """Record that a confirmation came when the wait was over."""
+        id_ = listener.execution_id or ""
+        self._lines.load([listener.stream])
+        line = self._draft.line(listener.stream)
+        run = None if line is None else line.find(id_)
+        given = [] if run is not None else self._outside(id_)
+        run = run or (given[0] if given else None)
+        if line is None or run is None or run.status is Status.WAITING:
+            return
+        decision = self._draft.begin(listener.stream, *given)
+        waits.late(decision, run, event, cause)
+        self._draft.accept(listener.stream, decision)
+
+    def _outside(self, id_: str) -> list[Execution]:
+        """An execution that no line holds, as its stream tells it."""
+        if id_ in self._draft.waiting:
+            run = self._draft.waiting[id_]
+        else:
+            rows = self._loaded.get(id_) or self._lines.load((), [id_]).get(id_, [])
+            run = fold_execution(rows)
+        return [] if run is None else [run]
+
+    def _waiting(self, stream: str, id_: str | None) -> list[Execution]:
+        """The execution, if it waits for a confirmation."""
+        line = self._draft.line(stream)
+        if id_ is None or (line is not None and line.find(id_) is not None):
+            return []
+        return [run for run in self._outside(id_) if run.status is Status.WAITING]
+
+    def _let(
+        self,
+        stream: str,
+        cause: Cause,
+        act: Callable[..., object],
+        *told: object,
+        waiting: str | None = None,
+    ) -> None:
         """Decide on one listener; one whose evaluation fails is quarantined, and the others go on."""
         self._recover(self._draft, stream)
-        decision = self._draft.begin(stream)
+        decision = self._draft.begin(stream, *self._waiting(stream, waiting))
         try:
             act(decision, *told, cause)
         except Exception as error:  # noqa: BLE001 - one schedule's trouble is its own

@@ -9,48 +9,25 @@ from __future__ import annotations
 import heapq
 from collections.abc import Collection, Iterable
 
-import msgspec
-
 from horae_application.ports import LedgerRow
 from horae_domain.execution import Execution
 from horae_domain.identity import partition_of_stream
 from horae_domain.instants import to_micros
-from horae_domain.waits import missing
 
 MARK = b"W"
-"""What the state of such a row begins with; that of a line never does."""
-
-
-class Waiting(msgspec.Struct, frozen=True, array_like=True):
-    """What an owner has to know of an execution that waits."""
-
-    tenant: str
-    schedule_id: str
-    events: list[tuple[str, list[tuple[str, object]]]]
-    """The types of events that it waits for, and the values in their data by paths."""
-
-
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Waiting).decode
+"""The state of such a row; that of a line is another one."""
 
 
 def row_of_wait(run: Execution) -> LedgerRow:
     """The ledger's row of an execution that waits."""
     until = run.waits_until
-    events = [(type_, list(match)) for _, type_, match in missing(run)]
-    state = MARK + _encode(Waiting(run.tenant, run.schedule_id, events))
     due = None if until is None else to_micros(until)
-    return LedgerRow(partition_of_stream(run.id), run.id, due, state)
+    return LedgerRow(partition_of_stream(run.id), run.id, due, MARK)
 
 
 def is_wait(state: bytes) -> bool:
     """True if a row of the ledger is that of an execution that waits."""
-    return state[:1] == MARK
-
-
-def read_wait(state: bytes) -> Waiting:
-    """What such a row says."""
-    return _decode(state[1:])
+    return state == MARK
 
 
 class Deadlines:

@@ -20,6 +20,7 @@ from horae_domain.errors import (
     IllegalState,
     TooManyRequests,
 )
+from horae_domain.events import ExternalEventReceived
 from horae_domain.execution import Execution, Report
 from horae_domain.firing import close_pause, go_on, settle, settle_all
 from horae_domain.identity import execution_id
@@ -178,6 +179,13 @@ def ask_to_stop(decision: Decision, id_: str, reason: str, grace: timedelta, cau
     else:
         terms = decision.require().definition_of(run)
         decision.add(*executions.cancel(run, terms, reason, cause))
+        go_on(decision, cause)
+
+
+def confirm(decision: Decision, id_: str, event: ExternalEventReceived, cause: Cause) -> None:
+    """Let an event confirm an execution that waits for it."""
+    waits.confirm(decision, id_, event, cause)
+    if decision.events:
         go_on(decision, cause)
 
 

@@ -16,11 +16,10 @@ class Decision:
         self.before = line
         self.line = line
         self.events: list[Event] = []
-        self.waiting = {run.id: run for run in waiting}
+        self.given = {run.id: run for run in waiting}
+        self.waiting = dict(self.given)
         """Executions that wait for a confirmation, which their line does not hold; those that were
         given and those that begin to."""
-        self.versions = {run.id: run.version for run in waiting}
-        """How many events the streams of those given had."""
 
     def add(self, *events: Event) -> None:
         """Record events and fold them, so that what follows is decided on them."""

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, NamedTuple, assert_never
 
 from horae_domain import execution as executions
-from horae_domain import overlap
+from horae_domain import overlap, waits
 from horae_domain.decision import Decision
 from horae_domain.definition import Definition, EventTrigger, OutcomeTrigger
 from horae_domain.errors import ExpressionFailed, InvalidExpression
@@ -97,20 +97,22 @@ def _enabled(line: Line) -> bool:
 
 def wants_of(definition: Definition, run: Execution) -> list[Interest]:
     """What an execution listens for while it is alive."""
-    ends = definition.cancel_on
-    if ends is None or not run.status.alive:
-        return []
-    match = resolved(ends.match, definition, run)
-    if match is None:
-        return []
     stream = schedule_stream(run.tenant, run.schedule_id)
-    return [Interest(run.tenant, ends.event, Listener(Role.CANCEL, stream, run.id), match)]
+    wanted = waits.wants(definition, run)
+    ends = definition.cancel_on
+    match = resolved(ends.match, definition, run) if ends and run.status.alive else None
+    if ends is not None and match is not None:
+        wanted.insert(0, (Role.CANCEL, ends.event, match))
+    return [
+        Interest(run.tenant, event, Listener(role, stream, run.id), match)
+        for role, event, match in wanted
+    ]
 
 
 def resolved(wanted: Mapping[str, str], definition: Definition, run: Execution) -> Match | None:
     """The values that have to stand in an event's data; None if the execution does not have them."""
     payload = run.payload if run.overridden else payload_for(definition, run.trigger)
-    known = {"trigger": run.trigger, "payload": payload}
+    known = {"trigger": {"data": payload} | run.trigger, "payload": payload}
     found = tuple((path, value_at(known, place)) for path, place in sorted(wanted.items()))
     return None if any(value is MISSING for _, value in found) else found
 

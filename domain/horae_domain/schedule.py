@@ -150,9 +150,10 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     """The trace context of the same."""
 
     @property
-    def cancellable(self) -> bool:
-        """True if an event may cancel a run of it, by any revision."""
-        return any(each.cancel_on is not None for each in self.definitions.values())
+    def listens_for_runs(self) -> bool:
+        """True if external events may cancel or confirm its executions, by some revision."""
+        definitions = self.definitions.values()
+        return any(each.cancel_on or each.wait_for for each in definitions)
 
 
 # --- decide --------------------------------------------------------------------------------------

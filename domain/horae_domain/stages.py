@@ -66,6 +66,11 @@ def last(stage: str) -> bool:
     return stage in _FALLBACKS or stage.startswith(UNDO)
 
 
+def before_wait(stage: str) -> bool:
+    """True while a wait, if there is one, is still to come."""
+    return stage in {FIRST, WAIT} or stage.startswith(STEP)
+
+
 def deed_of(definition: Definition, stage: str) -> Deed | None:
     """What is done at a stage; None while nothing is."""
     stage = current(definition, stage)

@@ -29,11 +29,16 @@ from horae_domain.events import (
     ExecutionSucceeded,
     ExternalEventReceived,
 )
-from horae_domain.execution import Execution
+from horae_domain.execution import Execution, Status
 from horae_domain.ledger import payload_for
-from horae_domain.listeners import MISSING, Match, value_at
+from horae_domain.listeners import MISSING, Match, Role, value_at
 from horae_domain.schedule import Cause
 from horae_domain.timeouts import LATE_END
+
+EARLY = -1
+"""The index of an event that came before the wait."""
+MAX_EARLY = 100
+"""Events that an execution keeps, before it waits, of those that may confirm it."""
 
 
 class Unresolved(Exception):
@@ -77,6 +82,20 @@ def begin(decision: Decision, id_: str, cause: Cause) -> None:
     deadline = None if wait.timeout is None else cause.at + wait.timeout
     about = executions.about(run, cause)
     decision.add(AwaitingConfirmation(waits=waits, need=wait.needed, deadline=deadline, **about))
+    for early in run.confirmations:
+        confirm(decision, id_, _event_of(early, run, cause), cause)
+
+
+def _event_of(early: Confirmation, run: Execution, cause: Cause) -> ExternalEventReceived:
+    """An event that came before the wait, as it is judged now."""
+    return ExternalEventReceived(
+        at=cause.at,
+        tenant=run.tenant,
+        id=early.event_id,
+        type=early.type,
+        source=early.source,
+        data=early.data,
+    )
 
 
 def _resolved(awaited: Awaited, definition: Definition, run: Execution) -> dict[str, Any]:
@@ -105,6 +124,41 @@ def _value(known: Mapping[str, Any], path: str, source: str | float | bool) -> A
     return value
 
 
+# --- who listens ---------------------------------------------------------------------------------
+
+
+def wants(definition: Definition, run: Execution) -> list[tuple[Role, str, Match]]:
+    """What events it wants to hear of: those that confirm it, or before it waits those that may."""
+    if run.status is Status.WAITING:
+        return [(Role.CONFIRM, type_, match) for _, type_, match in missing(run)]
+    wait, stage = definition.wait_for, stages.current(definition, run.stage)
+    if wait is None or not run.status.alive or not stages.before_wait(stage):
+        return []
+    known = _known(definition, run)
+    return [(Role.KEEP, each.event, _known_by_now(each, known)) for each in wait.awaited]
+
+
+def _known_by_now(awaited: Awaited, known: Mapping[str, Any]) -> Match:
+    """The values that are known already, for those that come of a result may change."""
+    values = {
+        path: value_at(known, source) if isinstance(source, str) else source
+        for path, source in awaited.match.items()
+        if not str(source).startswith("result")
+    }
+    return tuple(sorted((path, value) for path, value in values.items() if value is not MISSING))
+
+
+def keep(decision: Decision, id_: str, event: ExternalEventReceived, cause: Cause) -> None:
+    """Let an execution know, when it begins to wait, that this came before (W5)."""
+    run = decision.require().find(id_)
+    if run is None or len(run.confirmations) >= MAX_EARLY or _had(run, event):
+        return
+    early = Confirmation(
+        index=EARLY, event_id=event.id, type=event.type, source=event.source, data=event.data
+    )
+    decision.add(ConfirmationReceived(confirmation=early, **executions.about(run, cause)))
+
+
 # --- confirmations -------------------------------------------------------------------------------
 
 
@@ -120,13 +174,18 @@ def missing(run: Execution) -> list[tuple[int, str, Match]]:
 
 def found(run: Execution, event: ExternalEventReceived) -> int | None:
     """Which of the events that an execution still waits for this is; None if it is none of them."""
-    if any((each.event_id, each.source) == (event.id, event.source) for each in run.confirmations):
+    if _had(run, event):
         return None
     for index, type_, match in missing(run):
         same = all(_equal(value_at(event.data, path), wanted) for path, wanted in match)
         if same and _fits(type_, event.type):
             return index
     return None
+
+
+def _had(run: Execution, event: ExternalEventReceived) -> bool:
+    known = [(each.event_id, each.source) for each in run.confirmations]
+    return (event.id, event.source) in known
 
 
 def _fits(pattern: str, type_: str) -> bool:

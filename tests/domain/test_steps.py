@@ -23,6 +23,7 @@ from horae_domain.events import (
     ExecutionSucceeded,
     ExecutionTimedOut,
     FallbackStarted,
+    SchedulePaused,
     StageCompleted,
 )
 from horae_domain.replaying import ReplayDiffers, replay
@@ -287,3 +288,10 @@ def test_replay_of_an_attempt_that_nothing_leads_to_is_found():
         replay([*history.events, *stray])
     assert caught.value.replayed is None
     assert replay(stray) == {}
+
+
+def test_replay_passes_over_what_belongs_to_no_schedule():
+    history = begun()
+    paused = SchedulePaused(at=at(1), schedule_id="elsewhere")
+    (commands,) = replay([paused, *history.events]).values()
+    assert [each.stage for each in commands] == ["step:reserve"]

@@ -8,7 +8,7 @@ import pytest
 from histories import History, at, cause, definition, like, said
 from sagas import STEADY, WAIT, SagaHistory, function, paid, step
 
-from horae_domain import waits
+from horae_domain import decider, waits
 from horae_domain.errors import IllegalState, InvalidField
 from horae_domain.events import (
     AttemptFailed,
@@ -34,6 +34,8 @@ from horae_domain.events import (
     StageCompleted,
 )
 from horae_domain.execution import Status
+from horae_domain.external import wants_of
+from horae_domain.listeners import Role
 from horae_domain.stages import command_of, deeds
 
 THEN = {"then": function("finalise")}
@@ -476,3 +478,73 @@ def test_canonical_form_keeps_all_of_it():
     assert definition(**{name: told[name] for name in told if name != "id"}) == found
     assert found.wait_for is not None
     assert found.wait_for.timeout == timedelta(minutes=10)
+
+
+# --- what comes before ---------------------------------------------------------------------------
+
+
+def wanted(history, run):
+    return [(each.listener.role, each.event, each.match) for each in wants_of(history.terms, run)]
+
+
+def test_what_may_confirm_it_is_kept_until_it_waits():
+    history = SagaHistory(wait_for=WAIT | {"match": {"order": "payload.order", "id": "result.id"}})
+    history.begin(1)
+    history.start(2)
+    assert wanted(history, history.run) == [(Role.KEEP, "Paid", (("order", "o-1"),))]
+    for number in (1, 2):
+        data = {"order": "o-1", "id": number}
+        told = history.do(
+            waits.keep, history.run.id, paid(3, data=data, id_=f"e-{number}"), cause(3)
+        )
+        assert told[0] == like(ConfirmationReceived)
+    assert history.do(waits.keep, history.run.id, paid(4, id_="e-1"), cause(4)) == []
+    told = history.report(5, said(result={"id": 2}))
+    assert told[1:] == [
+        like(AwaitingConfirmation),
+        like(ExecutionConfirmed),
+        like(ExecutionSucceeded, result={"order": "o-1", "id": 2}),
+    ]
+
+
+def test_not_all_that_come_before_are_kept():
+    history = SagaHistory(wait_for=WAIT | {"match": {"order": 1}})
+    history.begin(1)
+    assert wanted(history, history.run) == [(Role.KEEP, "Paid", (("order", 1),))]
+    for number in range(waits.MAX_EARLY):
+        history.do(waits.keep, history.run.id, paid(3, id_=f"e-{number}"), cause(3))
+    assert history.do(waits.keep, history.run.id, paid(3, id_="more"), cause(3)) == []
+    assert history.do(waits.keep, "gone", paid(3), cause(3)) == []
+
+
+def test_what_waits_listens_for_what_is_missing_and_what_would_cancel_it():
+    ends = {"event": "Withdrawn", "match": {"order": "trigger.data.order"}}
+    history = waiting(cancel_on=ends)
+    match = (("order", "o-1"),)
+    assert wanted(history, history.waiter) == [
+        (Role.CANCEL, "Withdrawn", match),
+        (Role.CONFIRM, "Paid", match),
+    ]
+    history.do(decider.confirm, history.waiter.id, paid(4), cause(4))
+    assert wanted(history, history.run) == [(Role.CANCEL, "Withdrawn", match)]
+    assert history.do(decider.confirm, history.run.id, paid(5, id_="e-2"), cause(5)) == []
+
+
+def test_what_does_not_wait_listens_for_nothing():
+    history = SagaHistory()
+    history.begin(1)
+    assert wanted(history, history.run) == []
+
+
+def test_value_that_is_missing_is_not_known_before():
+    history = SagaHistory(wait_for=WAIT)
+    history.begin(1, {"other": 1})
+    assert wanted(history, history.run) == [(Role.KEEP, "Paid", ())]
+
+
+def test_schedules_own_payload_is_what_runs_without_another_one_are_given():
+    history = History(payload={"day": "today"})
+    history.settle(60)
+    command = command_of(history.line.definition, history.run)
+    assert command is not None
+    assert (command.payload, command.id) == ({"day": "today"}, history.run.id)
