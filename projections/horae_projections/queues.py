@@ -32,6 +32,7 @@ _COUNTED = {
     "failed": "failed",
     "timed_out": "failed",
     "dead": "dead",
+    "waiting": "unconfirmed",
 }
 """Where an execution of a status is counted."""
 
@@ -126,7 +127,7 @@ def _limits(row: QueueRow) -> dict[str, Any]:
 
 
 def _counts(row: QueueRow) -> dict[str, int]:
-    names = ("waiting", "running", "delayed", "buffered", "held", "failed", "dead")
+    names = ("waiting", "running", "delayed", "buffered", "held", "unconfirmed", "failed", "dead")
     return {name: getattr(row, name) for name in names}
 
 

@@ -264,6 +264,8 @@ class QueueRow(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     paused_by: str | None = None
     note: str = ""
     weight: int = 1
+    unconfirmed: int = 0
+    """How many wait for a confirmation."""
 
 
 ALL_QUEUES = "*"

@@ -68,6 +68,8 @@ class Sheet:
         self._keep = keep
         self._slots: OrderedDict[Key, _Slot] = OrderedDict()
         self._touched: dict[Key, None] = {}
+        self._places: dict[tuple[str, str], None] = {}
+        """Tenants and queues of executions that were put and whose queues were not asked for."""
 
     def missing(self, events: list[Event]) -> list[Key]:
         """Rows that have to be put before these events can be projected."""
@@ -84,28 +86,22 @@ class Sheet:
         return list(wanted)
 
     def missing_queues(self, events: list[Event]) -> list[Key]:
-        """The same for the queues of their executions, once these have been put."""
-        wanted: dict[Key, None] = {}
-        for event in events:
-            for key in self._queues_of(event):
-                if key in self._slots:
-                    self._slots.move_to_end(key)
-                else:
-                    wanted[key] = None
-        return list(wanted)
+        """The same for the queues of their executions, once these have been put.
 
-    def _queues_of(self, event: Event) -> list[Key]:
-        if isinstance(event, LimitEvent):
-            return [Key(QUEUES, event.tenant, getattr(event, "queue", ALL_QUEUES))]
-        if not isinstance(event, ExecutionEvent):
-            return []
-        queue = getattr(event, "queue", None)
-        if queue is None:
-            slot = self._slots.get(Key(EXECUTIONS, event.tenant, event.execution_id))
-            if slot is None or not isinstance(slot.row, ExecutionRow):
-                return []
-            queue = slot.row.queue
-        return [Key(QUEUES, event.tenant, queue), Key(QUEUES, event.tenant, ALL_QUEUES)]
+        A queue's row stays once it is here, so only executions that are new here can miss theirs.
+        """
+        places, self._places = self._places, {}
+        for event in events:
+            if isinstance(event, LimitEvent):
+                places[event.tenant, getattr(event, "queue", ALL_QUEUES)] = None
+            elif isinstance(event, BORN) and not isinstance(event, ExecutionSkipped):
+                places[event.tenant, event.queue] = None
+        wanted = {
+            Key(QUEUES, tenant, name): None
+            for tenant, queue in places
+            for name in (queue, ALL_QUEUES)
+        }
+        return [key for key in wanted if key not in self._slots]
 
     def put(self, key: Key, stored: bytes | None) -> None:
         """What the store has of a row."""
@@ -114,6 +110,8 @@ class Sheet:
             self._slots[key] = _Slot(None, _NOTHING, {})
         else:
             self._slots[key] = _Slot(row, entries_of(key.id, row), waits_of(key.id, row))
+            if isinstance(row, ExecutionRow):
+                self._places[key.tenant, row.queue] = None
 
     def get(self, key: Key) -> Any:
         """A row that is about to be changed, or None."""
@@ -150,13 +148,16 @@ class Sheet:
 
     def trim(self) -> None:
         """Forget the rows that were not used for the longest time."""
-        while len(self._slots) > self._keep:
-            self._slots.popitem(last=False)
+        for _ in range(len(self._slots) - self._keep):
+            key, slot = self._slots.popitem(last=False)
+            if key.table == QUEUES:
+                self._slots[key] = slot
 
     def clear(self) -> None:
         """Forget everything: the store may have something else."""
         self._slots.clear()
         self._touched.clear()
+        self._places.clear()
 
 
 def _change(key: Key, row: Row | None, before: frozenset[Entry], after: frozenset[Entry]) -> Change:
