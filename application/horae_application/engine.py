@@ -229,6 +229,9 @@ class Engine:
         at = self._now()
         micros = to_micros(at)
         self.lines.refill(micros)
+        deadline = self.lines.deadlines.next()
+        if self.tail is not None and deadline is not None and deadline <= micros:
+            self.tail.news = True  # what came before a deadline is known before it is decided
         self._overhear(at)
         tasks = self._drain()
         if self._linger and (rest := self._company(tasks, micros)) > 0:

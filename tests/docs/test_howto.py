@@ -79,3 +79,35 @@ async def test_kubernetes_cronjob(tmp_path: Path) -> None:
 def test_every_guide_for_those_who_come_has_its_test(page: str) -> None:
     peer = page.removeprefix("from-").removesuffix(".md").replace("-", "_")
     assert f"test_{peer}" in globals()
+
+
+async def test_sagas() -> None:
+    page = names("sagas.md")
+    async with testing.engine(page["app"], start=SUNDAY) as engine:
+        await engine.publish_event("OrderPlaced", {"order": 1})
+        await engine.publish_event("OrderPlaced", {"order": 2})
+        await engine.settle()
+        await engine.publish_event("PaymentReceived", {"order": 2})
+        await engine.advance("10 minutes")
+        assert set(await results(engine, "payment")) == {
+            "order 2 is paid",
+            "order 1 is released: confirmation_not_received",
+        }
+        await engine.trigger_schedule("confirmation-check")
+        await engine.advance("50 minutes")
+        assert await results(engine, "confirmation-check") == ["mined"]
+        await engine.advance("1 minute")
+        assert await results(engine, "quotes") == ["quotes of yesterday, because of ConnectionError"]
+
+
+async def test_steps_of_the_sagas() -> None:
+    page = names("sagas.md")
+    page["app"].schedules = {"order": page["app"].schedules["order"]}
+    async with testing.engine(page["app"], start=SUNDAY) as engine:
+        run = await engine.trigger_schedule("order")
+        await engine.advance("1 hour")
+        found = await engine.get_execution(run["execution_id"])
+        assert (found["status"], found["steps"]["undone"]) == ("failed", ["charge", "reserve"])
+        assert await page["replayed"](engine) == [
+            "step:reserve", "step:charge", "step:ship", "undo:charge", "undo:reserve",
+        ]  # fmt: skip
