@@ -142,7 +142,7 @@ class Bench:
         self.engine.firing = self.executor.open = True
         self.engine._store.append = account.part("store", self.engine._store.append)
         self.round = account.part("engine", self.engine.round)
-        self.projector._steps = account.part("views", self.projector._steps)  # type: ignore[method-assign]
+        self.projector._changes = account.part("views", self.projector._changes)  # type: ignore[method-assign]
 
     async def create(self, definitions: list[dict[str, Any]]) -> None:
         request = new_request("default", "schedule.create_many", {"schedules": definitions})

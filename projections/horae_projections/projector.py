@@ -21,7 +21,7 @@ from horae_domain.codec import Undecodable, decode
 from horae_domain.events import Event
 from horae_domain.positions import Position, parse_position
 from horae_projections.fold import project
-from horae_projections.ports import Key, LogReader, LogRow, StaleProjector, Step, ViewStore
+from horae_projections.ports import Change, Key, LogReader, LogRow, StaleProjector, Step, ViewStore
 from horae_projections.rows import FORMAT
 from horae_projections.sheet import Sheet
 
@@ -314,18 +314,14 @@ class Projector:
         assert self._version is not None  # noqa: S101 - a session has begun
         if not self._same_store():
             raise StaleProjector(None)
-        events = [event for _, event in items if event is not None]
-        await self._bring(self._sheet.missing(events))
-        await self._bring(self._sheet.missing_queues(events))
         at, sent = self._at, None
         try:
             for first in range(0, len(items), STEP * BURST):
-                steps = self._steps(at, items[first : first + STEP * BURST])
+                steps = await self._steps(at, items[first : first + STEP * BURST])
                 at = parse_position(steps[-1].position)
                 if sent is not None:
                     await sent
                 sent = asyncio.create_task(self._send(steps, at))
-                await asyncio.sleep(0)
             if sent is not None:
                 await sent
         except BaseException:
@@ -343,17 +339,25 @@ class Projector:
         for key, row in zip(missing, stored, strict=True):
             self._sheet.put(key, row)
 
-    def _steps(self, at: Position | None, items: list[Item]) -> list[Step]:
+    async def _steps(self, at: Position | None, items: list[Item]) -> list[Step]:
+        """What follows from a burst; between two steps the event loop has other things to do."""
+        events = [event for _, event in items if event is not None]
+        await self._bring(self._sheet.missing(events))
+        await self._bring(self._sheet.missing_queues(events))
         steps = []
         for first in range(0, len(items), STEP):
             chunk = items[first : first + STEP]
-            for number, event in chunk:
-                if event is not None:
-                    project(self._sheet, number, event)
             after = Position(self._log.identity, 0, chunk[-1][0])
-            steps.append(Step(str(at), str(after), self._sheet.collect()))
+            steps.append(Step(str(at), str(after), self._changes(chunk)))
             at = after
+            await asyncio.sleep(0)
         return steps
+
+    def _changes(self, items: list[Item]) -> list[Change]:
+        for number, event in items:
+            if event is not None:
+                project(self._sheet, number, event)
+        return self._sheet.collect()
 
     async def _send(self, steps: list[Step], after: Position) -> None:
         assert self._version is not None  # noqa: S101 - a session has begun
