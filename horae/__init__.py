@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from horae.services import command
     from horae.triggers import Retry, cron, every, manual, on_condition, on_event, on_outcome, once
     from horae_application.context import Context
+    from horae_application.hooks import Observed
     from horae_application.result import Result, RetryAfter
     from horae_application.services import Call, ServiceError
     from horae_domain.errors import HoraeError
@@ -33,6 +34,7 @@ __all__ = [
     "Context",
     "Horae",
     "HoraeError",
+    "Observed",
     "Result",
     "Retry",
     "RetryAfter",
@@ -60,6 +62,7 @@ _MODULES = {
     "Context": "horae_application.context",
     "Horae": "horae.app",
     "HoraeError": "horae_domain.errors",
+    "Observed": "horae_application.hooks",
     "Result": "horae_application.result",
     "Retry": "horae.triggers",
     "RetryAfter": "horae_application.result",

@@ -167,6 +167,23 @@ class Horae:
 
         return mark
 
+    def hook(self, name: str) -> Callable[[F], F]:
+        """Tell a function of (observed) what is dispatched to this process, and how it ended.
+
+        Args:
+            name: `scheduler.dispatch.batch`, `scheduler.dispatch.` and a type of action,
+                `scheduler.worker.process`; or with `*` at the end all that begin so.
+
+        Raises:
+            ValueError: there is no hook of this name.
+        """
+
+        def mark(function: F) -> F:
+            self.registry.hooks.add(name, function)
+            return function
+
+        return mark
+
     def external(self, name: str, target: Any, **policy: Any) -> None:
         """Let handlers call a service outside, by `ctx.call_external(name, operation, **args)`.
 

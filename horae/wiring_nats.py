@@ -251,6 +251,7 @@ class NatsWiring:
             return Reply(200, await puller.beat(body))
 
         async def run(work: Work) -> Mapping[str, Any]:
+            executor.dispatched([work])
             outcome: Mapping[str, Any] = to_jsonable_python(await executor.run(work, beat))
             return outcome
 

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from horae_application.cqrs import Cqrs, Kind, read_model
 from horae_application.errands import Externals
+from horae_application.hooks import Hooks
 from horae_domain.events import COMMAND
 
 Function = Callable[..., Any]
@@ -98,6 +99,8 @@ class Registry(Functions):
         super().__init__()
         self.commands = Functions()
         """By service and command, such as `trading.Rebalance`."""
+        self.hooks = Hooks()
+        """What is told of what it does."""
         self.externals: Externals | None = None
         """Services outside that its handlers call."""
         self.checks = Functions()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+import time
 import traceback
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
@@ -174,7 +175,12 @@ class Executor:
 
     # --- on the loop ------------------------------------------------------------------------------
 
+    def dispatched(self, works: Sequence[Work]) -> None:
+        """Tell hooks of attempts that come here; on the loop."""
+        self._registry.hooks.dispatched(works, self._now())
+
     def _begin(self, works: Sequence[Work]) -> None:
+        self.dispatched(works)
         for work in works:
             key = (work.execution_id, work.lease)
             self._controls[key] = Control()
@@ -246,11 +252,15 @@ class Executor:
             externals=self._registry.externals,
             loop=self._loop,
         )
+        outcome: dict[str, Any] | None = None
+        since = time.monotonic()
         try:
             outcome = await self._outcome(work, context, control)
         finally:
             self._controls.pop(key, None)
             beats.close()
+            seconds = time.monotonic() - since
+            self._registry.hooks.processed(work, outcome, context.started_at, seconds)
         if beats.latest is not None:
             outcome["metadata"] = {"progress": beats.latest} | outcome.get("metadata", {})
         if context.logs and not outcome.get("logs"):
@@ -432,6 +442,7 @@ class Executor:
         self._cancel(list(self._tasks))
         if pending:
             await asyncio.wait(pending, timeout=1.0)
+        await self._registry.hooks.drain(1.0)
         return not pending
 
 
