@@ -111,3 +111,16 @@ async def test_steps_of_the_sagas() -> None:
         assert await page["replayed"](engine) == [
             "step:reserve", "step:charge", "step:ship", "undo:charge", "undo:reserve",
         ]  # fmt: skip
+
+
+async def test_events() -> None:
+    async with testing.engine(names("events.md")["app"]) as engine:
+        for amount in (5, 5000):
+            await engine.publish_event("trade.done", {"id": "t", "amount": amount})
+        for ticket in (1, 2):
+            await engine.publish_event("ticket.opened", {"ticket": ticket})
+        await engine.publish_event("ticket.resolved", {"ticket": 1})
+        await engine.advance("1 day")
+        assert await results(engine, "large-trades") == ["trade.done: 5000.0"]
+        assert await results(engine, "escalate") == ["ticket 2 is open for an hour"]
+        assert await results(engine, "report") == ["3 rows"]
