@@ -308,8 +308,9 @@ def _end(line: Line, at: datetime) -> str | None:
 
 
 def close_pause(decision: Decision, cause: Cause) -> None:
-    """Record what came due while paused as one decision."""
-    if decision.require().schedule.status is Status.PAUSED:
+    """Record what came due while paused as one decision: nothing, once as many have fired as may."""
+    line = decision.require()
+    if line.schedule.status is Status.PAUSED and not line.spent:
         _skip_all(decision, "paused", cause)
 
 

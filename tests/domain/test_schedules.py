@@ -489,3 +489,14 @@ def test_decided_ranges_count_as_events_but_change_nothing():
     assert after.schedule.version == 2
     assert after.schedule.changed_at == at(0)
     assert after.schedule.next_due == before.schedule.next_due
+
+
+def test_pause_after_the_limit_was_reached_leaves_no_decisions():
+    history = History()
+    history.settle(60)
+    history.pause(61)
+    history.update(62, max_executions=1)
+    assert [type(event).__name__ for event in history.resume(200)] == [
+        "ScheduleResumed",
+        "ScheduleCompleted",
+    ]

@@ -36,12 +36,12 @@ NOTED = {
     "schedule.cancelled.v1": "schedule.cancel",
 }
 PLANNED = {
-    "schedule.occurrence_skipped.v1": "occurrence.skip",
-    "schedule.occurrence_moved.v1": "occurrence.move",
-    "schedule.occurrence_held.v1": "occurrence.hold",
-    "schedule.occurrence_approved.v1": "occurrence.approve",
-    "schedule.occurrence_payload_set.v1": "occurrence.set_payload",
-    "schedule.backfill_started.v1": "schedule.backfill",
+    "schedule.occurrence_skipped.v1": ("occurrence.skip", "occurrence.approve"),  # or rejected
+    "schedule.occurrence_moved.v1": ("occurrence.move",),
+    "schedule.occurrence_held.v1": ("occurrence.hold",),
+    "schedule.occurrence_approved.v1": ("occurrence.approve",),
+    "schedule.occurrence_payload_set.v1": ("occurrence.set_payload",),
+    "schedule.backfill_started.v1": ("schedule.backfill",),
 }
 CHANGES = {*NOTED, "schedule.created.v1", "schedule.completed.v1"}
 LATE = 1.0
@@ -139,9 +139,11 @@ def commanded(rows: list[Row]) -> dict[tuple[str, str, str], int]:
             case "schedule.updated.v1":
                 marker = row.data["definition"].get("description", "")
                 notes["schedule.update", id_, marker] = row.position
-            case name if name in NOTED or name in PLANNED:
-                op = (NOTED | PLANNED)[name]
-                notes[op, id_, row.data.get("note", "")] = row.position
+            case name if name in NOTED:
+                notes[NOTED[name], id_, row.data.get("note", "")] = row.position
+            case name if name in PLANNED:
+                for op in PLANNED[name]:
+                    notes[op, id_, row.data.get("note", "")] = row.position
     return notes
 
 

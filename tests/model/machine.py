@@ -281,9 +281,9 @@ class Beside(RuleBasedStateMachine):
 
     def between(self, event: OccurrencesDecided) -> list[float]:
         """The instants of a range, which all have one distance."""
-        every = self.line.schedule.definitions[event.revision].trigger.every.total_seconds()  # type: ignore[union-attr]
-        first, last = second(event.first), second(event.last)
-        return [first + every * n for n in range(round((last - first) / every) + 1)]
+        every = self.line.schedule.definitions[event.revision].trigger.every  # type: ignore[union-attr]
+        count = (event.last - event.first) // every + 1
+        return [second(event.first + every * n) for n in range(count)]
 
 
 def _name(run: Execution) -> str:

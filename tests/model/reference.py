@@ -14,6 +14,8 @@ GRACE = 10.0
 SINGLE_SKIPS = 10
 BUFFER = 1_000
 STOP_GRACE = 30.0
+SILENCE = 300.0
+"""Seconds after which an attempt elsewhere is given up that nothing else bounds."""
 
 
 class Refused(Exception):
@@ -348,7 +350,8 @@ class Model:
         run.status = "running"
         run.attempt += 1
         run.resume_at = None
-        run.deadline = None if run.policy.timeout is None else now + run.policy.timeout
+        bound = run.policy.timeout or (None if local else SILENCE)
+        run.deadline = None if bound is None else now + bound
 
     @staticmethod
     def ready(run: Run, now: float) -> bool:
