@@ -97,7 +97,9 @@ async def test_sagas() -> None:
         await engine.advance("50 minutes")
         assert await results(engine, "confirmation-check") == ["mined"]
         await engine.advance("1 minute")
-        assert await results(engine, "quotes") == ["quotes of yesterday, because of ConnectionError"]
+        assert await results(engine, "quotes") == [
+            "quotes of yesterday, because of ConnectionError"
+        ]
 
 
 async def test_steps_of_the_sagas() -> None:

@@ -161,7 +161,8 @@ class Run:
             stored = {
                 "execution.list": self._count(
                     "SELECT count(*) FROM horae_events WHERE topic IN"
-                    " ('execution.requested.v1', 'execution.buffered.v1', 'execution.skipped.v1')"
+                    " ('execution.requested.v1', 'execution.buffered.v1', 'execution.skipped.v1',"
+                    " 'execution.held.v1')"
                 ),
                 "schedule.list": self._count(
                     "SELECT count(DISTINCT originator_id) FROM horae_events"
@@ -181,7 +182,7 @@ class Run:
         """Executions decided before an instant that have no end yet, by the store itself."""
         return self._count(
             "SELECT count(DISTINCT originator_id) FROM horae_events AS first WHERE topic IN"
-            " ('execution.requested.v1', 'execution.buffered.v1')"
+            " ('execution.requested.v1', 'execution.buffered.v1', 'execution.held.v1')"
             f" AND recorded_at < {int(before * 1e6)} AND NOT EXISTS"
             " (SELECT 1 FROM horae_events AS later WHERE later.originator_id ="
             " first.originator_id AND later.topic IN ('execution.succeeded.v1',"
