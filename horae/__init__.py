@@ -21,7 +21,17 @@ if TYPE_CHECKING:
     from horae.client import Client
     from horae.http_action import http
     from horae.services import command
-    from horae.triggers import Retry, cron, every, manual, on_condition, on_event, on_outcome, once
+    from horae.triggers import (
+        Retry,
+        cron,
+        every,
+        manual,
+        on_condition,
+        on_event,
+        on_outcome,
+        once,
+        rrule,
+    )
     from horae_application.context import Context
     from horae_application.hooks import Observed
     from horae_application.result import Result, RetryAfter
@@ -49,6 +59,7 @@ __all__ = [
     "on_event",
     "on_outcome",
     "once",
+    "rrule",
     "step",
     "steps",
     "wait_for",
@@ -77,6 +88,7 @@ _MODULES = {
     "on_event": "horae.triggers",
     "on_outcome": "horae.triggers",
     "once": "horae.triggers",
+    "rrule": "horae.triggers",
     "step": "horae.sagas",
     "steps": "horae.sagas",
     "wait_for": "horae.sagas",

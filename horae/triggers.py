@@ -35,6 +35,16 @@ def once(
     return trigger | ({"allow_past": True} if allow_past else {})
 
 
+def rrule(rule: str, *, timezone: str = "UTC") -> Trigger:
+    """Fire by a recurrence rule of RFC 5545: lines with DTSTART, RRULE, RDATE and EXDATE.
+
+    Args:
+        rule: the lines; without DTSTART it begins with the schedule.
+        timezone: of wall times, unless DTSTART names one.
+    """
+    return {"type": "rrule", "rule": rule, "timezone": timezone}
+
+
 def manual() -> Trigger:
     """Fire only when triggered."""
     return {"type": "manual"}

@@ -32,6 +32,7 @@ from horae_domain.definition import (
     IntervalTrigger,
     ProcessAction,
     QueueAction,
+    RruleTrigger,
 )
 from horae_domain.durations import format_duration
 from horae_domain.execution import Execution, Status
@@ -396,6 +397,8 @@ def _trigger_of(definition: Definition, run: Execution) -> dict[str, Any]:
     match definition.trigger:
         case CronTrigger(expression=expression, timezone=timezone):
             facts = {"expression": expression, "timezone": timezone}
+        case RruleTrigger(rule=rule):
+            facts = {"rule": rule}
         case IntervalTrigger(every=every):
             facts = {"every": format_duration(every)}
         case _:

@@ -40,6 +40,7 @@ from horae_domain.errors import (
 )
 from horae_domain.expressions import compile_expression
 from horae_domain.instants import format_instant, parse_instant
+from horae_domain.rrules import check_rule
 from horae_domain.urls import parse_url
 from horae_domain.zones import load_zone
 
@@ -227,6 +228,25 @@ class OnceTrigger(Model):
         return self
 
 
+class RruleTrigger(Model):
+    """Fires by a recurrence rule of RFC 5545 (T13), in the zone that its DTSTART names, else this one."""
+
+    type: Literal["rrule"] = "rrule"
+    rule: Annotated[str, Field(min_length=1)]
+    timezone: str = "UTC"
+
+    @model_validator(mode="after")
+    def _reads(self, info: ValidationInfo) -> Self:
+        if not (info.context or {}).get("accepted"):
+            try:
+                load_zone(self.timezone)
+                check_rule(self.rule, self.timezone)
+            except HoraeError as error:
+                told = {"reason": error.message}
+                raise PydanticCustomError("trigger", "{reason}", told) from error
+        return self
+
+
 class ManualTrigger(Model):
     """Fires only when somebody triggers it (T7)."""
 
@@ -294,6 +314,7 @@ Trigger = Annotated[
     CronTrigger
     | IntervalTrigger
     | OnceTrigger
+    | RruleTrigger
     | ManualTrigger
     | EventTrigger
     | OutcomeTrigger

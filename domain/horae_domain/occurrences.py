@@ -15,6 +15,7 @@ from horae_domain.definition import (
     ManualTrigger,
     OnceTrigger,
     OutcomeTrigger,
+    RruleTrigger,
 )
 from horae_domain.recurrence import (
     Occurrence,
@@ -23,6 +24,7 @@ from horae_domain.recurrence import (
     cron_recurrence,
     interval_recurrence,
 )
+from horae_domain.rrules import rrule_recurrence
 
 TICK = timedelta(microseconds=1)
 """The engine's resolution of time; `instant - TICK` makes an exclusive bound inclusive."""
@@ -31,7 +33,7 @@ TICK = timedelta(microseconds=1)
 def kind_of(definition: Definition) -> str:
     """What kind of identity the occurrences of a definition have."""
     match definition.trigger:
-        case CronTrigger():
+        case CronTrigger() | RruleTrigger():
             return "calendar"
         case IntervalTrigger():
             return "interval"
@@ -53,7 +55,7 @@ def anchor_of(definition: Definition, at: datetime) -> datetime:
     """What relative times of a trigger count from: told, else `start_at`, else now (T2)."""
     if isinstance(definition.trigger, IntervalTrigger):
         return definition.trigger.anchor or definition.start_at or at
-    if isinstance(definition.trigger, ConditionTrigger):
+    if isinstance(definition.trigger, ConditionTrigger | RruleTrigger):
         return definition.start_at or at
     return at
 
@@ -72,6 +74,10 @@ def recurrence_of(definition: Definition, anchor: datetime) -> Recurrence | None
             )
         case IntervalTrigger(every=every):
             return interval_recurrence(every, anchor)
+        case RruleTrigger(rule=rule, timezone=timezone):
+            return rrule_recurrence(
+                rule, timezone, anchor, gap=definition.dst.gap, overlap=definition.dst.overlap
+            )
         case OnceTrigger(at=at, after=after):
             instant = at if at is not None else anchor + (after or timedelta(0))
             return OnceRecurrence(max(instant, anchor))

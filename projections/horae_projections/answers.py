@@ -61,6 +61,7 @@ def _defaults(trigger: str, action: str) -> dict[str, Any]:
         "event": {"event": "e"},
         "outcome": {"schedule": "s"},
         "condition": {"check": "c"},
+        "rrule": {"rule": "FREQ=DAILY"},
         "function": {"name": "f"},
         "queue": {"queue": "q"},
         "process": {"command": ["c"]},

@@ -11,7 +11,7 @@ from horae_domain.errors import InvalidField
 from horae_domain.wire import ExecutionId, read_object, validate
 
 TriggerType = Literal[
-    "cron", "interval", "once", "manual", "event", "outcome", "condition", "command"
+    "cron", "interval", "once", "rrule", "manual", "event", "outcome", "condition", "command"
 ]
 ScheduleStatus = Literal["pending", "active", "paused", "completed", "cancelled", "failed"]
 ExecutionStatus = Literal[

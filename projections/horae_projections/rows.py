@@ -31,7 +31,7 @@ QUEUES = "q"
 FORMAT = 4
 """Of the rows and indexes; a view of another format is built anew beside the old one."""
 
-TYPES = ("cron", "interval", "once", "manual", "event", "outcome", "condition")
+TYPES = ("cron", "interval", "once", "rrule", "manual", "event", "outcome", "condition")
 ACTIVE = ("active", "pending")
 """The statuses of a schedule that fires."""
 COMMAND_TYPE = "command"

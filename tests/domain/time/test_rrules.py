@@ -1,0 +1,229 @@
+import json
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from dateutil.rrule import rrulestr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from horae_domain.definition import parse_definition
+from horae_domain.errors import InvalidTrigger
+from horae_domain.occurrences import next_occurrence
+from horae_domain.recurrence import preview
+from horae_domain.rrules import MAX_COUNT, rrule_recurrence
+from horae_domain.zones import load_zone
+
+FILE = json.loads((Path(__file__).parents[2] / "cases" / "rrule.json").read_text())
+ANCHOR = datetime(1997, 9, 2, 9, tzinfo=UTC)
+"""What the cases without DTSTART begin at."""
+LONG_AGO = datetime(1990, 1, 1, tzinfo=UTC)
+
+
+def text_of(case):
+    if case["kind"] != "rruleset":
+        return case.get("rule") or case["text"]
+    told = case["rruleset"]
+    start = told["rrule"][0].split("\n")[0]
+    rules = [each.split("\n")[1] for each in told["rrule"]]
+    dates = {"RDATE": told["rdate"], "EXDATE": told["exdate"]}
+    plain = [
+        f"{name}:" + each.replace("-", "").replace(":", "")
+        for name, all_ in dates.items()
+        for each in all_
+    ]
+    return "\n".join([start, *rules, *plain])
+
+
+def not_ours(case):
+    return "TZID" in text_of(case) and "tzids" in case["opts"]
+
+
+@pytest.mark.parametrize("case", FILE["cases"], ids=text_of)
+def test_cases_of_dateutil(case):
+    if not_ours(case):
+        pytest.skip("zones have the names of IANA alone")
+    recurrence = rrule_recurrence(text_of(case), "UTC", ANCHOR)
+    expected = [datetime.fromisoformat(each).replace(tzinfo=UTC) for each in case["expected"]]
+    found = preview(recurrence, LONG_AGO, len(expected) + 1)
+    assert [each.due for each in found][: len(expected)] == expected
+    before, back = expected[-1] + timedelta(seconds=1), []
+    while (one := recurrence.previous(before)) is not None:
+        back.append(one)
+        before = one.due
+    assert back[::-1] == found[: len(expected)]
+
+
+@pytest.mark.parametrize("case", FILE["invalid"], ids=lambda case: case["text"])
+def test_what_dateutil_refuses_is_refused(case):
+    if "tzids" in case["opts"]:
+        pytest.skip("zones have the names of IANA alone")
+    with pytest.raises(InvalidTrigger) as caught:
+        rrule_recurrence(case["text"], "UTC", ANCHOR)
+    assert caught.value.field == "trigger.rule"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "RRULE or an RDATE"),
+        ("DTSTART:20260101T000000", "RRULE or an RDATE"),
+        ("RRULE:FREQ=DAILY;INTERVAL=0", "INTERVAL"),
+        (f"RRULE:FREQ=DAILY;COUNT={MAX_COUNT + 1}", "COUNT"),
+        ("RRULE:FREQ=DAILY;COUNT=x", "COUNT"),
+        ("RRULE:FREQ=DAILY;COUNT=1;UNTIL=20260101T000000", "COUNT or an UNTIL"),
+        ("RRULE:FREQ=DAILY;FREQ=DAILY", "once"),
+        ("RRULE:INTERVAL=2", "FREQ"),
+        ("RRULE:FREQ=FORTNIGHTLY", "no rule"),
+        ("RRULE:FREQ=DAILY;BYPHASE=1", "no rule"),
+        ("RRULE:FREQ=DAILY;BYHOUR=25;BYMONTH=A", "no rule"),
+        ("RRULE:FREQ=DAILY;UNTIL=tomorrow", "UNTIL"),
+        ("DTSTART:20260101T000000\nDTSTART:20260101T000000\nRRULE:FREQ=DAILY", "one DTSTART"),
+        ("DTSTART:20260230T000000\nRRULE:FREQ=DAILY", "does not exist"),
+        ("DTSTART;TZID=Mars/Olympus:20260101T000000\nRRULE:FREQ=DAILY", "IANA"),
+        ("DTSTART;X=1:20260101T000000\nRRULE:FREQ=DAILY", "parameter X"),
+        ("DTSTART:20260101T000000Z\nRRULE:FREQ=DAILY;UNTIL=20270101T000000", "in UTC"),
+        ("DTSTART:20260101T000000\nRRULE:FREQ=DAILY;UNTIL=20270101T000000Z", "without Z"),
+        ("SUMMARY:lunch", "SUMMARY is not known"),
+        ("RDATE:" + ",".join(["20260101"] * 1001), "dates"),
+        ("RRULE:FREQ=DAILY;BYMONTH=" + "1," * 6000 + "1", "characters"),
+    ],
+)
+def test_what_is_no_usable_rule_is_refused(text, reason):
+    with pytest.raises(InvalidTrigger, match=reason):
+        rrule_recurrence(text, "UTC", ANCHOR)
+
+
+def test_where_the_library_is_not_installed_the_refusal_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "dateutil.rrule", None)
+    with pytest.raises(InvalidTrigger, match=r"horae\[rrule\]"):
+        rrule_recurrence("RRULE:FREQ=DAILY;BYHOUR=1,2,3,4", "UTC", ANCHOR)
+
+
+BERLIN = "DTSTART;TZID=Europe/Berlin:20260101T023000\n"
+
+
+def walls(text, after, count=3, zone="Europe/Berlin", **told):
+    found = preview(
+        rrule_recurrence(text, zone, ANCHOR, **told), datetime.fromisoformat(after), count
+    )
+    return [each.due.astimezone(load_zone("Europe/Berlin")).isoformat()[5:] for each in found]
+
+
+def test_a_time_in_a_gap_fires_at_its_end_unless_told_otherwise():
+    text, after = BERLIN + "RRULE:FREQ=DAILY", "2026-03-28T12:00Z"
+    assert walls(text, after, 2) == ["03-29T03:00:00+02:00", "03-30T02:30:00+02:00"]
+    assert walls(text, after, 1, gap="skip") == ["03-30T02:30:00+02:00"]
+    assert walls(text, after, 1, gap="shift") == ["03-29T03:30:00+02:00"]
+
+
+def test_a_time_shown_twice_fires_in_the_first_pass_unless_told_otherwise():
+    text, after = BERLIN + "RRULE:FREQ=DAILY", "2026-10-24T12:00Z"
+    assert walls(text, after, 2) == ["10-25T02:30:00+02:00", "10-26T02:30:00+01:00"]
+    assert walls(text, after, 1, overlap="last") == ["10-25T02:30:00+01:00"]
+    assert walls(text, after, 2, overlap="both") == [
+        "10-25T02:30:00+02:00", "10-25T02:30:00+01:00",
+    ]  # fmt: skip
+    found = preview(
+        rrule_recurrence(text, "UTC", ANCHOR, overlap="both"), datetime(2026, 10, 24, 12, tzinfo=UTC), 2
+    )  # fmt: skip
+    assert [each.nominal for each in found] == [
+        "2026-10-25T02:30:00[Europe/Berlin]",
+        "2026-10-25T02:30:00[Europe/Berlin]/1",
+    ]
+
+
+def test_rules_below_a_day_follow_elapsed_time():
+    text = BERLIN + "RRULE:FREQ=MINUTELY;INTERVAL=30"
+    assert walls(text, "2026-03-29T00:29Z", 3) == [
+        "03-29T01:30:00+01:00", "03-29T03:00:00+02:00", "03-29T03:30:00+02:00",
+    ]  # fmt: skip
+    assert walls(text, "2026-10-25T00:15Z", 4) == [
+        "10-25T02:30:00+02:00", "10-25T02:00:00+01:00", "10-25T02:30:00+01:00", "10-25T03:00:00+01:00",
+    ]  # fmt: skip
+
+
+def test_dates_are_added_and_left_out_in_the_zone_of_the_rule():
+    text = (
+        BERLIN + "RRULE:FREQ=DAILY;UNTIL=20260104T020000Z\n"
+        "EXDATE;TZID=America/New_York:20260101T203000\nEXDATE:20260103T013000Z\n"
+        "RDATE;VALUE=DATE:20260102\n"
+    )
+    assert walls(text, "2025-12-01T00:00Z", 9) == [
+        "01-01T02:30:00+01:00", "01-02T00:00:00+01:00", "01-04T02:30:00+01:00",
+    ]  # fmt: skip
+
+
+def test_a_rule_without_start_begins_with_the_schedule_in_its_zone():
+    assert walls("RRULE:FREQ=WEEKLY", "2026-01-01T00:00Z", 2) == [
+        "01-06T11:00:00+01:00", "01-13T11:00:00+01:00",
+    ]  # fmt: skip
+
+
+def test_what_leaves_out_all_that_it_has_fires_no_more():
+    text = "DTSTART:20260101T000000\nRRULE:FREQ=DAILY\nEXRULE:FREQ=DAILY"
+    assert rrule_recurrence(text, "UTC", ANCHOR).next(LONG_AGO) is None
+
+
+def test_what_never_comes_is_none():
+    recurrence = rrule_recurrence("RRULE:FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30", "UTC", ANCHOR)
+    assert recurrence.next(ANCHOR) is None
+    assert recurrence.previous(ANCHOR) is None
+
+
+def test_a_definition_has_its_rule_checked_and_its_bounds_kept():
+    told = {"id": "a", "action": {"type": "function", "name": "f"}}
+    trigger = {"type": "rrule", "rule": BERLIN + "RRULE:FREQ=DAILY"}
+    definition = parse_definition(told | {"trigger": trigger, "dst": {"gap": "skip"}})
+    found = next_occurrence(definition, ANCHOR, datetime(2026, 3, 28, 12, tzinfo=UTC))
+    assert found.due == datetime(2026, 3, 30, 0, 30, tzinfo=UTC)
+    for wrong in ({"rule": "FREQ=NEVER"}, {"rule": "FREQ=DAILY", "timezone": "Nowhere"}):
+        with pytest.raises(InvalidTrigger):
+            parse_definition(told | {"trigger": {"type": "rrule"} | wrong})
+
+
+# --- against dateutil from the start --------------------------------------------------------------
+
+numbers = {
+    "BYMONTH": (1, 12), "BYMONTHDAY": (1, 28), "BYHOUR": (0, 23), "BYMINUTE": (0, 59),
+    "BYSECOND": (0, 59), "BYSETPOS": (1, 1),
+}  # fmt: skip
+
+
+@st.composite
+def rules(draw):
+    frequency = draw(st.sampled_from(["YEARLY", "MONTHLY", "WEEKLY", "DAILY"]))
+    parts = [f"FREQ={frequency}", f"INTERVAL={draw(st.integers(1, 7))}"]
+    for name in draw(st.sets(st.sampled_from(sorted(numbers)), max_size=3)):
+        low, high = numbers[name]
+        values = draw(st.lists(st.integers(low, high).filter(bool), min_size=1, max_size=4))
+        parts.append(f"{name}={','.join(map(str, values))}")
+    if draw(st.booleans()):
+        days = draw(st.lists(st.sampled_from(["MO", "WE", "FR", "SU"]), min_size=1, max_size=3))
+        parts.append(f"BYDAY={','.join(days)}")
+    if any(part.startswith("BYSETPOS") for part in parts) and len(parts) == 3:
+        parts = parts[:2]
+    if draw(st.booleans()):
+        parts.append("WKST=SU")
+    return ";".join(parts)
+
+
+@settings(max_examples=25, deadline=None)
+@given(rules(), st.integers(0, 700), st.integers(0, 86_399), st.integers(1, 28))
+def test_a_start_close_by_changes_nothing(rule, days, seconds, day):
+    start = datetime(2024, 1, day, 9, 30, 15)  # noqa: DTZ001
+    after = start + timedelta(days=days, seconds=seconds)
+    text = f"DTSTART:{start:%Y%m%dT%H%M%S}\nRRULE:{rule}"
+    try:
+        naive = rrulestr(f"RRULE:{rule};UNTIL=20290101T000000", dtstart=start)
+    except ValueError:  # out of step with its own hours
+        with pytest.raises(InvalidTrigger):
+            rrule_recurrence(text, "UTC", ANCHOR)
+        return
+    expected = naive.after(after)
+    found = rrule_recurrence(text, "UTC", ANCHOR).next(after.replace(tzinfo=UTC))
+    if expected is not None:
+        assert found.due == expected.replace(tzinfo=UTC)
+    else:
+        assert found is None or found.due >= datetime(2029, 1, 1, tzinfo=UTC)
