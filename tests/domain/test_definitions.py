@@ -132,7 +132,7 @@ REFUSED = {
     "trigger without type": ({"trigger": {}}, TRIGGER, "trigger.type"),
     "trigger that is text": ({"trigger": "0 2 * * *"}, TRIGGER, "trigger"),
     "no trigger": ({"trigger": ...}, TRIGGER, "trigger"),
-    "trigger not offered yet": ({"trigger": {"type": "rrule"}}, TRIGGER, "trigger.type"),
+    "a trigger that does not exist": ({"trigger": {"type": "tide"}}, TRIGGER, "trigger.type"),
     "manual with more": ({"trigger": {"type": "manual", "at": 1}}, TRIGGER, "trigger.at"),
     "unknown action": ({"action": {"type": "pigeon"}}, FIELD, "action.type"),
     "no action": ({"action": ...}, FIELD, "action"),
