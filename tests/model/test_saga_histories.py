@@ -1,0 +1,77 @@
+"""Sagas have one outcome each, whatever happens meanwhile; and a simulation that can fail."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import msgspec
+import pytest
+
+import horae_application.lines
+from horae_application.listening import Listening
+from horae_domain import execution, stages, waits
+from horae_domain.errors import HoraeError
+from horae_domain.events import ExecutionFailed
+from horae_domain.listeners import Role
+from tests.model.saga_histories import play
+
+HISTORIES = int(os.environ.get("HORAE_HISTORIES", "200"))
+PARTS = 8
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_every_saga_has_one_outcome(part: int) -> None:
+    for seed in range(part, HISTORIES, PARTS):
+        play(seed)
+
+
+# --- it can fail ---------------------------------------------------------------------------------
+
+
+def _no_wait(state: bytes) -> bool:
+    return False
+
+
+def _keeps_nothing(*arguments: Any) -> None:
+    """What comes before the wait is forgotten."""
+
+
+def _no_fallback(definition: Any, reason: str) -> None:
+    return None
+
+
+def _reads_no_confirmations(self: Listening, partitions: Any) -> None:
+    READ(self, partitions)
+    for group in list(self.index._all()):
+        for table in group.values():
+            for held in table.values():
+                for packed in [each for each in held if each[0] == CONFIRM]:
+                    del held[packed]
+
+
+READ = Listening.read
+CONFIRM = list(Role).index(Role.CONFIRM)
+
+PLANTED = {
+    "deadlines end with their owner": (horae_application.lines, "is_wait", _no_wait),
+    "listeners end with their owner": (Listening, "read", _reads_no_confirmations),
+    "what comes before the wait is forgotten": (waits, "keep", _keeps_nothing),
+    "a fallback that fails is dropped": (
+        execution, "_BAD_ENDS", execution._BAD_ENDS | {"dead": ExecutionFailed},
+    ),
+    "nobody falls back": (stages, "fallback_for", _no_fallback),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("defect", PLANTED)
+def test_a_defect_of_sagas_is_found(defect: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner, name, planted = PLANTED[defect]
+    monkeypatch.setattr(owner, name, planted)
+    with pytest.raises((AssertionError, HoraeError, msgspec.ValidationError)):
+        _play_many()
+
+
+def _play_many() -> None:
+    for seed in range(300):
+        play(seed)
