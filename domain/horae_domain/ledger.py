@@ -495,7 +495,7 @@ def _execution_changes(line: Line, event: ExecutionEvent, run: Execution) -> dic
             changes = {"failures": 0, "skips": 0}
             if event.cooldown_until is not None:
                 changes["cooldown_until"] = event.cooldown_until
-        case _ if not run.status.alive:
+        case _ if not (run.status.alive or isinstance(event, ExecutionSkipped)):
             failed = run.status in _UNSUCCESSFUL
             changes = {"failures": line.failures + failed, "skips": 0}
     return changes

@@ -780,3 +780,13 @@ def test_schedule_made_again_begins_with_an_empty_buffer():
     history.cancel(3)
     history.command(create(4, trigger=MANUAL, overlap="buffer_all"))
     assert (names(history.live), history.parked) == ("a", [])
+
+
+def test_trigger_that_is_skipped_does_not_begin_the_count_of_skips_anew():
+    history = History()
+    for minute in range(1, 12):
+        history.settle(60 * minute)
+    assert history.line.skips == 10
+    history.trigger(661, "k")
+    assert history.line.skips == 10
+    assert history.line.waits_for_run
