@@ -30,6 +30,7 @@ from benchmarks.harness import (
     show,
     usage,
 )
+from benchmarks.waits import waits as measure_waits
 from horae_domain.instants import format_instant
 
 Row = dict[str, Any]
@@ -308,7 +309,15 @@ async def apply(store: str, quick: bool, count: int | None = None) -> Row:
     return show("horae apply", store, rows, "100,000: first under 30 s, again under 10 s")
 
 
-COUNTED = {"c1", "apply"}
+async def waits(store: str, quick: bool, count: int | None = None) -> Row:
+    """Executions that wait for confirmations."""
+    wanted = count or (2_000 if quick else 100_000)
+    row = await measure_waits(store, wanted, min(wanted // 2, 2_000))
+    aim = "100,000 waiting under 300 MB; confirmed p99 < 10 ms; fallbacks over 2,000/s"
+    return show("Waits", store, [row], aim)
+
+
+COUNTED = {"c1", "apply", "waits"}
 """Benchmarks that can be told how many."""
 
 ALL: dict[str, Callable[..., Awaitable[Row]]] = {
@@ -320,6 +329,7 @@ ALL: dict[str, Callable[..., Awaitable[Row]]] = {
     "p7": p7,
     "c1": c1,
     "apply": apply,
+    "waits": waits,
 }
 
 

@@ -19,7 +19,8 @@ records = array.array("d")
 
 @app.handler("note")
 async def note(ctx: Context) -> None:
-    records.append(ctx.due.timestamp())
+    sent = ctx.confirmations[-1]["data"]["sent"] if ctx.confirmations else ctx.due.timestamp()
+    records.append(sent)
     records.append(time.time())
 
 

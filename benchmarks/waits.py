@@ -1,0 +1,84 @@
+"""Executions that wait for confirmations: what they cost, and how soon what follows begins."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+from benchmarks.harness import Bench, Failed, percentiles
+
+IN_FLIGHT = 64
+RATE = 200
+"""Confirmations a second."""
+NOTE = {"type": "function", "name": "note"}
+
+
+def _saga(seconds: int) -> dict[str, Any]:
+    wait = {"event": "Paid", "match": {"order": "trigger.data.order"}, "timeout": seconds}
+    return {
+        "id": "saga",
+        "trigger": {"type": "event", "event": "Ordered"},
+        "action": {"type": "none"},
+        "wait_for": wait | {"then": NOTE, "fallback": NOTE},
+    }
+
+
+async def _place(client: Any, count: int) -> None:
+    gate = asyncio.Semaphore(IN_FLIGHT)
+
+    async def one(number: int) -> None:
+        async with gate:
+            await client.publish_event("Ordered", {"order": number}, id=f"o-{number}")
+
+    await asyncio.gather(*(one(number) for number in range(count)))
+
+
+async def _confirm(client: Any, count: int) -> None:
+    began = time.perf_counter()
+    asked = []
+    for number in range(count):
+        await asyncio.sleep(max(0.0, began + number / RATE - time.perf_counter()))
+        data = {"order": number, "sent": time.time()}
+        asked.append(asyncio.create_task(client.publish_event("Paid", data, id=f"p-{number}")))
+    await asyncio.gather(*asked)
+
+
+async def waits(store: str, count: int, confirmed: int) -> dict[str, Any]:
+    """Let so many wait at once, restart, confirm some, and let the deadlines of the others pass.
+
+    Raises:
+        Failed: one has no outcome, or two.
+    """
+    seconds = 60 + count // 500
+    with Bench(store, 256) as bench:
+        async with bench.client() as client:
+            await client._caller.command("schedule.create", _saga(seconds))
+            began = time.perf_counter()
+            await _place(client, count)
+            placed = time.perf_counter() - began
+        await bench.settled("execution.awaiting_confirmation.v1", count, 120)
+        before = bench.memory()["engine"]
+        bench.stop()
+        ready = bench.start()
+        after = bench.memory()["engine"]
+        async with bench.client() as client:
+            await _confirm(client, confirmed)
+        runs = await bench.runs(confirmed, 60)
+        late = percentiles([start - sent for sent, start in runs])
+        await bench.settled("execution.fallback_started.v1", count - confirmed, seconds + 120)
+        runs = await bench.runs(count, 120)
+        starts = sorted(start for _, start in runs[confirmed:])
+        events = bench.count_events()
+        if events.get("execution.confirmed.v1", 0) != confirmed:
+            raise Failed(f"{events.get('execution.confirmed.v1', 0)} confirmed of {confirmed}")
+        spent = max(0.001, starts[-1] - starts[0])
+        return {
+            "waiting": count,
+            "placed_per_s": round(count / placed),
+            "memory_mb": before,
+            "memory_after_restart_mb": after,
+            "ready_s": round(ready, 2),
+            **{f"confirmed_{name}": value for name, value in late.items()},
+            "fallbacks_per_s": round(len(starts) / spent),
+        }
