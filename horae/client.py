@@ -33,6 +33,10 @@ Instant = datetime | str
 class Caller(Protocol):
     """Carries requests to an engine; refusals come back as the errors of `horae_domain.errors`."""
 
+    def in_tenant(self, tenant: str) -> Caller:
+        """The same in another tenant."""
+        ...
+
     def command(
         self,
         name: str,
@@ -56,6 +60,10 @@ class Caused:
         self._caller = caller
         self._correlation_id = correlation_id
         self._loop = loop
+
+    def in_tenant(self, tenant: str) -> Caller:
+        """The same in another tenant."""
+        return Caused(self._caller.in_tenant(tenant), self._correlation_id, self._loop)
 
     async def command(
         self,
@@ -92,6 +100,10 @@ class Client(CommandCalls):
     def caused_by(self, correlation_id: str, loop: AbstractEventLoop | None = None) -> Client:
         """The same client for a handler: what it asks belongs to the affair of its run."""
         return Client(Caused(self._caller, correlation_id, loop), self._cqrs)
+
+    def in_tenant(self, tenant: str) -> Client:
+        """The same calls in another tenant."""
+        return Client(self._caller.in_tenant(tenant), self._cqrs)
 
     # --- schedules --------------------------------------------------------------------------------
 

@@ -52,6 +52,7 @@ from horae_application.registry import Registry, listening
 from horae_application.services import OwnServices
 from horae_application.work import Work
 from horae_domain.errors import HoraeError, error_from_json
+from horae_domain.retention import Retention
 from horae_domain.wire import validate
 from horae_infrastructure.children import children_of
 from horae_infrastructure.clock import SystemClock
@@ -146,6 +147,10 @@ class LocalCaller:
         self._runtime = runtime
         self._tenant = tenant
         self._actor = actor
+
+    def in_tenant(self, tenant: str) -> LocalCaller:
+        """The same in another tenant."""
+        return LocalCaller(self._runtime, tenant, self._actor)
 
     async def command(
         self,
@@ -330,6 +335,16 @@ async def bootstrap(
         yield runtime
 
 
+def retention_of(settings: Settings) -> Retention:
+    """How long what has ended is kept."""
+    return Retention(
+        successes=timedelta(days=settings.keep_successes),
+        failures=timedelta(days=settings.keep_failures),
+        once=timedelta(days=settings.keep_once),
+        keys=timedelta(days=settings.keep_keys),
+    )
+
+
 def _open(settings: Settings) -> EventStore:
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     return open_store(
@@ -432,6 +447,7 @@ async def _add_engine(
     def bound(told: Settings) -> None:
         engine.max_waiting = told.max_waiting
         engine.max_event_age = timedelta(seconds=told.event_max_age)
+        engine.retention = retention_of(told)
 
     bound(runtime.settings)
     runtime.on_change.append(bound)

@@ -158,10 +158,13 @@ class TestEngine(Client):
 class _Caller:
     """Requests of the test, decided at once, with views brought up to date before a query."""
 
-    def __init__(self, engine: TestEngine, runtime: Runtime) -> None:
+    def __init__(self, engine: TestEngine, runtime: Runtime, tenant: str | None = None) -> None:
         self._engine = engine
-        self._local = runtime.caller()
+        self._local = runtime.caller(tenant)
         self._runtime = runtime
+
+    def in_tenant(self, tenant: str) -> _Caller:
+        return _Caller(self._engine, self._runtime, tenant)
 
     async def command(
         self,

@@ -89,6 +89,8 @@ class Draft:
         """Streams whose line is of no use any more: they cannot be read."""
         self.waiting: dict[str, Execution | None] = {}
         """Executions that wait for a confirmation, as this draft leaves them; None if they no longer do."""
+        self.erased: list[str] = []
+        """Streams that are gone after it."""
         self.partitions: set[int] = set()
         """Partitions whose ownership the decisions rest on."""
 
@@ -207,6 +209,11 @@ class Draft:
         self._versions.append(following)
         return len(self.events) - 1
 
+    def erase(self, stream: str, gone: Iterable[str]) -> None:
+        """Erase streams with this commit, by the word of the owner of a schedule's stream."""
+        self.erased += gone
+        self.partitions.add(partition_of_stream(stream))
+
     def bury(self, event: Event, stream: str, version: int) -> None:
         """Record the end of a schedule that cannot be held as a line."""
         self.add(event, stream, version)
@@ -263,6 +270,7 @@ class Draft:
             at=to_micros(self.at),
             uses=self.uses.all(),
             settings=list(self.settings.values()),
+            erased=self.erased,
         )
 
     def unchanged(self) -> Iterable[str]:

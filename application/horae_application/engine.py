@@ -40,6 +40,7 @@ from horae_application.ports import (
 from horae_application.quarantine import MAX_REASON, quarantine
 from horae_application.receiving import MAX_AGE, Receiving, event_stream
 from horae_application.room import Room
+from horae_application.sweeping import streams_of
 from horae_application.tailing import Tail
 from horae_application.task import Answer, Task, refusal
 from horae_application.tasks import (
@@ -56,6 +57,7 @@ from horae_domain.execution import Status as RunStatus
 from horae_domain.identity import is_external, partition_of_stream, schedule_stream
 from horae_domain.instants import to_micros
 from horae_domain.positions import Position
+from horae_domain.retention import Retention
 from horae_domain.schedule import Cause, Status, about
 
 MAX_TASKS = 512
@@ -153,6 +155,8 @@ class Engine:
         self.committed = 0
         self.max_waiting = INBOX
         self.max_event_age = MAX_AGE
+        self.retention = Retention()
+        """How long what has ended is kept before a sweep may erase it."""
 
     # --- from outside -----------------------------------------------------------------------------
 
@@ -208,6 +212,11 @@ class Engine:
         """When the owner next has something to do by itself, in microseconds."""
         wakes = (self.lines.next_wake(), self.room.opens_at)
         return min((each for each in wakes if each is not None), default=None)
+
+    @property
+    def store(self) -> EventStore:
+        """Where it commits; what needs no owner may be asked of it from any thread."""
+        return self._store
 
     def head(self) -> str:
         """Where the log ends now, whoever has written it; it asks the store."""
@@ -287,6 +296,7 @@ class Engine:
         self, draft: Draft, tasks: Sequence[Task], due: Sequence[str], late: Sequence[str]
     ) -> list[Answer]:
         mine, answers = self._mine(tasks)
+        mine.sort(key=_sweeps)  # what else is asked for is decided before anything is erased
         loaded = self._load(mine, due, late)
         if not self._careful:
             self._bury(draft)
@@ -295,7 +305,7 @@ class Engine:
         for id_ in late:
             self._expire(draft, id_, loaded)
         receiving = Receiving(draft, self.lines, loaded, self.max_event_age, self._recover)
-        desk = Desk(draft, loaded, self.lines.owner_of, self.lines.pulse, receiving)
+        desk = Desk(draft, loaded, self.lines.owner_of, self.lines.pulse, receiving, self.retention)
         for task in mine:
             if isinstance(task.command, CreateTogether):
                 parts = [self._create(draft, desk, task, each) for each in task.command.items]
@@ -433,11 +443,10 @@ class Engine:
         streams = dict.fromkeys(due)
         extra: dict[str, None] = dict.fromkeys(late)
         for task in tasks:
+            several = dict.fromkeys(self._several(task))
+            extra |= several
             if isinstance(task.command, CreateTogether):
-                epochs = self.ownership.epochs
-                mine = [each.stream for each in task.command.items if each.partition in epochs]
-                streams |= dict.fromkeys(mine)
-                extra |= dict.fromkeys(mine)
+                streams |= several
                 continue
             key = key_stream(task)
             if key is not None:
@@ -461,6 +470,15 @@ class Engine:
         if second:
             loaded |= self.lines.load(second[0], second[1])
         return loaded
+
+    def _several(self, task: Task) -> list[str]:
+        """The streams of a task that is about many."""
+        command, epochs = task.command, self.ownership.epochs
+        if isinstance(command, CreateTogether):
+            return [each.stream for each in command.items if each.partition in epochs]
+        if isinstance(command, messages.SweepSchedule):
+            return streams_of(task.request.tenant, command)
+        return []
 
     def _second_look(
         self,
@@ -527,6 +545,7 @@ class Engine:
             else:
                 self.lines.put(stream, line)
                 self.lines.schedule(stream, line.wake_unless_ready(draft.at))
+        self.lines.drop(draft.erased)
         for stream in draft.unchanged():
             if (seen := self.lines.listened(stream)) is not None:
                 self.lines.schedule(stream, seen.wake_unless_ready(draft.at))
@@ -747,6 +766,10 @@ class Engine:
 
 _PATIENT = (messages.ReportExecution, messages.HeartbeatExecution)
 """Commands for whose answer nobody waits."""
+
+
+def _sweeps(task: Task) -> bool:
+    return isinstance(task.command, messages.SweepSchedule)
 
 
 def _buried(task: Task) -> Answer:

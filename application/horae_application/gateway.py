@@ -14,6 +14,7 @@ import msgspec
 
 from horae_application import messages
 from horae_application.bulk import change_all
+from horae_application.cleanup import sweep
 from horae_application.creating import SIZE, Creation, alone, creation_of, together
 from horae_application.dead_letters import Look, nobody_looks, requeue
 from horae_application.engine import Engine
@@ -68,11 +69,19 @@ class Gateway:
             if isinstance(command, messages.BulkSchedules):
                 head = await asyncio.to_thread(self._engine.head)
                 return await change_all(self._look, self._bring, request, command, head)
+            if isinstance(command, messages.SweepHistory):
+                return await self._sweep(request, command)
             request, command = keyed(request, command)
             await require(self._known, request.tenant, command)
             return await self._bring(request, command)
         except HoraeError as error:
             return refused(error)
+
+    async def _sweep(self, request: Request, command: messages.SweepHistory) -> Reply:
+        engine = self._engine
+        return await sweep(
+            self._look, self._bring, engine.store, request, command, engine.retention, engine.now()
+        )
 
     async def local(self, request: Request) -> Reply:
         """The reply to a command that another engine has forwarded; it goes no further."""

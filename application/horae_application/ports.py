@@ -155,6 +155,8 @@ class Batch(NamedTuple):
     """What it uses of limits, each key once; counted for all keys, limited or not."""
     settings: Sequence[Setting] = ()
     """Limits to set anew."""
+    erased: Sequence[str] = ()
+    """Streams to delete before the events are written; the numbers that they had stay empty."""
 
 
 class Member(NamedTuple):
@@ -281,6 +283,18 @@ class EventStore(Protocol):
 
     def leave(self, owner: str) -> None:
         """Give up everything and end the lease."""
+        ...
+
+    def forget_requests(self, before: int, limit: int) -> int:
+        """Erase records of requests that are older than an instant; how many, at most `limit`.
+
+        They are in no partition (`is_request` knows their streams), so nobody owns them. The
+        instant is in microseconds since the epoch.
+        """
+        ...
+
+    def compact(self) -> None:
+        """Give room that erased events have left back, as far as the store does that by itself."""
         ...
 
     def close(self) -> None:

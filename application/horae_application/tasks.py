@@ -19,6 +19,7 @@ from horae_application.ports import StoredEvent
 from horae_application.pulse import Pulse
 from horae_application.receiving import Receiving
 from horae_application.runs import Runs
+from horae_application.sweeping import Sweeping
 from horae_application.task import Answer, Task, refusal
 from horae_domain import backfilling, conditions, decider, planning, timers
 from horae_domain import schedule as schedules
@@ -46,6 +47,7 @@ from horae_domain.identity import (
 )
 from horae_domain.instants import format_instant
 from horae_domain.ledger import Line
+from horae_domain.retention import Retention
 from horae_domain.schedule import Cause
 
 _log = get_logger("horae.tasks")
@@ -147,9 +149,11 @@ class Desk:
         owner_of: Callable[[str], str | None],
         pulse: Pulse,
         receiving: Receiving,
+        retention: Retention,
     ) -> None:
         self._draft = draft
         self._loaded = loaded
+        self._sweeping = Sweeping(draft, loaded, retention)
         self._runs = Runs(draft, loaded, owner_of, pulse)
         self._commanding = Commanding(draft, loaded)
         self._receiving = receiving
@@ -194,6 +198,8 @@ class Desk:
         match command:
             case messages.TriggerSchedule():
                 return self._trigger(task, command)
+            case messages.SweepSchedule():
+                return self._sweeping.decide(task, command, self._cause(task))
             case messages.OccurrenceCommand():
                 return self._plan(task, command)
             case messages.BackfillSchedule():

@@ -276,6 +276,33 @@ class OccurrencePayloadSet(OccurrenceEvent, frozen=True, kw_only=True):
     payload: Any = None
 
 
+class HistoryErased(Event, frozen=True, kw_only=True):
+    """Executions that had ended were erased; the schedule's line and counts stay as with them.
+
+    It stands in a stream of its own, in which the latest one says all.
+    """
+
+    executions: list[str]
+    older: list[str] = []
+    """Those of former incarnations, which count for nothing any more."""
+    incarnation: int = 1
+    line: list[Any]
+    """What the line knew beyond the schedule's events and what was alive, in its packed form."""
+    gone: dict[str, int] = {}
+    """How many of this incarnation are erased in all: fired, and by how they ended."""
+    last_due: datetime | None = None
+    last_execution_id: str | None = None
+    """The latest of those erased that had fired."""
+
+
+class ScheduleErased(Event, frozen=True, kw_only=True):
+    """A one-time schedule that had ended was erased with its executions."""
+
+    executions: list[str]
+    decisions: list[int] = []
+    """The numbers in the log of what its history told besides them."""
+
+
 # --- executions ----------------------------------------------------------------------------------
 
 
@@ -764,6 +791,8 @@ NAMES: dict[type[Event], str] = {
     OccurrenceHeld: "schedule.occurrence_held.v1",
     OccurrenceApproved: "schedule.occurrence_approved.v1",
     OccurrencePayloadSet: "schedule.occurrence_payload_set.v1",
+    HistoryErased: "schedule.history_erased.v1",
+    ScheduleErased: "schedule.erased.v1",
     ExecutionRequested: "execution.requested.v1",
     ExecutionSkipped: "execution.skipped.v1",
     ExecutionBuffered: "execution.buffered.v1",

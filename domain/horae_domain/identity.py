@@ -15,6 +15,8 @@ from horae_domain.instants import to_micros
 
 PARTITIONS = 64
 _BY_FIRST_BYTE = {f"{byte:02x}": byte % PARTITIONS for byte in range(256)}
+REQUESTS = 0xFF
+"""The first byte of the streams of requests, which are in no partition."""
 NOWHERE = "00000000-0000-0000-0000-000000000000"
 """An id that comes before all others."""
 
@@ -86,7 +88,12 @@ def command_id(tenant: str, key: str) -> str:
 @lru_cache(maxsize=8192)
 def request_stream(tenant: str, command: str, key: str) -> str:
     """The stream that holds the first answer to an idempotency key."""
-    return to_text(b"\xff" + _digest(15, "request", tenant, command, key))
+    return to_text(bytes([REQUESTS]) + _digest(15, "request", tenant, command, key))
+
+
+def is_request(stream: str) -> bool:
+    """True of the streams that `request_stream` gives."""
+    return stream.startswith(f"{REQUESTS:02x}")
 
 
 @lru_cache(maxsize=8192)
@@ -117,6 +124,13 @@ def listener_stream(stream: str, execution_id: str | None) -> str:
     """What the ledger keeps under it: what a schedule, or one of its executions, listens for."""
     digest = _digest(15, "listener", stream, execution_id or "")
     return to_text(bytes([partition_of_stream(stream)]) + digest)
+
+
+@lru_cache(maxsize=1024)
+def erasure_stream(tenant: str, schedule_id: str) -> str:
+    """The stream that says what was erased of a schedule's executions."""
+    partition = partition_of(tenant, schedule_id)
+    return to_text(bytes([partition]) + _digest(15, "erasure", tenant, schedule_id))
 
 
 def partition_of_stream(stream: str) -> int:

@@ -36,6 +36,7 @@ from horae_domain.events import (
     ExecutionRequested,
     ExecutionSkipped,
     ExecutionSucceeded,
+    HistoryErased,
     OccurrenceApproved,
     OccurrenceEvent,
     OccurrencesDecided,
@@ -368,6 +369,8 @@ def evolve(line: Line | None, event: Event) -> Line | None:
     """The line after an event of its schedule or of one of its executions."""
     if isinstance(event, ExecutionEvent):
         return None if line is None else _evolve_execution(line, event)
+    if isinstance(event, HistoryErased):
+        return None if line is None else _recalled(line, event)
     schedule = schedules.evolve(line.schedule if line else None, event)
     if schedule is None:
         return None
@@ -567,6 +570,25 @@ def evolve_handed_over(
     return handed, msgspec.structs.replace(line, live=line.live | {run.id: run})
 
 
+def _recalled(line: Line, event: HistoryErased) -> Line:
+    """What the line was when executions were erased: folded without them, it is another."""
+    if event.incarnation != line.schedule.incarnation:
+        return line
+    told = told_of(event)
+    return msgspec.structs.replace(
+        line,
+        through=told.through,
+        next_due=told.next_due,
+        fired=told.fired,
+        failures=told.failures,
+        skips=told.skips,
+        cooldown_until=told.cooldown_until,
+        plans=told.plans,
+        backfills=told.backfills,
+        checked=told.checked,
+    )
+
+
 # --- packed form ---------------------------------------------------------------------------------
 
 
@@ -594,20 +616,33 @@ def pack(line: Line) -> bytes:
     """The stored form of a line; empty while the schedule's events say all."""
     if _is_fresh(line):
         return b""
-    return _encode(
-        Packed(
-            line.through,
-            line.next_due,
-            line.fired,
-            line.failures,
-            line.skips,
-            line.cooldown_until,
-            list(line.live),
-            list(line.parked),
-            line.plans,
-            line.backfills,
-            line.checked,
-        )
+    return _encode(_packed(line, list(line.live), list(line.parked)))
+
+
+def told_of(event: HistoryErased) -> Packed:
+    """What an event says of the line."""
+    return msgspec.convert(event.line, Packed)
+
+
+def facts_of(line: Line) -> list[Any]:
+    """The packed form as JSON values, without what is alive."""
+    facts: list[Any] = msgspec.to_builtins(_packed(line, [], []))
+    return facts
+
+
+def _packed(line: Line, live: list[str], parked: list[str]) -> Packed:
+    return Packed(
+        line.through,
+        line.next_due,
+        line.fired,
+        line.failures,
+        line.skips,
+        line.cooldown_until,
+        live,
+        parked,
+        line.plans,
+        line.backfills,
+        line.checked,
     )
 
 

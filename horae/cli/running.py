@@ -76,6 +76,7 @@ async def _dev(
     from horae.cli.logs import configure
     from horae.cli.watch import Watcher
     from horae.dev import Signals, embedded
+    from horae.housekeeping import keeping_house
 
     began = time.monotonic()
     signals = Signals(settings.stop_limit)
@@ -83,6 +84,7 @@ async def _dev(
         async with (
             embedded(settings, ephemeral=ephemeral) as complete,
             app.serve(complete) as runtime,
+            keeping_house(runtime),
         ):
             signals.serve(runtime, configure)
             facts = ready_facts(runtime)
@@ -145,12 +147,13 @@ def serve(
 async def _serve(app: Horae, settings: Settings, roles: tuple[str, ...], *, as_json: bool) -> None:
     from horae.cli.logs import configure
     from horae.dev import Signals
+    from horae.housekeeping import keeping_house
     from horae_application.log import get_logger
     from horae_infrastructure.settings import hide
 
     signals = Signals(settings.stop_limit)
     try:
-        async with app.serve(settings, roles=roles) as runtime:
+        async with app.serve(settings, roles=roles) as runtime, keeping_house(runtime):
             signals.serve(runtime, configure)
             facts = {name: hide(value) for name, value in ready_facts(runtime).items()}
             if as_json:

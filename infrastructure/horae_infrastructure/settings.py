@@ -211,6 +211,40 @@ class Settings(BaseModel):
         ge=1,
         le=3600,
     )
+    cleanup: bool = _setting(
+        True,
+        "have `horae serve` and `horae dev` schedule `horae.cleanup` hourly in `tenant`, unless it"
+        " was ever there",
+    )
+    keep_successes: Count = _setting(
+        7,
+        "days for which executions that succeeded are kept at least",
+        live=True,
+        ge=1,
+        le=36_500,
+    )
+    keep_failures: Count = _setting(
+        30,
+        "days for which executions that ended otherwise are kept at least, skipped ones included",
+        live=True,
+        ge=1,
+        le=36_500,
+    )
+    keep_once: Count = _setting(
+        90,
+        "days for which one-time schedules and scheduled commands are kept at least once they have"
+        " ended",
+        live=True,
+        ge=1,
+        le=36_500,
+    )
+    keep_keys: Count = _setting(
+        30,
+        "days for which idempotency keys are known at least, and events that triggered something",
+        live=True,
+        ge=1,
+        le=36_500,
+    )
     events: bool = _setting(True, "publish engine events to the stream `HORAE_EVENTS`")
     event_subjects: Annotated[str, AfterValidator(_patterns)] = _setting(
         "events.{type},horae.{tenant}.events.{type}",

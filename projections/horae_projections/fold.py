@@ -36,6 +36,7 @@ from horae_domain.events import (
     ExecutionSucceeded,
     ExecutionTimedOut,
     ExternalEventReceived,
+    HistoryErased,
     LimitEvent,
     OccurrenceEvent,
     OccurrencesDecided,
@@ -47,6 +48,7 @@ from horae_domain.events import (
     ScheduleChecked,
     ScheduleCompleted,
     ScheduleCreated,
+    ScheduleErased,
     SchedulePaused,
     ScheduleQuarantined,
     ScheduleResumed,
@@ -58,7 +60,7 @@ from horae_domain.events import (
 )
 from horae_domain.instants import parse_instant
 from horae_domain.ledger import OFF_CALENDAR, UNPLANNED
-from horae_projections import planned, queues, sagas, timed
+from horae_projections import erasing, planned, queues, sagas, timed
 from horae_projections.ports import Key
 from horae_projections.rows import (
     DECISIONS,
@@ -72,6 +74,7 @@ from horae_projections.rows import (
     ExecutionRow,
     Pause,
     ScheduleRow,
+    decision_id,
     pack_command,
     pack_definition,
 )
@@ -104,6 +107,9 @@ def project(sheet: Sheet, number: int, event: Event) -> None:
 
 
 def _project_schedule(sheet: Sheet, number: int, event: Event) -> None:
+    if isinstance(event, HistoryErased | ScheduleErased):
+        erasing.follow(sheet, event)
+        return
     key = Key(SCHEDULES, event.tenant, event.schedule_id)
     if isinstance(event, ScheduleCreated | CommandScheduled):
         begun = _created(event) if isinstance(event, ScheduleCreated) else _scheduled(event)
@@ -118,7 +124,7 @@ def _project_schedule(sheet: Sheet, number: int, event: Event) -> None:
     planned.follow(row, event)
     decision = _decision(event)
     if decision is not None:
-        sheet.set(Key(DECISIONS, event.tenant, f"{number:016x}"), decision)
+        sheet.set(Key(DECISIONS, event.tenant, decision_id(number)), decision)
 
 
 def _created(event: ScheduleCreated) -> ScheduleRow:
@@ -331,7 +337,7 @@ def _requested(event: Born) -> ExecutionRow:
     if isinstance(event, ExecutionHeld | ExecutionChecking):
         row.status = "held" if isinstance(event, ExecutionHeld) else "checking"
         return row
-    row.status = "pending"
+    row.status, row.fired = "pending", True
     row.run_number = event.run_number
     if event.worker is not None:
         _start(row, 1, 1, event.worker, event.at)
@@ -442,7 +448,7 @@ def _end_execution(row: ExecutionRow, event: ExecutionEvent) -> None:
 def _change_waiting(row: ExecutionRow, event: ExecutionEvent) -> None:
     match event:
         case ExecutionReleased():
-            row.status, row.run_number = "pending", event.run_number
+            row.status, row.run_number, row.fired = "pending", event.run_number, True
             _delay(row, event.at)
         case ExecutionApproved() | ExecutionConditionsMet():
             row.status = "buffered"

@@ -74,6 +74,16 @@ def moved(sheet: Sheet, event: ExecutionEvent, row: ExecutionRow, before: str | 
             queue.begun = _begun(queue.begun, to_micros(event.at), queue.per)
 
 
+def erased(sheet: Sheet, tenant: str, row: ExecutionRow) -> None:
+    """An execution is gone, with what it counted for."""
+    left = _COUNTED.get(row.status)
+    if left is None:
+        return
+    for name in (row.queue, ALL_QUEUES):
+        queue = _row(sheet, tenant, name)
+        setattr(queue, left, getattr(queue, left) - 1)
+
+
 def _begun(before: list[tuple[int, int]], at: int, per: float) -> list[tuple[int, int]]:
     """What counts for a rate after one more attempt."""
     counts = {until: count for until, count in before if until > at}

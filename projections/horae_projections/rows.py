@@ -28,7 +28,7 @@ WAITS = "w"
 """What waits and is neither an execution nor the calendar's next instant of a schedule."""
 QUEUES = "q"
 
-FORMAT = 4
+FORMAT = 5
 """Of the rows and indexes; a view of another format is built anew beside the old one."""
 
 TYPES = ("cron", "interval", "once", "rrule", "manual", "event", "outcome", "condition")
@@ -111,6 +111,8 @@ class ScheduleRow(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     pause: Pause | None = None
     backfills: dict[str, Backfill] | None = None
     """Backfills that go on, by their ids."""
+    gone: dict[str, int] | None = None
+    """Of the counts, what is erased (`HistoryErased.gone`)."""
 
     @property
     def fires_at(self) -> datetime | None:
@@ -217,6 +219,9 @@ class ExecutionRow(msgspec.Struct, array_like=True, kw_only=True, gc=False):
         """The number of the last attempt begun."""
         return self.attempts[-1].number if self.attempts else 0
 
+    fired: bool = False
+    """True if it was more than a decision against it."""
+
     @property
     def error_type(self) -> str:
         """Of its last attempt; empty if none was begun, or it has no error."""
@@ -272,6 +277,12 @@ ALL_QUEUES = "*"
 """The id of the row of a tenant's own limits; no queue is named so."""
 
 Row = ScheduleRow | ExecutionRow | DecisionRow | WaitRow | QueueRow
+
+
+def decision_id(number: int) -> str:
+    """What a decision's row is called, by its event's number in the log."""
+    return f"{number:016x}"
+
 
 _LIKELY = (
     b'"concurrency":"max_executions":"end_at":"start_at":"cooldown":"pt"metadata":{},"priority":"high"'

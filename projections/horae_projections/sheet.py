@@ -14,12 +14,15 @@ from horae_domain.events import (
     ExecutionRequested,
     ExecutionSkipped,
     ExternalEventReceived,
+    HistoryErased,
     LimitEvent,
     RequestAnswered,
+    ScheduleErased,
 )
 from horae_projections.ports import Change, Entry, Key
 from horae_projections.rows import (
     ALL_QUEUES,
+    DECISIONS,
     EXECUTIONS,
     QUEUES,
     SCHEDULES,
@@ -27,6 +30,7 @@ from horae_projections.rows import (
     ExecutionRow,
     Row,
     WaitRow,
+    decision_id,
     entries_of,
     pack,
     text_of,
@@ -130,16 +134,22 @@ class Sheet:
             slot.row = row
         self._touched[key] = None
 
+    def remove(self, key: Key) -> None:
+        """Take a row away, whether there is one or not."""
+        slot = self._slots.get(key)
+        if slot is not None and slot.row is not None:
+            slot.row = None
+            self._touched[key] = None
+
     def collect(self) -> list[Change]:
         """What has changed since the last time."""
         changes = []
         for key in self._touched:
             slot = self._slots[key]
-            if slot.row is None:
-                continue
-            before, slot.entries = slot.entries, entries_of(key.id, slot.row)
-            changes.append(_change(key, slot.row, before, slot.entries))
-            waits = waits_of(key.id, slot.row)
+            row, before = slot.row, slot.entries
+            slot.entries = _NOTHING if row is None else entries_of(key.id, row)
+            changes.append(_change(key, row, before, slot.entries))
+            waits = {} if row is None else waits_of(key.id, row)
             if waits != slot.waits:
                 changes += _changes_of_waits(key.tenant, slot.waits, waits)
                 slot.waits = waits
@@ -182,10 +192,23 @@ def _changes_of_waits(
     return changes
 
 
+def erased_keys(event: HistoryErased | ScheduleErased) -> list[Key]:
+    """The schedule's row, and those that go."""
+    keys = [Key(SCHEDULES, event.tenant, event.schedule_id)]
+    keys += [Key(EXECUTIONS, event.tenant, id_) for id_ in event.executions]
+    if isinstance(event, HistoryErased):
+        keys += [Key(EXECUTIONS, event.tenant, id_) for id_ in event.older]
+    else:
+        keys += [Key(DECISIONS, event.tenant, decision_id(each)) for each in event.decisions]
+    return keys
+
+
 def needed(event: Event) -> list[Key]:
     """The rows that an event changes and does not begin."""
     if isinstance(event, RequestAnswered | ExternalEventReceived | LimitEvent):
         return []
+    if isinstance(event, HistoryErased | ScheduleErased):
+        return erased_keys(event)
     keys = [Key(SCHEDULES, event.tenant, event.schedule_id)]
     if isinstance(event, ExecutionEvent) and not isinstance(event, BORN):
         keys.append(Key(EXECUTIONS, event.tenant, event.execution_id))

@@ -97,11 +97,13 @@ def test_every_command_is_read_and_decided_or_refused_with_a_code(desk: Stepped)
         "queue.pause": {"queue": "q"},
         "queue.resume": {"queue": "q"},
         "tenant.limit": {"rate": "1 per second"},
+        "history.sweep_schedule": {"id": "no", "executions": [unknown]},
     }
     assert bodies.keys() == COMMANDS.keys() - {
         "schedule.create_many",
         "schedule.bulk",
         "schedule.validate",
+        "history.sweep",
     }
     codes = {name: desk.ask(name, body) for name, body in bodies.items()}
     assert codes.pop("schedule.create").ok

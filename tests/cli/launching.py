@@ -51,7 +51,7 @@ def start(*options: str, cwd: Path, log: IO[str] | None = None, **env: str) -> D
         stderr=log,
         text=True,
         cwd=cwd,
-        env=environment() | {"HORAE_LOG": "console:warning"} | env,
+        env=environment() | {"HORAE_LOG": "console:warning", "HORAE_CLEANUP": "false"} | env,
     )
     assert process.stdout is not None
     line = process.stdout.readline()

@@ -51,6 +51,7 @@ from horae_domain.events import (
     ExecutionTimedOut,
     ExternalEventReceived,
     FallbackStarted,
+    HistoryErased,
     OccurrenceApproved,
     OccurrenceHeld,
     OccurrenceMoved,
@@ -68,6 +69,7 @@ from horae_domain.events import (
     ScheduleChecked,
     ScheduleCompleted,
     ScheduleCreated,
+    ScheduleErased,
     SchedulePaused,
     ScheduleQuarantined,
     ScheduleResumed,
@@ -314,6 +316,17 @@ EXAMPLES: list[Event] = [
     CompensationStarted(
         next="undo:charge", done=["charge"], because=BECAUSE, run={"attempt": 1}, **RUN
     ),
+    HistoryErased(
+        executions=[RUN["execution_id"]],
+        older=["old"],
+        incarnation=2,
+        line=[AT, None, 5, 1, 0, None, []],
+        gone={"fired": 1, "succeeded": 1},
+        last_due=DUE,
+        last_execution_id=RUN["execution_id"],
+        **ALL,
+    ),
+    ScheduleErased(executions=[RUN["execution_id"]], decisions=[3, 4], **ALL),
     RequestAnswered(request="f00d", reply={"ok": True}, **ALL),
     ExternalEventReceived(
         type="trade.submitted", source="desk", id="e-1", data={"amount": 5}, occurred_at=DUE, **ALL

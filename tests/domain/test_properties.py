@@ -504,6 +504,8 @@ by_type: dict[str, st.SearchStrategy[Any]] = {
     "list[Confirmation]": st.lists(confirmations, max_size=2),
     "Because": reasons,
     "list[Any]": st.lists(json_values, max_size=3),
+    "list[int]": st.lists(st.integers(0, 2**53), max_size=3),
+    "dict[str, int]": st.dictionaries(names, st.integers(0, 2**53), max_size=3),
 }
 
 

@@ -23,7 +23,7 @@ def blocks(document, language):
 
 def environment(**more):
     clean = {name: value for name, value in os.environ.items() if not name.startswith("HORAE_")}
-    return clean | more
+    return clean | {"HORAE_CLEANUP": "false"} | more
 
 
 def run(*command, cwd, **env):

@@ -9,6 +9,7 @@ import pytest
 from store_examples import START, batch, event, new_stream, stream_number
 
 from horae_application.ports import AlreadyWritten, EventStore, Fenced, LedgerRow, StoredEvent
+from horae_domain.identity import request_stream
 
 HOUR = 3_600_000_000
 
@@ -363,6 +364,29 @@ class TestLifetime:
         assert position > log[-1].position
         assert store.head() == position
 
+    def test_erased_streams_are_gone_with_the_commit_that_says_so(self, store: EventStore):
+        gone, kept = new_stream(), new_stream()
+        store.append(batch(event(gone), event(kept), event(gone, 2), event(kept, 2)))
+        said = event(new_stream(), name="schedule.history_erased.v1")
+        [position] = store.append(batch(said)._replace(erased=[gone]))
+        assert [(e.position, e.stream) for e in store.read(0, 10)] == [
+            (2, kept), (4, kept), (5, said.stream),
+        ]  # fmt: skip
+        assert [e.position for e in store.read(1, 1)] == [2]
+        assert store.load([gone, kept]).keys() == {kept}
+        assert store.head() == position == 5
+        assert store.append(batch(event(gone, 1))) is not None
+
+    def test_refused_batch_erases_nothing(self, store: EventStore):
+        gone, taken = new_stream(), new_stream()
+        store.append(batch(event(gone), event(taken)))
+        before = store.read(0, 10)
+        with pytest.raises(AlreadyWritten):
+            store.append(batch(event(taken))._replace(erased=[gone]))
+        with pytest.raises(Fenced):
+            store.append(batch(event(new_stream()), epochs={3: 99})._replace(erased=[gone]))
+        assert store.read(0, 10) == before
+
     def test_closing_twice_is_nothing(self, store: EventStore):
         store.close()
         store.close()
@@ -382,3 +406,22 @@ def test_recorded_at_never_goes_back(adapter):
     adapter.clock.move(7200)
     store.append(batch(event(new_stream())))
     assert [e.recorded_at - START for e in store.read(0, 9)] == [0, 0, 0, HOUR]
+
+
+def test_old_records_of_requests_are_forgotten(adapter):
+    store = adapter.open()
+    old, new = (request_stream("default", "schedule.pause", key) for key in ("old", "new"))
+    store.append(batch(event(old), event(new_stream())))
+    if adapter.kind == "postgres":
+        between = store.now() + 1
+    else:
+        adapter.clock.move(3600)
+        between = adapter.clock()
+    store.append(batch(event(new), event(new_stream())))
+    assert store.forget_requests(between - HOUR, 10) == 0
+    assert store.forget_requests(between, 10) == 1
+    assert store.forget_requests(between, 10) == 0
+    assert store.load([old, new]).keys() == {new}
+    assert [e.position for e in store.read(0, 10)] == [2, 3, 4]
+    store.compact()
+    assert store.head() == 4

@@ -142,6 +142,22 @@ def test_a_stock_projection_chooses_events_by_name(log: Log):
         assert [stream for stream, *_ in runner.view.seen] == [UUID(one), UUID(two)]
 
 
+def test_stock_readers_go_over_what_was_erased(log: Log):
+    store, application, env = log
+    gone, kept = new_stream(), new_stream()
+    store.append(batch(event(gone), event(kept), event(gone, 2)))
+    said = event(new_stream(), name="schedule.history_erased.v1")
+    [last] = store.append(batch(said)._replace(erased=[gone]))
+    with ProjectionRunner(
+        application_class=application, projection_class=NamesProjection, view_class=Names, env=env
+    ) as runner:
+        runner.wait(last, timeout=100)
+        assert [stream for stream, *_ in runner.view.seen] == [UUID(kept), UUID(said.stream)]
+    with application(env) as app:
+        assert [n.id for n in app.notification_log["1,10"].items] == [2, 4]
+        assert list(app.events.get(UUID(gone))) == []
+
+
 def test_a_stock_application_reads_the_notification_log_and_streams(log: Log):
     store, application, env = log
     stream = new_stream()

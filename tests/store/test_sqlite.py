@@ -308,3 +308,14 @@ def test_an_unknown_url_is_refused(tmp_path: Path):
     assert refused.value.field == "store_url"
     assert refused.value.value == "mysql://", "a password is not shown"
     open_store("memory://", data_dir=tmp_path).close()
+
+
+def test_room_of_what_was_erased_goes_back_to_the_file_system(tmp_path: Path):
+    store = SqliteStore(tmp_path / "horae.db")
+    streams = [new_stream() for _ in range(300)]
+    big = [event(stream)._replace(state=b"x" * 40_000) for stream in streams]
+    store.append(batch(*big))
+    store.append(batch(event(new_stream()))._replace(erased=streams))
+    store.compact()
+    store.close()
+    assert (tmp_path / "horae.db").stat().st_size < 6_000_000

@@ -32,7 +32,7 @@ ATTEMPT_TIMEOUT, BULK_ATTEMPT = 2.0, 30.0
 asking again too soon would only make it more."""
 TIMEOUT, BULK_TIMEOUT = 10.0, 90.0
 """Seconds that all attempts have, unless told; a take-over lasts 5."""
-_BULK = frozenset({"schedule.create_many", "schedule.bulk"})
+_BULK = frozenset({"schedule.create_many", "schedule.bulk", "history.sweep"})
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds between attempts."""
 
@@ -54,6 +54,10 @@ class NatsCaller:
         self._nc = nc
         self.tenant = tenant
         self._actor = actor
+
+    def in_tenant(self, tenant: str) -> NatsCaller:
+        """The same in another tenant."""
+        return NatsCaller(self._nc, tenant, actor=self._actor)
 
     async def command(
         self,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import islice
 from threading import RLock
 from typing import Any
 from uuid import UUID, uuid4
@@ -27,6 +28,7 @@ from horae_application.ports import (
     StoredEvent,
     Usage,
 )
+from horae_domain.identity import is_request
 from horae_infrastructure.store.common import system_clock
 from horae_infrastructure.store.memory_limits import LimitsInMemory
 from horae_infrastructure.store.tail import Head
@@ -48,7 +50,8 @@ class MemoryStore:
         self.identity = uuid4().hex
         self._clock = clock
         self._lock = RLock()
-        self._log: list[StoredEvent] = []
+        self._log: list[StoredEvent | None] = []
+        self._recorded_at = 0
         self._streams: dict[str, dict[int, StoredEvent]] = {}
         self._ledger: dict[str, LedgerRow] = {}
         self._due: list[tuple[int, str]] = []
@@ -66,8 +69,10 @@ class MemoryStore:
             self._fence(batch)
             self._refuse_taken(batch.events)
             self._limits.take(batch)
+            for stream in batch.erased:
+                self._erase(stream)
             first = len(self._log) + 1
-            recorded_at = max(self._clock(), self._log[-1].recorded_at if self._log else 0)
+            recorded_at = self._recorded_at = max(self._clock(), self._recorded_at)
             for position, event in enumerate(batch.events, first):
                 stored = StoredEvent(position, recorded_at, *event)
                 self._log.append(stored)
@@ -125,14 +130,16 @@ class MemoryStore:
         """The next events of the log with a position greater than `after`, in order."""
         after = max(after, 0)
         with self._lock:
-            return self._log[after : after + limit]
+            found = (event for event in islice(self._log, after, None) if event is not None)
+            return list(islice(found, limit))
 
     def read_named(
         self, after: int, until: int, names: Sequence[str], limit: int
     ) -> list[StoredEvent]:
         """The events of some names with positions after one and up to another, in order."""
         with self._lock:
-            found = [row for row in self._log[max(after, 0) : until] if row.name in names]
+            rows = self._log[max(after, 0) : until]
+            found = [row for row in rows if row is not None and row.name in names]
         return found[:limit]
 
     def head(self) -> int:
@@ -196,6 +203,25 @@ class MemoryStore:
     def close(self) -> None:
         """Wake who waits; what is in memory can still be read. Idempotent."""
         self._head.close()
+
+    def forget_requests(self, before: int, limit: int) -> int:
+        """Erase old records of requests; see the port."""
+        with self._lock:
+            old = [
+                stream
+                for stream, events in self._streams.items()
+                if is_request(stream) and next(iter(events.values())).recorded_at < before
+            ][:limit]
+            for stream in old:
+                self._erase(stream)
+        return len(old)
+
+    def compact(self) -> None:
+        """Nothing is left behind."""
+
+    def _erase(self, stream: str) -> None:
+        for event in self._streams.pop(stream, {}).values():
+            self._log[event.position - 1] = None
 
     def _fence(self, batch: Batch) -> None:
         current = {held.partition: held.epoch for held in self._owners}

@@ -24,6 +24,7 @@ from horae_application.ports import (
     StoreUnavailable,
     Usage,
 )
+from horae_domain.identity import REQUESTS
 from horae_infrastructure.store.common import FIRST, FORMAT, LOST_KEPT, check_level
 from horae_infrastructure.store.errors import StoreReplaced
 from horae_infrastructure.store.pool import Pool
@@ -46,6 +47,14 @@ _LOOK = 0.25
 
 _APPEND = f"SELECT horae_append({', '.join(['%s'] * 17)})"
 _LOOK_AT_LIMITS = "SELECT * FROM horae_look(%s, %s, %s)"
+_ERASE = "WITH erased AS (DELETE FROM horae_events WHERE originator_id = ANY (%s))"
+_FORGET = """
+DELETE FROM horae_events WHERE (originator_id, originator_version) IN (
+    SELECT originator_id, originator_version FROM horae_events
+    WHERE originator_id >= %s::uuid AND recorded_at < %s::bigint
+    AND notification_id < (SELECT max(notification_id) FROM horae_events) LIMIT %s::bigint
+) RETURNING 1
+"""
 _HEAD = "SELECT coalesce(max(notification_id), 0) FROM horae_events"
 _IDENTITY = """
 SELECT md5(identity || ' ' || (SELECT system_identifier FROM pg_control_system())
@@ -120,7 +129,10 @@ class PostgresStore:
             batch.at,
             json.dumps([each._asdict() for each in batch.settings]) if batch.settings else None,
         )
-        [(positions,)] = self._write(_APPEND, values)
+        if batch.erased:
+            [(positions,)] = self._write(f"{_ERASE} {_APPEND}", (Uuids(batch.erased), *values))
+        else:
+            [(positions,)] = self._write(_APPEND, values)
         return positions or ()
 
     def load(self, streams: Sequence[str]) -> dict[str, list[StoredEvent]]:
@@ -257,6 +269,14 @@ class PostgresStore:
     def leave(self, owner: str) -> None:
         """Give up everything and end the lease."""
         self._write("SELECT horae_leave(%s)", (owner,))
+
+    def forget_requests(self, before: int, limit: int) -> int:
+        """Erase old records of requests; see the port."""
+        first = f"{REQUESTS:02x}000000-0000-0000-0000-000000000000"
+        return len(self._write(_FORGET, (first, before, limit)))
+
+    def compact(self) -> None:
+        """The server's autovacuum does it."""
 
     def close(self) -> None:
         """Release connections. Idempotent."""

@@ -28,7 +28,7 @@ from horae_application.ports import (
     StoreUnavailable,
     Usage,
 )
-from horae_domain.identity import to_bytes, to_text
+from horae_domain.identity import REQUESTS, to_bytes, to_text
 from horae_infrastructure.store import sqlite_limits
 from horae_infrastructure.store.common import FIRST, FORMAT, LOST_KEPT, check_level, system_clock
 from horae_infrastructure.store.errors import StoreNotDurable
@@ -54,6 +54,20 @@ CROSS JOIN horae_ledger USING (stream) ORDER BY due, stream
 _NAMED = """
 SELECT rowid, recorded_at, originator_id, originator_version, topic, state
 FROM horae_events WHERE rowid > ? AND rowid <= ? AND topic IN ({}) ORDER BY rowid LIMIT ?
+"""
+
+_INCREMENTAL = 2
+_SPARE = 1_000
+"""Free pages that are left for what comes next."""
+
+_AT_OR_BELOW = """
+SELECT rowid, recorded_at FROM horae_events WHERE rowid <= ? AND rowid > ?
+ORDER BY rowid DESC LIMIT 1
+"""
+_FORGET = """
+DELETE FROM horae_events WHERE rowid IN (
+    SELECT rowid FROM horae_events WHERE originator_id >= ? AND rowid <= ? LIMIT ?
+)
 """
 
 _UPSERT = """
@@ -115,6 +129,10 @@ class SqliteStore:
             with self._transaction() as writer:
                 self._fence(writer, batch.epochs)
                 self._recorded_at = max(self._recorded_at, self._clock())
+                writer.executemany(
+                    "DELETE FROM horae_events WHERE originator_id = ?",
+                    [(to_bytes(stream),) for stream in batch.erased],
+                )
                 positions = self.recorder.append_events(writer, batch.events, self._recorded_at)
                 _write_ledger(writer, batch)
                 sqlite_limits.take(writer, batch)
@@ -266,6 +284,35 @@ class SqliteStore:
             writer.execute("DELETE FROM horae_members WHERE owner = ?", (owner,))
             writer.execute("DELETE FROM horae_lost WHERE owner = ?", (owner,))
 
+    def forget_requests(self, before: int, limit: int) -> int:
+        """Erase old records of requests; see the port."""
+        with self._transaction() as writer:
+            # The index of streams has their numbers beside them, and so no row need be looked at.
+            last = self._last_before(writer, before)
+            return writer.execute(_FORGET, (bytes([REQUESTS]), last, limit)).rowcount
+
+    def _last_before(self, writer: sqlite3.Connection, instant: int) -> int:
+        """The highest number of what was recorded before; instants never decrease with it."""
+        low, high = 0, self._head.position
+        while low < high:
+            middle = (low + high + 1) // 2
+            row = writer.execute(_AT_OR_BELOW, (middle, low)).fetchone()
+            if row is None or row[1] < instant:
+                low = middle
+            else:
+                high = row[0] - 1
+        return low
+
+    def compact(self) -> None:
+        """Give free pages back to the file system, a few at a time so that commits go on."""
+        while self._rows("PRAGMA freelist_count")[0][0] > _SPARE:
+            with self._writing, _translated():
+                if self._readers.closed:
+                    return
+                self._writer.execute(f"PRAGMA incremental_vacuum({_SPARE})").fetchall()
+                if self._writer.execute("PRAGMA auto_vacuum").fetchone()[0] != _INCREMENTAL:
+                    return
+
     def close(self) -> None:
         """Release connections and files. Idempotent."""
         self._head.close()
@@ -280,6 +327,8 @@ class SqliteStore:
             self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
         try:
+            if not self.path.stat().st_size:
+                connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA fullfsync = ON")  # macOS alone distinguishes it
