@@ -188,3 +188,20 @@ async def test_same_key_moves_a_timer_once(app: Horae):
         body = {"id": timer["id"], "to": "2026-01-01T01:30:00Z"}
         first = await engine.command("timer.move", body, key="k")
         assert await engine.command("timer.move", body, key="k") == first
+
+
+async def test_timeout_of_a_wait_is_moved_and_lifted(app: Horae):
+    async with testing.engine(app) as engine:
+        wait = {"event": "Paid", "match": {"order": "payload.order"}, "timeout": "10 minutes"}
+        action = {"type": "none"}
+        await engine.create_schedule("pays", manual(), action, wait_for=wait)
+        id_ = (await engine.trigger_schedule("pays", payload={"order": "o-1"}))["execution_id"]
+        await engine.settle()
+        timer = await only(engine, kind="confirmation")
+        assert timer["due"] == "2026-01-01T00:10:00Z"
+        await engine.move_timer(timer["id"], at(30))
+        await engine.advance("29 minutes")
+        assert (await engine.get_execution(id_))["status"] == "waiting"
+        assert (await engine.cancel_timer(timer["id"]))["due"] is None
+        await engine.advance("1 hour")
+        assert (await engine.get_execution(id_))["status"] == "waiting"
