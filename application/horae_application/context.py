@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from horae_application.control import Control
 from horae_application.cqrs import Answer, Cqrs, Kind
-from horae_application.errands import Errands, Externals
+from horae_application.errands import Errands, Externals, Fallback
 from horae_application.log import get_logger
 from horae_application.result import Span, encodable
 from horae_application.services import Services, call_of, command_action
@@ -67,10 +67,13 @@ class Context(Errands):
         control: Control | None = None,
         cqrs: Cqrs | None = None,
         externals: Externals | None = None,
+        fallback: Fallback | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
+        of: Context | None = None,
     ) -> None:
-        super().__init__(work, client, externals, loop)
+        super().__init__(work, client, externals, fallback, loop)
         self.control = control or Control()
+        self._of = of
         self._now = now or _utc
         self.services = services
         self._cqrs = cqrs
@@ -190,6 +193,9 @@ class Context(Errands):
 
     def log(self, message: str, **facts: Any) -> None:
         """Log a line that is kept with the execution."""
+        if self._of is not None:
+            self._of.log(message, **facts)
+            return
         told = {
             "schedule_id": self.schedule_id,
             "execution_id": self.execution_id,

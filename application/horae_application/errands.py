@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from datetime import datetime
 from functools import cached_property
 from hashlib import blake2b
@@ -26,6 +26,8 @@ from horae_application.work import Work
 from horae_domain.errors import HoraeError, InvalidField
 
 T = TypeVar("T")
+Fallback = Callable[[str, Any], Coroutine[Any, Any, Any]]
+"""Has a handler of this process answer to data."""
 
 
 class NotHere(HoraeError, RuntimeError):
@@ -66,12 +68,14 @@ class Errands:
         work: Work,
         client: Any,
         externals: Externals | None,
+        fallback: Fallback | None,
         loop: asyncio.AbstractEventLoop | None,
     ) -> None:
         self.work = work
         self.correlation_id = work.correlation_id or work.execution_id
         self._client = client
         self._externals = externals
+        self._fallback = fallback
         self._loop = loop
         self._sent: Counter[str] = Counter()
 
@@ -100,6 +104,18 @@ class Errands:
             )
         externals = self._there(self._externals, "external services")
         return await self.here(externals.call(name, operation, args))
+
+    async def execute_fallback(self, name: str, data: Any = None) -> Any:
+        """Have a fallback of the application do it instead, here and now.
+
+        It is a function of (context, data), registered with `app.fallback` or `app.handler`. What
+        it returns, a `Result` too, may be returned as the handler's own; what it raises is raised.
+
+        Raises:
+            UnknownHandler: there is none of this name; those that there are are listed.
+        """
+        fallback = self._there(self._fallback, "fallbacks")
+        return await self.here(fallback(name, data))
 
     async def schedule(
         self, command: BaseModel, execute_at: datetime | str | None = None, **options: Any

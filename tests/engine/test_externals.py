@@ -266,6 +266,47 @@ async def test_service_that_nobody_has_registered_is_an_error_that_says_so() -> 
     assert found["attempts"][0]["error"]["type"] == "UnknownExternal"
 
 
+@pytest.mark.parametrize("isolation", ["inline", "thread"])
+@pytest.mark.parametrize("asynchronous", [True, False])
+async def test_fallback_does_it_instead_with_the_data_it_is_given(isolation, asynchronous) -> None:
+    app = Horae("desk")
+
+    def instead(ctx: Context, data: Remind) -> list[Any]:
+        ctx.log("did it instead")
+        return [data.order, ctx.schedule_id, ctx.stage]
+
+    async def awaited(ctx: Context, data: Remind) -> list[Any]:
+        return instead(ctx, data)
+
+    app.fallback("instead")(awaited if asynchronous else instead)
+
+    @app.schedule("job", manual(), retry=Retry(1), isolation=isolation)
+    async def job(ctx: Context) -> Any:
+        return await ctx.execute_fallback("instead", {"order": "o"})
+
+    async with testing.engine(app) as engine:
+        run = (await engine.trigger_schedule("job"))["execution_id"]
+        while (found := await engine.get_execution(run))["status"] in {"pending", "running"}:
+            await engine.settle()
+        logs = await engine.query("execution.logs", {"id": run})
+    assert found["result"] == ["o", "job", "fallback:instead"]
+    assert "did it instead" in str(logs)
+
+
+async def test_fallback_that_there_is_not_is_an_error_that_lists_those_that_there_are() -> None:
+    app = Horae("desk")
+    app.fallback("instead")(lambda ctx: None)
+
+    @app.schedule("job", manual(), retry=Retry(1))
+    async def job(ctx: Context) -> Any:
+        return await ctx.execute_fallback("other")
+
+    found = await outcome(app, "job")
+    (attempt,) = found["attempts"]
+    assert attempt["error"]["type"] == "UnknownHandler"
+    assert "instead, job" in attempt["error"]["message"]
+
+
 async def asks(ctx: Context) -> list[str]:
     """Everything that is not there in a process of its own."""
     refused = []
@@ -278,6 +319,7 @@ async def asks(ctx: Context) -> list[str]:
         ctx.send_command("trading", "Rebalance"),
         ctx.execute_command("Remind"),
         ctx.execute_query("Reminders"),
+        ctx.execute_fallback("instead"),
     ):
         try:
             await call
@@ -291,7 +333,7 @@ async def test_process_of_its_own_is_refused_each_of_them_by_a_typed_error() -> 
     app.schedule("job", manual(), isolation="process")(asks)
     found = await outcome(app, "job")
     assert found["status"] == "succeeded", found["attempts"]
-    assert len(found["result"]) == 8
+    assert len(found["result"]) == 9
     assert all("isolation='process'" in each for each in found["result"])
 
 

@@ -17,6 +17,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+import msgspec
+
 from horae_application.beats import Beats, interval_of
 from horae_application.context import Context
 from horae_application.control import Control, Stopped
@@ -34,7 +36,7 @@ from horae_domain.definition import (
     HttpAction,
     ProcessAction,
 )
-from horae_domain.errors import HoraeError
+from horae_domain.errors import HoraeError, UnknownHandler
 
 CONCURRENCY = 16
 """Handlers at once, unless told (D)."""
@@ -242,16 +244,7 @@ class Executor:
         if control is None:
             control = self._controls[key] = Control()
         beats = self._beats(work, control, heartbeat or self._heartbeat)
-        context = Context(
-            work,
-            now=self._now,
-            client=self._client,
-            services=self._services,
-            control=control,
-            cqrs=self._registry.cqrs,
-            externals=self._registry.externals,
-            loop=self._loop,
-        )
+        context = self._context(work, control)
         outcome: dict[str, Any] | None = None
         since = time.monotonic()
         try:
@@ -270,6 +263,39 @@ class Executor:
             "lease": work.lease,
             "started_at": context.started_at,
         }
+
+    def _context(self, work: Work, control: Control, of: Context | None = None) -> Context:
+        context = Context(
+            work,
+            now=self._now,
+            client=self._client,
+            services=self._services,
+            control=control,
+            cqrs=self._registry.cqrs,
+            externals=self._registry.externals,
+            fallback=lambda name, data: self._fallback(context, name, data),
+            loop=self._loop,
+            of=of,
+        )
+        return context
+
+    async def _fallback(self, of: Context, name: str, data: Any) -> Any:
+        """What a handler of this process answers to data, as a fallback of an attempt."""
+        handler = self._registry.get(name)
+        if handler is None:
+            names = self._registry.names()
+            raise UnknownHandler(
+                f"nobody serves a fallback {name!r}; there are: {', '.join(names)}",
+                field="name",
+                value=name,
+                known=list(names),
+            )
+        told = msgspec.structs.replace(of.work, payload=data, stage=f"fallback:{name}")
+        arguments = handler.call_arguments(self._context(told, of.control, of))
+        if handler.asynchronous:
+            return await handler.function(*arguments)
+        _, answered = in_thread(lambda: handler.function(*arguments))
+        return await answered
 
     def _beats(self, work: Work, control: Control, heartbeat: Reporter) -> Beats:
         """The heartbeats of an attempt, whose answers say whether it should stop."""
