@@ -200,6 +200,7 @@ async def test_handler_reaches_all_that_there_is(handler: Any, isolation: str) -
     app = reaching(chain)
     app.schedule("job", manual(), isolation=isolation)(handler)
     async with testing.engine(app) as engine:
+        await engine.list_schedules()  # so that the views know what is declared
         run = (await engine.trigger_schedule("job"))["execution_id"]
         while (found := await engine.get_execution(run))["status"] in {"pending", "running"}:
             await engine.settle()
