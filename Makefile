@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 WORKERS ?= 2
 # What an image has: all but the embedded servers.
-RUN_EXTRAS := --extra cli --extra nats --extra redis --extra postgres --extra http --extra external --extra notify --extra otel --extra expressions --extra calendars --extra rrule --extra sqlalchemy --extra speed
+RUN_EXTRAS := --extra cli --extra nats --extra redis --extra postgres --extra http --extra external --extra notify --extra otel --extra expressions --extra rrule --extra sqlalchemy --extra speed
 
 .DEFAULT_GOAL := help
 

@@ -7,7 +7,7 @@ which a few fields are enough.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 CHARACTERS = 64
 """Characters of a string that count as one unit of size."""
@@ -87,13 +87,17 @@ def names(node: Node, bound: frozenset[str] = frozenset()) -> Iterator[str]:
             yield from names(node.start, bound)
             for each in (node.condition, node.step, node.result):
                 yield from names(each, inner)
+        case _:
+            assert_never(node)
 
 
 def _node(content: bytes) -> Node:
-    for number, value in _fields(content):
-        if isinstance(value, bytes) and number in _READERS:
-            return _READERS[number](value)
-    return Constant(1)
+    number, value = next(
+        (number, value)
+        for number, value in _fields(content)
+        if isinstance(value, bytes) and number in _READERS
+    )
+    return _READERS[number](value)
 
 
 def _constant(content: bytes) -> Node:

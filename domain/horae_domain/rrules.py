@@ -236,7 +236,10 @@ class _Rule:
             if found is None:
                 return
             end = found + timedelta(days=1)
-            yield from self._stretch(max(after, found - timedelta(seconds=1)), min(limit, end))
+            second = timedelta(seconds=1)
+            for wall in self._stretch(max(after, found - second), min(limit, end - second)):
+                if wall >= found:
+                    yield wall
             day = end
 
     def _day(self, after: datetime, limit: datetime) -> datetime | None:
@@ -285,13 +288,19 @@ class _Rule:
             return bool({week, week - weeks - 1} & set(rule._byweekno))  # noqa: SLF001
         return True
 
-    def _stretch(self, after: datetime, limit: datetime) -> Any:
+    def _stretch(self, after: datetime, limit: datetime) -> Iterator[datetime]:
         """The rule from a period close before a wall time, up to another one."""
         start = _period_before(self._rule, self._start, after)
         told = self._explicit if start > self._start else {}
-        return self._rule.replace(
+        if self._of_days and not (self._rule._byweekno and self._rule._wkst):  # noqa: SLF001
+            told = told | dict.fromkeys(_BY_DAYS)  # the day was looked at already
+        rule = self._rule.replace(
             count=None, dtstart=max(start, self._start), **told, **_bounded(self._rule, limit)
         )
+        try:
+            yield from rule
+        except ValueError as error:  # some combinations are only found out here
+            raise _refusal(f"no rule: {error}") from error
 
 
 _LAST = datetime(9900, 1, 1) - CENTURIES  # noqa: DTZ001 - a wall time
@@ -419,8 +428,7 @@ class _Line(NamedTuple):
 
 def _line(text: str) -> _Line:
     found = _LINE.fullmatch(text.strip())
-    if found is None:
-        raise _refusal(f"{text[:80]!r} is no line of a rule")
+    assert found is not None  # noqa: S101 - whatever is there is a value at least
     told = [each.partition("=") for each in (found["parameters"] or "").split(";") if each]
     parameters = {name.upper(): value for name, _, value in told}
     name = found["name"] or "RRULE"

@@ -67,6 +67,7 @@ def test_names_bound_by_a_loop_are_no_variables():
         ("data.a == 1", {"a": 1, "m": dict.fromkeys(map(str, range(501)), 0)}, "501 elements"),
         ("data.a == 1", {"a": 1, "s": "x" * 64 * MAX_SIZE}, "more than"),
         ("data.a == 1", {"a": object()}, "not JSON: object"),
+        ("data.l.all(x, data.l.all(y, y >= 0))", {"l": list(range(300))}, "budget"),
         ("data.l.all(x, data == data)", {"l": list(range(500)), "m": [[0] * 300] * 10}, "large"),
     ],
 )

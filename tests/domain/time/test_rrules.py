@@ -166,6 +166,23 @@ def test_what_leaves_out_all_that_it_has_fires_no_more():
     assert rrule_recurrence(text, "UTC", ANCHOR).next(LONG_AGO) is None
 
 
+@pytest.mark.parametrize(
+    "rule",
+    ["FREQ=HOURLY;BYMONTH=2;BYMONTHDAY=30", "FREQ=HOURLY;INTERVAL=168;BYDAY=FR"],
+)
+def test_below_a_day_what_never_comes_is_none(rule):
+    assert (
+        rrule_recurrence(f"DTSTART:20260101T000000\nRRULE:{rule}", "UTC", ANCHOR).next(ANCHOR)
+        is None
+    )
+
+
+def test_a_combination_that_has_no_time_is_refused_when_it_is_asked():
+    rule = "DTSTART:20260101T000000\nRRULE:FREQ=MINUTELY;INTERVAL=1440;BYHOUR=5"
+    with pytest.raises(InvalidTrigger, match="combination"):
+        rrule_recurrence(rule, "UTC", ANCHOR).next(ANCHOR)
+
+
 def test_what_never_comes_is_none():
     recurrence = rrule_recurrence("RRULE:FREQ=DAILY;BYMONTH=2;BYMONTHDAY=30", "UTC", ANCHOR)
     assert recurrence.next(ANCHOR) is None
