@@ -1,6 +1,7 @@
 import json
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from horae_domain.definition import parse_definition
 from horae_domain.errors import InvalidTrigger
 from horae_domain.occurrences import next_occurrence
 from horae_domain.recurrence import preview
-from horae_domain.rrules import MAX_COUNT, rrule_recurrence
+from horae_domain.rrule_text import MAX_COUNT
+from horae_domain.rrules import check_rule, rrule_recurrence
 from horae_domain.zones import load_zone
 
 FILE = json.loads((Path(__file__).parents[2] / "cases" / "rrule.json").read_text())
@@ -177,10 +179,20 @@ def test_below_a_day_what_never_comes_is_none(rule):
     )
 
 
-def test_a_combination_that_has_no_time_is_refused_when_it_is_asked():
-    rule = "DTSTART:20260101T000000\nRRULE:FREQ=MINUTELY;INTERVAL=1440;BYHOUR=5"
-    with pytest.raises(InvalidTrigger, match="combination"):
-        rrule_recurrence(rule, "UTC", ANCHOR).next(ANCHOR)
+@pytest.mark.parametrize(
+    "rule", ["FREQ=MINUTELY;INTERVAL=1440;BYHOUR=5", "FREQ=SECONDLY;INTERVAL=2;BYSECOND=1,3"]
+)
+def test_a_combination_that_has_no_time_is_refused(rule):
+    with pytest.raises(InvalidTrigger, match=r"combination|no rule"):
+        check_rule(f"DTSTART:20260101T000000\nRRULE:{rule}", "UTC")
+
+
+def test_a_rule_of_seconds_on_leap_days_is_found_by_arithmetic():
+    rule = "FREQ=SECONDLY;INTERVAL=7;BYMONTH=2;BYMONTHDAY=29;BYHOUR=5;BYMINUTE=6;BYSECOND=7"
+    found = rrule_recurrence(f"DTSTART:20260101T000000\nRRULE:{rule}", "UTC", ANCHOR).next(ANCHOR)
+    second = datetime(2026, 1, 1, tzinfo=UTC)
+    assert (found.due.month, found.due.day, found.due.time()) == (2, 29, time(5, 6, 7))
+    assert (found.due - second) % timedelta(seconds=7) == timedelta()
 
 
 def test_what_never_comes_is_none():
@@ -244,3 +256,83 @@ def test_a_start_close_by_changes_nothing(rule, days, seconds, day):
         assert found.due == expected.replace(tzinfo=UTC)
     else:
         assert found is None or found.due >= datetime(2029, 1, 1, tzinfo=UTC)
+
+
+# --- against every step, one after another --------------------------------------------------------
+
+SECOND = timedelta(seconds=1)
+UNITS = {"HOURLY": 3600, "MINUTELY": 60, "SECONDLY": 1}
+STEPS = 3_000
+
+
+@st.composite
+def subdaily(draw):
+    """A frequency below a day, its interval and what the parts allow."""
+    several = {"min_size": 1, "max_size": 20}
+    numbers = {
+        "BYHOUR": range(24), "BYMINUTE": range(60), "BYSECOND": range(60), "BYDAY": range(7),
+        "BYMONTHDAY": range(1, 31), "BYWEEKNO": range(1, 53), "BYSETPOS": (1, 2, -1),
+    }  # fmt: skip
+    parts = {
+        name: draw(st.sets(st.sampled_from(numbers[name]), **several))
+        for name in draw(st.sets(st.sampled_from(sorted(numbers)), max_size=3))
+    }
+    if parts.keys() == {"BYSETPOS"}:
+        parts = {}
+    return draw(st.sampled_from(sorted(UNITS))), draw(st.integers(1, 100)), parts
+
+
+def every_step(frequency, interval, parts, start):
+    """The wall times of a rule by its definition, as far as so many steps go."""
+    unit = UNITS[frequency]
+    first = start - timedelta(seconds=((start - datetime(1970, 1, 1)) // SECOND) % unit)  # noqa: DTZ001
+    minutes = sorted(parts.get("BYMINUTE", {start.minute}))
+    seconds = sorted(parts.get("BYSECOND", {start.second}))
+    inside = {
+        3600: [timedelta(minutes=m, seconds=s) for m in minutes for s in seconds],
+        60: [timedelta(seconds=s) for s in seconds],
+        1: [timedelta()],
+    }[unit]
+    if chosen := parts.get("BYSETPOS"):
+        chosen = {each - 1 if each > 0 else len(inside) + each for each in chosen}
+        inside = [each for place, each in enumerate(inside) if place in chosen]
+    for number in range(STEPS):
+        period = first + number * interval * unit * SECOND
+        shown = {
+            "BYHOUR": period.hour, "BYDAY": period.weekday(), "BYMONTHDAY": period.day,
+            "BYWEEKNO": period.isocalendar().week,
+        }  # fmt: skip
+        if unit <= UNITS["MINUTELY"]:
+            shown["BYMINUTE"] = period.minute
+        if unit == UNITS["SECONDLY"]:
+            shown["BYSECOND"] = period.second
+        if all(value in parts.get(name, {value}) for name, value in shown.items()):
+            yield from (each for offset in inside if (each := period + offset) >= start)
+    yield None
+
+
+@settings(max_examples=60, deadline=None)
+@given(subdaily(), st.integers(1, 28), st.integers(0, 86_399))
+def test_rules_below_a_day_equal_a_walk_over_every_step(rule, day, second):
+    frequency, interval, parts = rule
+    start = datetime(2024, 1, day) + second * SECOND  # noqa: DTZ001
+    names = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
+    told = [
+        f"{name}={','.join(names[each] if name == 'BYDAY' else str(each) for each in sorted(values))}"
+        for name, values in parts.items()
+    ]
+    text = ";".join([f"RRULE:FREQ={frequency};INTERVAL={interval}", *told])
+    try:
+        recurrence = rrule_recurrence(f"DTSTART:{start:%Y%m%dT%H%M%S}\n{text}", "UTC", ANCHOR)
+    except InvalidTrigger:
+        assert next(every_step(frequency, interval, parts, start)) is None
+        return
+    after = start - SECOND
+    last = start + STEPS * interval * UNITS[frequency] * SECOND
+    for expected in islice(every_step(frequency, interval, parts, start), 6):
+        found = recurrence.next(after.replace(tzinfo=UTC))
+        if expected is None:
+            assert found is None or found.due >= last.replace(tzinfo=UTC) - timedelta(hours=1)
+            return
+        assert found.due == expected.replace(tzinfo=UTC)
+        after = expected
