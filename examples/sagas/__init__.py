@@ -1,0 +1,1 @@
+"""Worked examples of work that spans events and time."""

@@ -1,0 +1,77 @@
+"""The support examples, on a clock that the test moves, with their real database."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+
+from horae import testing
+
+
+def kept(kind):
+    return sys.modules["examples.sagas.base"].kept(kind)
+
+
+async def test_ticket_is_escalated_after_two_days_unless_it_is_resolved(saga):
+    support = saga("support", "escalate-ticket")
+    async with testing.engine(support.app) as engine:
+        for ticket in (1, 2):
+            await engine.publish_event("ticket.opened", {"ticket": ticket})
+        await engine.advance("47 hours")
+        await engine.publish_event("ticket.resolved", {"ticket": 1})
+        assert kept("escalations") == []
+        await engine.advance("1 hour")
+    assert kept("escalations") == ["ticket 2 is open for two days"]
+
+
+async def test_failed_workflow_is_escalated_after_a_day_unless_it_is_repaired(saga):
+    support = saga("support", "workflow", "escalate-workflow")
+    async with testing.engine(support.app) as engine:
+        first = await engine.trigger_schedule("workflow", payload={"broken": True})
+        await engine.advance("2 minutes")
+        await engine.trigger_schedule("workflow", payload={"broken": True})
+        await engine.advance("23 hours")
+        assert kept("workflows") == []
+        repaired = {"execution": first["execution_id"], "by": "night shift"}
+        await engine.publish_event("workflow.repaired", repaired)
+        await engine.advance("2 hours")
+    assert kept("workflows") == [
+        "repaired by night shift",
+        "still broken: a step of the workflow has failed",
+    ]
+
+
+async def test_notification_comes_an_hour_after_the_completion(saga):
+    support = saga("support", "workflow", "after-workflow")
+    async with testing.engine(support.app) as engine:
+        await engine.trigger_schedule("workflow", payload={"broken": False})
+        await engine.advance("59 minutes")
+        assert kept("notifications") == []
+        await engine.advance("1 minute")
+    assert kept("notifications") == ["the workflow is done"]
+
+
+async def test_user_gets_seven_mails_at_ten_in_the_own_zone(saga):
+    support = saga("support", "welcome")
+    start = datetime(2026, 3, 6, 12, tzinfo=UTC)  # two days before New York's clocks change
+    async with testing.engine(support.app, start=start) as engine:
+        await engine.publish_event(
+            "user.signed-up", {"name": "ann", "timezone": "America/New_York"}
+        )
+        await engine.advance("10 days")
+        page = await engine.list_executions(schedule_id="onboarding-ann", limit=100)
+        schedule = await engine.get_schedule("onboarding-ann")
+    hours = [each["due"][:13] for each in reversed(page["executions"])]
+    assert hours[:3] == ["2026-03-06T15", "2026-03-07T15", "2026-03-08T14"]
+    assert schedule["status"] == "completed"
+    assert kept("mails") == [f"mail {number} to ann" for number in range(1, 8)]
+
+
+async def test_offer_is_asked_about_after_a_day_unless_it_is_answered(saga):
+    support = saga("support", "remind")
+    async with testing.engine(support.app) as engine:
+        for offer in ("a", "b"):
+            await engine.publish_event("offer.sent", {"offer": offer})
+        await engine.publish_event("offer.answered", {"offer": "b"})
+        await engine.advance("24 hours")
+    assert kept("reminders") == ["offer a is not answered"]
