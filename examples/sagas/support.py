@@ -96,7 +96,10 @@ class User(BaseModel):
 
 @app.schedule("welcome", on_event("user.signed-up"))
 async def welcome(ctx: Context, user: User) -> str:
-    """Give the user a schedule of their own; it completes after the seventh mail."""
+    """Give the user a schedule of their own; it completes after the seventh mail.
+
+    Who signs up again gets the same one, and no mail twice.
+    """
     id_ = f"onboarding-{user.name}"
     await ctx.client.create_schedule(
         id_,
@@ -104,6 +107,7 @@ async def welcome(ctx: Context, user: User) -> str:
         "onboarding-mail",
         payload={"name": user.name},
         max_executions=7,
+        idempotency_key=id_,
     )
     return id_
 
