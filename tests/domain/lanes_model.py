@@ -11,6 +11,8 @@ from horae_domain.events import (
     Event,
     ExecutionBuffered,
     ExecutionCancelled,
+    ExecutionChecking,
+    ExecutionConditionsMet,
     ExecutionDeadLettered,
     ExecutionDropped,
     ExecutionFailed,
@@ -22,6 +24,8 @@ from horae_domain.events import (
     ExecutionTimedOut,
 )
 from horae_domain.ledger import Line, evolve
+
+Began = ExecutionRequested | ExecutionBuffered | ExecutionChecking
 
 ENDS = (
     ExecutionSucceeded,
@@ -37,12 +41,13 @@ class Lanes:
     """The unfinished and the buffered of each value of the key, by the events alone."""
 
     def __init__(self) -> None:
-        self.waits: dict[str, ExecutionBuffered] = {}
-        self.runs: dict[str, ExecutionRequested | ExecutionBuffered] = {}
-        self.ended: dict[str, ExecutionRequested | ExecutionBuffered] = {}
+        self.checked: dict[str, Began] = {}
+        self.waits: dict[str, Began] = {}
+        self.runs: dict[str, Began] = {}
+        self.ended: dict[str, Began] = {}
         self.priorities: dict[str, str] = {}
 
-    def value(self, line: Line, event: ExecutionRequested | ExecutionBuffered) -> object:
+    def value(self, line: Line, event: Began) -> object:
         """The value by which it counts; all values are the same without a key."""
         told: Any = event.payload
         if not event.overridden:
@@ -57,7 +62,7 @@ class Lanes:
     def keyed(line: Line) -> bool:
         return line.definition.concurrency_key is not None
 
-    def has_room(self, line: Line, event: ExecutionRequested | ExecutionBuffered) -> bool:
+    def has_room(self, line: Line, event: Began) -> bool:
         value = self.value(line, event)
         same = [each for each in self.runs.values() if self.value(line, each) == value]
         told = line.definition
@@ -75,7 +80,7 @@ class Lanes:
             if self.value(line, event) == lane and (event.kind == "key" or not (cools or spent))
         ]
 
-        def order(event: ExecutionBuffered) -> tuple[datetime, int]:
+        def order(event: Began) -> tuple[datetime, int]:
             rank = Priority(self.priorities[event.execution_id]).rank
             return event.at + rank * timedelta(minutes=1), rank
 
@@ -88,6 +93,11 @@ class Lanes:
             case ExecutionBuffered():
                 self.waits[event.execution_id] = event
                 self.priorities[event.execution_id] = event.priority
+            case ExecutionChecking():
+                self.checked[event.execution_id] = event
+                self.priorities[event.execution_id] = event.priority
+            case ExecutionConditionsMet():
+                self.waits[event.execution_id] = self.checked.pop(event.execution_id)
             case ExecutionReprioritised():
                 self.priorities[event.execution_id] = event.priority
             case ExecutionReleased():
@@ -96,7 +106,8 @@ class Lanes:
                 self.runs[event.execution_id] = self.ended.pop(event.execution_id)
             case _ if isinstance(event, ENDS):
                 id_ = event.execution_id
-                run = self.runs.pop(id_, None) or self.waits.pop(id_, None)
+                found = (each.pop(id_, None) for each in (self.runs, self.waits, self.checked))
+                run = next((each for each in [*found] if each is not None), None)
                 if run is not None:
                     self.ended[id_] = run
 

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import psycopg
 import pytest
 from judging import Judge
 
@@ -32,6 +33,8 @@ LIMIT = 3
 SCHEDULES = 16
 EACH = 8
 PATIENCE = 240.0
+FEWEST = 20
+"""Of 64 partitions."""
 
 
 class Cluster:
@@ -160,13 +163,26 @@ def judged(store_url: str) -> int:
     return sum(isinstance(event, ExecutionSucceeded) for event in events)
 
 
+def shared(store_url: str) -> Callable[[], bool]:
+    """Two engines have about as many partitions each."""
+
+    def asked() -> bool:
+        with psycopg.connect(store_url) as connection:
+            rows = connection.execute(
+                "SELECT count(*) FROM horae_partitions WHERE owner IS NOT NULL GROUP BY owner"
+            ).fetchall()
+        return len(rows) > 1 and min(rows)[0] >= FEWEST
+
+    return asked
+
+
 async def test_an_engine_that_is_killed_leaves_its_room_to_the_other(
     tmp_path: Path, postgres_url: str, nats_url: str
 ) -> None:
     async with cluster(tmp_path, postgres_url, nats_url) as (made, client):
         first = await made.begin("engine,executor")
         await made.begin("engine,executor")
-        await asyncio.sleep(2)  # until they share the partitions
+        await until(shared(postgres_url))
         loading = asyncio.create_task(load(client))
         await until(ended(made, SCHEDULES))
         made.kill(first)
@@ -185,7 +201,7 @@ async def test_an_engine_that_was_stopped_and_goes_on_breaks_no_limit(
         first = await made.begin("engine")
         await made.begin("engine")
         await made.begin("executor")
-        await asyncio.sleep(2)
+        await until(shared(postgres_url))
         loading = asyncio.create_task(load(client))
         await until(ended(made, SCHEDULES))
         first.send_signal(signal.SIGSTOP)
