@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 
 import msgspec
 
@@ -48,8 +49,8 @@ def _section(title: str, kind: type, base: type | None = None) -> str:
 
 
 def _type(kind: object) -> str:
-    text = str(kind).replace("typing.", "").replace("datetime.", "").replace("NoneType", "null")
-    text = text.removeprefix("<class '").removesuffix("'>")
+    text = str(kind).removeprefix("<class '").removesuffix("'>")
+    text = re.sub(r"(\w+\.)+", "", text).replace("NoneType", "null")
     return f"`{text.replace('|', 'or')}`"
 
 

@@ -255,7 +255,8 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--at-least", type=float, default=85.0, help="per cent killed")
     told = parser.parse_args()
-    modules = told.modules or sorted(each.name for each in (ROOT / PACKAGE).glob("*.py"))
+    folder = ROOT / PACKAGE
+    modules = told.modules or sorted(str(each.relative_to(folder)) for each in folder.rglob("*.py"))
     work: list[Mutant] = []
     for module in modules:
         work += mutants(module, told.sample, told.seed)
