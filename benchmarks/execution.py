@@ -22,7 +22,8 @@ from types import CodeType, FrameType
 from typing import Any
 
 from horae import interpreter
-from horae.runtime import Runtime, bootstrap
+from horae.bootstrap import bootstrap
+from horae.runtime import Runtime
 from horae_application.context import Context
 from horae_application.gateway import new_request
 from horae_application.registry import Registry

@@ -9,10 +9,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from hashlib import blake2b
 from typing import Any, Literal, TypeVar, overload
 
+from horae.bootstrap import ROLES, bootstrap
 from horae.client import Client, Json, define
 from horae.driving import Drive, DrivenClient
 from horae.ending import cancel
-from horae.runtime import ROLES, Runtime, bootstrap
+from horae.runtime import Runtime
 from horae.sagas import action as as_action
 from horae.services import Service
 from horae.triggers import Trigger

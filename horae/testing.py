@@ -19,7 +19,8 @@ from typing import Any
 from horae.app import Horae, declare
 from horae.client import Client, Json
 from horae.probes import probes
-from horae.runtime import Runtime, Serving
+from horae.runtime import Runtime
+from horae.serving import Serving
 from horae_application.dead_letters import Look
 from horae_application.engine import Committed, Engine
 from horae_application.gateway import Gateway

@@ -119,9 +119,9 @@ def serve(
     as_json: AsJson = False,
 ) -> None:
     """Run chosen roles against given servers. Ctrl-C stops in order, twice at once."""
+    from horae.bootstrap import ROLES
     from horae.cli.loading import load_app
     from horae.dev import located, run
-    from horae.runtime import ROLES
     from horae_domain.errors import InvalidField
     from horae_infrastructure.settings import EMBEDDED_POSTGRES
 

@@ -14,9 +14,9 @@ import pytest
 import typer
 import yaml
 
+from horae.bootstrap import ROLES
 from horae.cli.loading import load_app
 from horae.cli.main import app
-from horae.runtime import ROLES
 from horae_infrastructure.embedded import Nats, Postgres, Valkey
 from horae_infrastructure.settings import Settings
 from horae_infrastructure.settings_sources import unknown_variables
