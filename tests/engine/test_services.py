@@ -284,12 +284,13 @@ async def test_schedule_may_name_a_command_once_its_service_is_there(told: Setti
 
 async def accepted(client: Client, id_: str, action: Any) -> None:
     """A schedule whose action was announced after the start of the application."""
-    while True:
-        try:
-            await client.create_schedule(id_, manual(), action)
-            break
-        except UnknownHandler:
-            await asyncio.sleep(0.02)
+    async with asyncio.timeout(100):
+        while True:
+            try:
+                await client.create_schedule(id_, manual(), action)
+                break
+            except UnknownHandler:
+                await asyncio.sleep(0.02)
 
 
 async def test_micro_service_of_anybody_is_found_by_discovery(told: Settings, nc: Nats) -> None:
@@ -301,7 +302,10 @@ async def test_micro_service_of_anybody_is_found_by_discovery(told: Settings, nc
     await nc.subscribe("$SRV.INFO", cb=info)
     await nc.flush()
     async with Horae("engine").serve(told) as runtime:
-        await accepted(runtime.client(), "r", command("agents.research", "Run"))
+        client = runtime.client()
+        await accepted(client, "r", command("agents.research", "Run"))
+        with pytest.raises(UnknownHandler):
+            await client.create_schedule("w", manual(), command("agents.research", "Walk"))
 
 
 async def test_service_may_announce_itself_without_being_a_micro_service(
@@ -309,5 +313,8 @@ async def test_service_may_announce_itself_without_being_a_micro_service(
 ) -> None:
     said = {"executor": "x", "tenant": told.tenant, "app": "x", "commands": ["trading.Rebalance"]}
     async with Horae("engine").serve(told) as runtime:
+        client = runtime.client()
+        with pytest.raises(UnknownHandler):
+            await client.create_schedule("r", manual(), command("trading", "Rebalance"))
         await nc.publish("horae._announce", json.dumps(said).encode())
-        await accepted(runtime.client(), "r", command("trading", "Rebalance"))
+        await accepted(client, "r", command("trading", "Rebalance"))

@@ -18,7 +18,6 @@ from horae_domain.definition import Overlap
 from horae_domain.events import (
     Event,
     ExecutionBuffered,
-    ExecutionEvent,
     ExecutionRequested,
     ExecutionSkipped,
     OccurrencesDecided,
@@ -300,7 +299,6 @@ async def simulate(
         assert set(decided.values()) <= {1}, trigger
     versions = Counter(event.execution_id for event in log if isinstance(event, ExecutionRequested))
     assert set(versions.values()) <= {1}
-    assert all(isinstance(event, Event) for event in log if isinstance(event, ExecutionEvent))
 
 
 # --- failures in a row ---------------------------------------------------------------------------

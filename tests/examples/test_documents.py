@@ -46,7 +46,8 @@ def test_python_of_the_readme_runs(number, tmp_path):
     if "async def test_" in code:
         code += "\nimport asyncio\nasyncio.run(test_heartbeat_beats_twice_a_minute())\n"
     (tmp_path / "program.py").write_text(code)
-    run(sys.executable, "program.py", cwd=tmp_path)
+    said = run(sys.executable, "program.py", cwd=tmp_path)
+    assert bool(said) == ("print(" in code)
 
 
 @pytest.fixture

@@ -81,9 +81,11 @@ async def test_garbage_changes_nothing(nc, tenant):
     await announced.start()
     for garbage in (b"", b"[]", b'{"executor":1}', b"\xff"):
         await nc.publish("horae._announce", garbage)
-    announcer = Announcer(nc, announcement(tenant, handlers=["a"]), every=3600)
+    said = announcement(tenant, handlers=["a"])
+    announcer = Announcer(nc, said, every=3600)
     await announcer.start()
     await until(announced, lambda: announced.serves("a", tenant))
+    assert announced.executors() == [said]
     await announcer.stop()
     await announced.stop()
 

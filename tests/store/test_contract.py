@@ -387,9 +387,13 @@ class TestLifetime:
             store.append(batch(event(new_stream()), epochs={3: 99})._replace(erased=[gone]))
         assert store.read(0, 10) == before
 
-    def test_closing_twice_is_nothing(self, store: EventStore):
-        store.close()
-        store.close()
+
+def test_closing_twice_is_nothing(adapter):
+    store = adapter.open()
+    store.append(batch(event(new_stream())))
+    store.close()
+    store.close()
+    assert adapter.open().head() == 1
 
 
 def test_recorded_at_never_goes_back(adapter):
