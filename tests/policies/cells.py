@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -90,50 +90,63 @@ def cells() -> Iterator[Cell]:
 
 
 class Play:
-    """The same minutes under one combination: a worker of a queue, an outage, perhaps a pause."""
+    """The same minutes under several combinations: a worker of a queue, an outage, perhaps a pause.
 
-    def __init__(self, engine: testing.TestEngine, cell: Cell) -> None:
+    Each has a schedule of its own, which knows nothing of the others.
+    """
+
+    def __init__(self, engine: testing.TestEngine, cells: Sequence[Cell]) -> None:
         self._engine = engine
-        self._cell = cell
+        self._cells = {f"job-{number}": cell for number, cell in enumerate(cells)}
 
     @property
     def minute(self) -> float:
         """Since the start."""
         return (self._engine.now - START) / timedelta(minutes=1)
 
-    async def run(self) -> list[Event]:
-        """Play it, and return what was recorded."""
-        await self._engine.command(
-            "schedule.create",
-            {
-                "id": "job",
-                "trigger": {"type": "interval", "every": "1 minute"},
-                "action": {"type": "queue", "queue": "q"},
-                "overlap": self._cell.overlap,
-                "catch_up": {"mode": self._cell.catch_up, "window": WINDOW},
-                **LIMITS[self._cell.limit],
-            },
-        )
-        pause = PAUSES[self._cell.pause]
+    async def run(self) -> dict[Cell, list[Event]]:
+        """Play it, and return what was recorded of each."""
+        for id_, cell in self._cells.items():
+            await self._create(id_, cell)
         while self.minute < LAST + 0.25:
             if self.minute == DOWN:
                 await self._engine.outage(timedelta(minutes=BACK - DOWN))
             else:
                 await self._engine.advance("15 seconds")
-            if pause is not None and self.minute in pause:
-                verb = "pause" if self.minute == pause[0] else "resume"
-                with suppress(HoraeError):  # it may have completed
-                    await self._engine.command(f"schedule.{verb}", {"id": "job"})
+            for id_, cell in self._cells.items():
+                await self._pause_or_resume(id_, cell)
             await self._work()
-        rows = self._engine.log()
-        return [decode(row.name, row.state) for row in rows]
+        recorded: dict[Cell, list[Event]] = {cell: [] for cell in self._cells.values()}
+        for row in self._engine.log():
+            event = decode(row.name, row.state)
+            recorded[self._cells[event.schedule_id]].append(event)
+        return recorded
+
+    async def _create(self, id_: str, cell: Cell) -> None:
+        await self._engine.command(
+            "schedule.create",
+            {
+                "id": id_,
+                "trigger": {"type": "interval", "every": "1 minute"},
+                "action": {"type": "queue", "queue": "q"},
+                "overlap": cell.overlap,
+                "catch_up": {"mode": cell.catch_up, "window": WINDOW},
+                **LIMITS[cell.limit],
+            },
+        )
+
+    async def _pause_or_resume(self, id_: str, cell: Cell) -> None:
+        pause = PAUSES[cell.pause]
+        if pause is not None and self.minute in pause:
+            verb = "pause" if self.minute == pause[0] else "resume"
+            with suppress(HoraeError):  # it may have completed
+                await self._engine.command(f"schedule.{verb}", {"id": id_})
 
     async def _work(self) -> None:
         """Start what is pending and end what runs, but for the first run, until nothing changes."""
         while True:
-            page = await self._engine.list_executions(
-                schedule_id="job", status="pending,running", limit=1000
-            )
+            page = await self._engine.list_executions(status="pending,running", limit=1000)
+            assert page["total"] == len(page["executions"])
             moved = [await self._handle(each) for each in reversed(page["executions"])]
             if not any(moved):
                 return
@@ -153,10 +166,14 @@ class Play:
         return True
 
 
-async def play(cell: Cell) -> str:
-    """A letter for each occurrence."""
+async def play(cells: Sequence[Cell]) -> dict[Cell, str]:
+    """A letter for each occurrence, for each combination."""
     async with testing.engine(start=START) as engine:
-        events = await Play(engine, cell).run()
+        recorded = await Play(engine, cells).run()
+    return {cell: _letters(events) for cell, events in recorded.items()}
+
+
+def _letters(events: Iterable[Event]) -> str:
     letters = ["-"] * LAST
     due: dict[str, int] = {}
     for event in events:
@@ -199,7 +216,7 @@ async def page() -> str:
     """The document, from running every cell."""
     lines = [HEAD]
     lines += [f"| `{letter}` | {meaning} |" for letter, meaning in LETTERS.items()]
-    found = {cell: await play(cell) for cell in cells()}
+    found = await play(list(cells()))
     for pause in PAUSES:
         lines += ["", f"## {pause}", "", "| Overlap | Limit | `all` | `latest` | `skip` |"]
         lines += ["|---|---|---|---|---|"]

@@ -21,6 +21,7 @@ def test_page_has_every_combination() -> None:
 @pytest.mark.parametrize("overlap", OVERLAPS)
 async def test_a_schedule_fires_as_often_as_it_may(overlap: str) -> None:
     """What the limit says, counted from the letters."""
-    letters = await play(Cell("Not paused", overlap, "`max_executions: 4`", "all"))
+    cell = Cell("Not paused", overlap, "`max_executions: 4`", "all")
+    letters = (await play([cell]))[cell]
     assert sum(letter in "RBC" for letter in letters) == 4
     assert letters.endswith("-")
