@@ -6,10 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from horae.cli.executions import executions_table
+from horae.cli.executions import executions_page
 from horae.cli.options import AsJson, Cursor, Nats, Tenant
-from horae.cli.output import print_json, print_line
-from horae.cli.schedules import footer
+from horae.cli.output import print_answer
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Dead letters: what is out of retries."
@@ -37,12 +36,7 @@ def list_(
     from horae.cli.session import given, query
 
     body = given(schedule_id=schedule, error_type=error, since=since, limit=limit, cursor=cursor)
-    answer = query(nats, tenant, "dead_letter.list", body)
-    if as_json:
-        print_json(answer)
-        return
-    executions_table(answer["dead_letters"])
-    footer(answer, len(answer["dead_letters"]), "dead letters")
+    executions_page(query(nats, tenant, "dead_letter.list", body), "dead_letters", as_json=as_json)
 
 
 @app.command()
@@ -65,11 +59,10 @@ def requeue(
     if all_:
         body["all"] = True
     answer = command(nats, tenant, "dead_letter.requeue", body)
-    if as_json:
-        print_json(answer)
-    elif id_ is not None:
-        print_line(f"execution {id_}: {answer['status']}, attempt {answer['attempt']}")
+    if id_ is not None:
+        text = f"execution {id_}: {answer['status']}, attempt {answer['attempt']}"
     else:
-        print_line(
+        text = (
             f"{answer['requeued']} tried again, {answer['refused']} refused, {answer['left']} left"
         )
+    print_answer(answer, text, as_json=as_json)

@@ -8,13 +8,24 @@ from typing import Annotated, Any
 import typer
 
 from horae.cli.options import AsJson, Cursor, Nats, Since, Tenant, Until
-from horae.cli.output import cell, print_facts, print_json, print_line, print_table
-from horae.cli.schedules import error_text, footer
+from horae.cli.output import (
+    cell,
+    error_text,
+    print_answer,
+    print_facts,
+    print_json,
+    print_line,
+    print_page,
+    print_table,
+)
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Executions: what has run.")
 
 Id = Annotated[str, typer.Argument(metavar="ID")]
 Json = dict[str, Any]
+
+_ABOUT_TRIES = ("TRIES", "TOOK")
+_OF_RUNS = ("STATUS", "DUE", *_ABOUT_TRIES)
 
 
 @app.command("list")
@@ -49,28 +60,25 @@ def list_(
         schedule_id=schedule, status=status, queue=queue, kind=kind, limit=limit,
         cursor=cursor, **{"from": since, "to": until},
     )  # fmt: skip
-    answer = query(nats, tenant, "execution.list", body)
-    if as_json:
-        print_json(answer)
-        return
-    executions_table(answer["executions"])
-    footer(answer, len(answer["executions"]), "executions")
+    executions_page(query(nats, tenant, "execution.list", body), "executions", as_json=as_json)
 
 
-def executions_table(executions: Iterable[Json], *, with_schedule: bool = True) -> None:
-    """Executions, one a line."""
-    columns = ("ID", "SCHEDULE", "STATUS", "DUE", "TRIES", "TOOK")
-    rows = [
-        (
-            row["id"], row["schedule_id"], row["status"], row["due"],
-            len(row["attempts"]), _took(row["attempts"]),
-        )
-        for row in executions
-    ]  # fmt: skip
-    if not with_schedule:
-        columns = tuple(name for name in columns if name != "SCHEDULE")  # type: ignore[assignment]
-        rows = [(row[0], *row[2:]) for row in rows]  # type: ignore[misc]
-    print_table(columns, rows, whole=("ID",), extra=("TRIES", "TOOK"))
+def executions_page(answer: Json, listed: str, *, as_json: bool) -> None:
+    """A page of executions, one a line."""
+    columns = ("ID", "SCHEDULE", *_OF_RUNS)
+    print_page(answer, listed, columns, _row, as_json=as_json, whole=("ID",), extra=_ABOUT_TRIES)
+
+
+def runs_table(executions: Iterable[Json]) -> None:
+    """Executions of one schedule, one a line."""
+    rows = [(id_, *rest) for id_, _, *rest in map(_row, executions)]
+    print_table(("ID", *_OF_RUNS), rows, whole=("ID",), extra=_ABOUT_TRIES)
+
+
+def _row(run: Json) -> tuple[object, ...]:
+    attempts = run["attempts"]
+    tried = len(attempts), _took(attempts)
+    return run["id"], run["schedule_id"], run["status"], run["due"], *tried
 
 
 def _took(attempts: list[Json]) -> str | None:
@@ -171,11 +179,8 @@ def cancel(
     if graceful or grace is not None:
         body["mode"] = "graceful"
     answer = command(nats, tenant, "execution.cancel", body)
-    if as_json:
-        print_json(answer)
-        return
     until = f", asked to stop by {answer['until']}" if answer.get("stopping") else ""
-    print_line(f"execution {id_}: {answer['status']}{until}")
+    print_answer(answer, f"execution {id_}: {answer['status']}{until}", as_json=as_json)
 
 
 @app.command()
@@ -184,10 +189,8 @@ def retry(id_: Id, nats: Nats = None, tenant: Tenant = "default", as_json: AsJso
     from horae.cli.session import command
 
     answer = command(nats, tenant, "execution.retry", {"id": id_})
-    if as_json:
-        print_json(answer)
-        return
-    print_line(f"execution {id_}: {answer['status']}, attempt {answer['attempt']}")
+    text = f"execution {id_}: {answer['status']}, attempt {answer['attempt']}"
+    print_answer(answer, text, as_json=as_json)
 
 
 @app.command()
@@ -204,7 +207,5 @@ def reprioritize(
     from horae.cli.session import command
 
     answer = command(nats, tenant, "execution.reprioritize", {"id": id_, "priority": priority})
-    if as_json:
-        print_json(answer)
-        return
-    print_line(f"execution {id_}: {answer['status']}, priority {answer['priority']}")
+    text = f"execution {id_}: {answer['status']}, priority {answer['priority']}"
+    print_answer(answer, text, as_json=as_json)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from horae.cli.options import AsJson, Nats, Note, Tenant
+from horae.cli.output import changed
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -92,7 +93,6 @@ def set_payload(
 
 
 def _plan(name: str, body: dict[str, Any], nats: str | None, tenant: str, as_json: bool) -> None:
-    from horae.cli.schedules import changed
     from horae.cli.session import command
 
     changed(command(nats, tenant, f"occurrence.{name}", body), as_json)

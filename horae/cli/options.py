@@ -23,6 +23,10 @@ Tenant = Annotated[
 DefinitionFile = Annotated[
     str, typer.Option("--file", "-f", metavar="FILE", help="A JSON object; - is standard input.")
 ]
+AllowUnknown = Annotated[
+    bool, typer.Option("--allow-unknown", help="Accept a handler that nobody serves yet.")
+]
+Expected = Annotated[int | None, typer.Option(help="Refuse if it has another one by now.")]
 Note = Annotated[str, typer.Option(help="Why; it is kept in the history.")]
 Limit = Annotated[int | None, typer.Option(help="How many at most.")]
 Cursor = Annotated[str | None, typer.Option(help="Where the page before ended.")]

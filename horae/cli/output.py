@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import msgspec
@@ -66,6 +66,58 @@ def print_table(
         print_line(line.rstrip())
 
 
+def print_page(
+    answer: Mapping[str, Any],
+    listed: str,
+    columns: Sequence[str],
+    row: Callable[[Any], Sequence[object]],
+    *,
+    as_json: bool,
+    whole: Sequence[str] = (),
+    extra: Sequence[str] = (),
+    called: str | None = None,
+) -> None:
+    """One page of a list, and how to see the next one.
+
+    Args:
+        answer: of the query; under `listed` it has what the page shows.
+        listed: such as `dead_letters`.
+        columns: their names.
+        row: the cells of one of those listed.
+        as_json: print the answer as it is.
+        whole: see `print_table`.
+        extra: see `print_table`.
+        called: what several of them are, unless as they are `listed`.
+    """
+    if as_json:
+        print_json(answer)
+        return
+    rows = [row(each) for each in answer[listed]]
+    print_table(columns, rows, whole=whole, extra=extra)
+    what = called or listed.replace("_", " ")
+    if answer.get("cursor"):
+        print_line(f"{len(rows)} of {answer.get('total')} {what}; for the next page:")
+        print_line(f"--cursor {answer['cursor']}")
+    elif not rows:
+        print_line(f"no {what}")
+
+
+def print_answer(answer: Mapping[str, Any], text: str, *, as_json: bool) -> None:
+    """The answer to a command: a line for people, or the document."""
+    if as_json:
+        print_json(answer)
+    else:
+        print_line(text)
+
+
+def changed(answer: Mapping[str, Any], as_json: bool) -> None:
+    """How a schedule stands after a command."""
+    following = f", next {cell(answer['next_due'])}" if answer.get("next_due") else ""
+    revision = f", revision {answer['revision']}" if "revision" in answer else ""
+    text = f"{answer.get('id', 'schedule')}: {answer.get('status', 'ok')}{revision}{following}"
+    print_answer(answer, text, as_json=as_json)
+
+
 def print_facts(facts: Mapping[str, object]) -> None:
     """Names and values, one a line; what is empty is left out."""
     shown = {name: cell(value) for name, value in facts.items() if value not in (None, "", [], {})}
@@ -107,6 +159,13 @@ def trigger_text(trigger: Mapping[str, Any]) -> str:
             return f"once {cell(trigger.get('at')) if trigger.get('at') else trigger.get('after')}"
         case kind:
             return str(kind)
+
+
+def error_text(attempt: Mapping[str, Any]) -> str:
+    """What went wrong in an attempt, on one line."""
+    error = attempt.get("error") or {}
+    text = f"{error.get('type', '')}: {error.get('message', '')}" if error else ""
+    return " ".join(text.split())[:200]
 
 
 def action_text(action: Mapping[str, Any]) -> str:

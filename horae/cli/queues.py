@@ -7,8 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from horae.cli.options import AsJson, Cursor, Limit, Nats, Tenant
-from horae.cli.output import print_facts, print_json, print_line, print_table
-from horae.cli.schedules import footer
+from horae.cli.output import print_answer, print_facts, print_json, print_page
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Queues: what waits, and what limits it."
@@ -16,6 +15,10 @@ app = typer.Typer(
 tenants = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="A tenant: what limits all its queues."
 )
+
+Json = dict[str, Any]
+
+COUNTS = ("waiting", "running", "delayed", "failed", "dead")
 
 Queue = Annotated[str, typer.Argument(metavar="QUEUE")]
 NoteOption = Annotated[str, typer.Option("--note", help="Kept in the history.")]
@@ -39,26 +42,22 @@ def list_(
     """List the queues by name."""
     from horae.cli.session import given, query
 
-    answer = query(nats, tenant, "queue.list", given(limit=limit, cursor=cursor))
-    if as_json:
-        print_json(answer)
-        return
-    counts = ("waiting", "running", "delayed", "failed", "dead")
-    print_table(
-        ("QUEUE", "STATE", "CONCURRENCY", "RATE", *(name.upper() for name in counts)),
-        [
-            (
-                row["queue"],
-                "paused" if row["paused"] else "open",
-                row["concurrency"],
-                row["rate"],
-                *(row[name] for name in counts),
-            )
-            for row in answer["queues"]
-        ],
+    print_page(
+        query(nats, tenant, "queue.list", given(limit=limit, cursor=cursor)),
+        "queues",
+        ("QUEUE", "STATE", "CONCURRENCY", "RATE", *(name.upper() for name in COUNTS)),
+        _row,
+        as_json=as_json,
         whole=("QUEUE",),
     )
-    footer(answer, len(answer["queues"]), "queues")
+
+
+def _row(queue: Json) -> tuple[object, ...]:
+    state = "paused" if queue["paused"] else "open"
+    return (
+        queue["queue"], state, queue["concurrency"], queue["rate"],
+        *(queue[name] for name in COUNTS),
+    )  # fmt: skip
 
 
 @app.command()
@@ -136,8 +135,8 @@ def limit_tenant(
     _command(nats, tenant, "tenant.limit", body, as_json=as_json)
 
 
-def _limits(concurrency: str | None, rate: str | None) -> dict[str, Any]:
-    told: dict[str, Any] = {}
+def _limits(concurrency: str | None, rate: str | None) -> Json:
+    told: Json = {}
     if concurrency is not None:
         number = concurrency.isdigit()
         told["concurrency"] = int(concurrency) if number else _lifted(concurrency)
@@ -150,22 +149,17 @@ def _lifted(text: str) -> str | None:
     return None if text == "none" else text
 
 
-def _command(
-    nats: str | None, tenant: str, name: str, body: dict[str, Any], *, as_json: bool
-) -> None:
+def _command(nats: str | None, tenant: str, name: str, body: Json, *, as_json: bool) -> None:
     from horae.cli.session import command
 
     answer = command(nats, tenant, name, body)
-    if as_json:
-        print_json(answer)
-        return
     whose = f"queue {answer['queue']}" if "queue" in answer else f"tenant {answer['tenant']}"
     state = "paused" if answer.get("paused") else "open"
     limits = [f"{each} {answer[each]}" for each in ("concurrency", "rate") if answer[each]]
-    print_line(f"{whose}: {', '.join([state, *limits])}")
+    print_answer(answer, f"{whose}: {', '.join([state, *limits])}", as_json=as_json)
 
 
-def _show(answer: dict[str, Any], *, as_json: bool) -> None:
+def _show(answer: Json, *, as_json: bool) -> None:
     if as_json:
         print_json(answer)
     else:

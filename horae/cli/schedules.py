@@ -7,10 +7,11 @@ from typing import Annotated, Any
 import typer
 
 from horae.cli.bulk import bulk
+from horae.cli.definitions import create, patch, update
+from horae.cli.executions import runs_table
 from horae.cli.options import (
     AsJson,
     Cursor,
-    DefinitionFile,
     Limit,
     Nats,
     Note,
@@ -21,10 +22,13 @@ from horae.cli.options import (
 from horae.cli.output import (
     action_text,
     cell,
+    changed,
+    error_text,
+    print_answer,
     print_facts,
     print_json,
     print_line,
-    print_table,
+    print_page,
     trigger_text,
 )
 from horae.cli.validation import validate
@@ -33,30 +37,12 @@ app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Schedules: 
 
 app.command()(bulk)
 app.command()(validate)
+app.command()(create)
+app.command()(update)
+app.command()(patch)
 
 Id = Annotated[str, typer.Argument(metavar="ID")]
 Json = dict[str, Any]
-
-
-@app.command()
-def create(
-    file: DefinitionFile,
-    key: Annotated[str | None, typer.Option(help="Idempotency key.")] = None,
-    allow_unknown: Annotated[
-        bool, typer.Option("--allow-unknown", help="Accept a handler that nobody serves yet.")
-    ] = False,
-    nats: Nats = None,
-    tenant: Tenant = "default",
-    as_json: AsJson = False,
-) -> None:
-    """Create a schedule; the same one again is accepted and changes nothing."""
-    from horae.cli.session import ask, read_json_file
-
-    body = read_json_file(file)
-    if allow_unknown:
-        body["allow_unknown"] = True
-    answer = ask(nats, tenant, lambda caller: caller.command("schedule.create", body, key=key))
-    changed(answer, as_json)
 
 
 @app.command("list")
@@ -102,23 +88,22 @@ def list_(
         created_by=created_by, created_from=created_from, created_to=created_to,
         next_from=next_from, next_to=next_to, sort=sort, order=order, limit=limit, cursor=cursor,
     )  # fmt: skip
-    answer = query(nats, tenant, "schedule.list", body)
-    if as_json:
-        print_json(answer)
-        return
-    rows = answer["schedules"]
-    print_table(
+    print_page(
+        query(nats, tenant, "schedule.list", body),
+        "schedules",
         ("ID", "STATUS", "TRIGGER", "NEXT", "RUNS", "FAILED"),
-        [
-            (
-                row["id"], row["status"], trigger_text(row["trigger"]), row["next_due"],
-                row["statistics"]["fired"], row["statistics"]["failed"],
-            )
-            for row in rows
-        ],
+        _row,
+        as_json=as_json,
         whole=("ID", "NEXT"),
+    )
+
+
+def _row(schedule: Json) -> tuple[object, ...]:
+    counts = schedule["statistics"]
+    return (
+        schedule["id"], schedule["status"], trigger_text(schedule["trigger"]),
+        schedule["next_due"], counts["fired"], counts["failed"],
     )  # fmt: skip
-    footer(answer, len(rows), "schedules")
 
 
 @app.command()
@@ -151,10 +136,8 @@ def show(id_: Id, nats: Nats = None, tenant: Tenant = "default", as_json: AsJson
     for each in answer["planned"]:
         print_line(f"planned  {planned_text(each)}")
     if answer.get("executions"):
-        from horae.cli.executions import executions_table
-
         print_line()
-        executions_table(answer["executions"], with_schedule=False)
+        runs_table(answer["executions"])
 
 
 def planned_text(plan: Json) -> str:
@@ -218,71 +201,6 @@ def preview(
 
 
 @app.command()
-def update(
-    id_: Id,
-    file: DefinitionFile,
-    expected_revision: Annotated[
-        int | None, typer.Option(help="Refuse if it has another one by now.")
-    ] = None,
-    allow_unknown: Annotated[
-        bool, typer.Option("--allow-unknown", help="Accept a handler that nobody serves yet.")
-    ] = False,
-    nats: Nats = None,
-    tenant: Tenant = "default",
-    as_json: AsJson = False,
-) -> None:
-    """Replace a schedule's whole definition."""
-    from horae.cli.session import command, given, read_json_file
-    from horae_domain.errors import InvalidField
-
-    body = read_json_file(file)
-    if body.setdefault("id", id_) != id_:
-        raise InvalidField("the file is of another schedule", field="id", value=body["id"])
-    body |= given(expected_revision=expected_revision, allow_unknown=allow_unknown or None)
-    changed(command(nats, tenant, "schedule.update", body), as_json)
-
-
-@app.command()
-def patch(
-    id_: Id,
-    file: Annotated[
-        str | None,
-        typer.Option("--file", "-f", metavar="FILE", help="A merge patch; - is standard input."),
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="PATH=VALUE", help="Such as retry.max_attempts=2; may be repeated."
-        ),
-    ] = None,
-    expected_revision: Annotated[
-        int | None, typer.Option(help="Refuse if it has another one by now.")
-    ] = None,
-    allow_unknown: Annotated[
-        bool, typer.Option("--allow-unknown", help="Accept a handler that nobody serves yet.")
-    ] = False,
-    nats: Nats = None,
-    tenant: Tenant = "default",
-    as_json: AsJson = False,
-) -> None:
-    """Change some fields of a definition by a JSON merge patch (RFC 7396).
-
-    A value is JSON, else text; null gives a field its default again.
-    """
-    from horae.cli.patches import patch_of
-    from horae.cli.session import command, given, read_json_file
-    from horae_domain.errors import InvalidField
-
-    if (file is None) == (not set_):
-        raise typer.BadParameter("either --file FILE or --set PATH=VALUE")
-    body = read_json_file(file) if file is not None else patch_of(set_ or [])
-    if body.setdefault("id", id_) != id_:
-        raise InvalidField("the id of a schedule does not change", field="id", value=body["id"])
-    body |= given(expected_revision=expected_revision, allow_unknown=allow_unknown or None)
-    changed(command(nats, tenant, "schedule.patch", body), as_json)
-
-
-@app.command()
 def pause(
     id_: Id, note: Note = "", nats: Nats = None, tenant: Tenant = "default", as_json: AsJson = False
 ) -> None:
@@ -326,11 +244,9 @@ def trigger(
     if payload is not None:
         body["payload"] = read_json_value(payload, "payload")
     answer = command(nats, tenant, "schedule.trigger", body)
-    if as_json:
-        print_json(answer)
-        return
     reason = f", {answer['reason']}" if "reason" in answer else ""
-    print_line(f"execution {answer['execution_id']}: {answer['status']}{reason}")
+    text = f"execution {answer['execution_id']}: {answer['status']}{reason}"
+    print_answer(answer, text, as_json=as_json)
 
 
 @app.command()
@@ -395,17 +311,15 @@ def history(
     from horae.cli.session import given, query
 
     body = given(id=id_, status=status, limit=limit, cursor=cursor, **{"from": since, "to": until})
-    answer = query(nats, tenant, "schedule.history", body)
-    if as_json:
-        print_json(answer)
-        return
-    entries = answer["history"]
-    print_table(
+    print_page(
+        query(nats, tenant, "schedule.history", body),
+        "history",
         ("DUE OR AT", "WHAT", "TRIES", "DETAIL"),
-        [_entry(each) for each in entries],
+        _entry,
+        as_json=as_json,
         whole=("DUE OR AT",),
+        called="entries",
     )
-    footer(answer, len(entries), "entries")
 
 
 def _entry(entry: Json) -> tuple[object, ...]:
@@ -431,34 +345,7 @@ def _entry(entry: Json) -> tuple[object, ...]:
     return entry["due"], entry["status"], len(attempts), f"{entry['id']} {detail}".strip()
 
 
-def error_text(attempt: Json) -> str:
-    """What went wrong in an attempt, on one line."""
-    error = attempt.get("error") or {}
-    text = f"{error.get('type', '')}: {error.get('message', '')}" if error else ""
-    return " ".join(text.split())[:200]
-
-
-def footer(answer: Json, shown: int, what: str) -> None:
-    """How many there are, and how to see the rest."""
-    total = answer.get("total")
-    if answer.get("cursor"):
-        print_line(f"{shown} of {total} {what}; for the next page:")
-        print_line(f"--cursor {answer['cursor']}")
-    elif not shown:
-        print_line(f"no {what}")
-
-
 def _noted(name: str, id_: str, note: str, nats: str | None, tenant: str, as_json: bool) -> None:
     from horae.cli.session import command
 
     changed(command(nats, tenant, name, {"id": id_, "note": note}), as_json)
-
-
-def changed(answer: Json, as_json: bool) -> None:
-    """How a schedule stands after a command."""
-    if as_json:
-        print_json(answer)
-        return
-    following = f", next {cell(answer['next_due'])}" if answer.get("next_due") else ""
-    revision = f", revision {answer['revision']}" if "revision" in answer else ""
-    print_line(f"{answer.get('id', 'schedule')}: {answer.get('status', 'ok')}{revision}{following}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Annotated, Any
 
 import typer
 
 from horae.cli.options import AsJson, Cursor, Limit, Nats, Note, Since, Tenant, Until
-from horae.cli.output import print_json, print_line, print_table
-from horae.cli.schedules import footer
+from horae.cli.output import print_answer, print_page
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Everything that waits, by name."
@@ -43,16 +43,14 @@ def list_(
         schedule_id=schedule, execution_id=execution, kind=kind, limit=limit, cursor=cursor,
         **{"from": since, "to": until},
     )  # fmt: skip
-    answer = query(nats, tenant, "timer.list", body)
-    if as_json:
-        print_json(answer)
-        return
-    print_table(
+    print_page(
+        query(nats, tenant, "timer.list", body),
+        "timers",
         ("DUE", "KIND", "SCHEDULE", "ID"),
-        [(row["due"], row["kind"], row["schedule_id"], row["id"]) for row in answer["timers"]],
+        itemgetter("due", "kind", "schedule_id", "id"),
+        as_json=as_json,
         whole=("ID",),
     )
-    footer(answer, len(answer["timers"]), "timers")
 
 
 @app.command()
@@ -84,8 +82,6 @@ def _change(name: str, body: dict[str, Any], nats: str | None, tenant: str, as_j
     from horae.cli.session import command
 
     answer = command(nats, tenant, name, body)
-    if as_json:
-        print_json(answer)
-        return
     due = f", due {answer['due']}" if answer["due"] else ""
-    print_line(f"timer {answer['id']}: {answer['kind']}{due}, {answer['status']}")
+    text = f"timer {answer['id']}: {answer['kind']}{due}, {answer['status']}"
+    print_answer(answer, text, as_json=as_json)
