@@ -24,13 +24,30 @@ from horae_infrastructure.embedded import Nats
 
 @pytest.fixture
 def running(tmp_path):
-    """An engine that keeps its data in the test's directory."""
+    """An engine that keeps its data in the test's directory, and that the test may end."""
     dev = start(APP, cwd=tmp_path)
     yield dev
     if dev.process.poll() is None:
         dev.process.kill()
         dev.process.wait()
     dev.process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """The directory of an engine that goes on, and the engine."""
+    directory = tmp_path_factory.mktemp("shared")
+    dev = start(APP, cwd=directory)
+    yield directory, dev
+    assert stop(dev) == 0
+
+
+@pytest.fixture
+def going_on(shared, command, monkeypatch):
+    """An engine that no test ends, whose directory this one is."""
+    directory, dev = shared
+    monkeypatch.chdir(directory)
+    return dev
 
 
 def reachable(url):
@@ -52,7 +69,7 @@ def test_ready_line_tells_where_everything_is(dev):
 
 
 def test_commands_find_the_engine_of_their_directory_and_replay_its_history(
-    running, command, until
+    going_on, command, until
 ):
     until(lambda: "succeeded" in command("execution", "list", "--schedule", "tick").out)
     lines = [json.loads(line) for line in command("replay").out.splitlines()]
@@ -67,7 +84,7 @@ def test_commands_find_the_engine_of_their_directory_and_replay_its_history(
     assert command("replay", "--to", "2020-01-01T00:00:00Z").out == ""
 
 
-def test_replay_refuses_positions_of_other_stores_and_times_without_zone(running, command):
+def test_replay_refuses_positions_of_other_stores_and_times_without_zone(going_on, command):
     for bound in ("another.0.1", "2030-01-01T00:00:00", "yesterday"):
         said = command("replay", "--from", bound, "--json")
         assert said.code == 1
@@ -75,13 +92,7 @@ def test_replay_refuses_positions_of_other_stores_and_times_without_zone(running
         assert said.document["error"]["field"] == "--from"
 
 
-def test_replay_reads_a_store_whose_engine_has_stopped(running, command):
-    assert stop(running) == 0
-    assert "schedule.created.v1" in command("replay").out
-    assert command("replay", "--store", "sqlite:///other.db", "--json").code == 1
-
-
-def test_refused_commands_leave_nothing_in_the_log(running, command):
+def test_refused_commands_leave_nothing_in_the_log(going_on, command):
     before = command("replay").out
     for line in ("61 * * * *", "nonsense"):
         content = {"id": "x", "trigger": {"type": "cron", "expression": line}}
@@ -93,11 +104,11 @@ def test_refused_commands_leave_nothing_in_the_log(running, command):
     assert '"x"' not in said
 
 
-def test_second_engine_in_the_same_directory_is_refused(running, command):
+def test_second_engine_in_the_same_directory_is_refused(going_on, command):
     said = command("dev", "--json")
     assert said.code == 1
     assert said.document["error"]["code"] == "already_running"
-    assert str(running.process.pid) in said.err
+    assert str(going_on.process.pid) in said.err
 
 
 def shown(command, id_):
@@ -106,11 +117,15 @@ def shown(command, id_):
     return said.document if said.code == 0 else {}
 
 
-def test_schedules_and_counts_survive_a_restart(running, command, until, tmp_path):
+def test_schedules_and_counts_survive_a_restart_and_a_stopped_store_is_replayed(
+    running, command, until, tmp_path
+):
     until(lambda: "succeeded" in command("execution", "list", "--schedule", "tick").out)
     assert command("schedule", "pause", "broken", "--note", "kept").code == 0
     assert stop(running) == 0
     assert command("schedule", "list", "--json").document["error"]["code"] == "no_engine"
+    assert "schedule.paused.v1" in command("replay").out
+    assert command("replay", "--store", "sqlite:///other.db", "--json").code == 1
     again = start(APP, cwd=tmp_path)
     try:
         until(lambda: shown(command, "broken").get("status") == "paused")
