@@ -14,7 +14,6 @@ from typing import Any
 from benchmarks.harness import Bench, Failed
 
 Row = dict[str, Any]
-FORMATS = ("json", "yaml")
 CHANGED = 100
 """Schedules of the third run that differ from what there is."""
 LIMIT = 900.0

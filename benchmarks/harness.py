@@ -55,7 +55,7 @@ class Bench:
             self.postgres = self._stack.enter_context(Postgres())
             url = self.postgres.url
         self.url = url
-        self.ready_seconds = self.start()
+        self.start()
         return self
 
     def __exit__(self, *exception: object) -> None:

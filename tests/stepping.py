@@ -277,9 +277,6 @@ class Wrapped:
     ) -> None:
         self._plans.setdefault(call, []).extend([(error, after)] * times)
 
-    def heal(self) -> None:
-        self._plans.clear()
-
     def __getattr__(self, name: str) -> Any:
         real = getattr(self._store, name)
         if not callable(real):

@@ -9,8 +9,6 @@ import pytest
 from horae import Horae, Result, Retry, manual, on_event, step, steps, testing, wait_for
 from horae_domain.errors import IllegalState
 
-MATCH = {"order": "trigger.data.order"}
-
 
 class Shop:
     """An application whose handlers note what they were called with."""

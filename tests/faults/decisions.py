@@ -10,7 +10,6 @@ from tests.faults.history import Row
 from tests.faults.oracle import instant, occurrences
 from tests.faults.plans import Backfills, Plans
 
-RANGE = "schedule.occurrences_decided.v1"
 SINGLE = (
     "execution.requested.v1",
     "execution.buffered.v1",

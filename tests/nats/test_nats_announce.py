@@ -33,7 +33,6 @@ async def test_engine_that_comes_later_asks(nc, tenant):
     assert announced.serves("a")
     assert not announced.serves("c", tenant)
     assert not announced.serves("a", "another")
-    assert announced.serves_queue("mail", tenant)
     assert announced.handlers(tenant) == ["a", "b"]
     assert announced.executors(tenant) == [said]
     await announcer.stop()

@@ -150,10 +150,6 @@ class Announced:
         """True if somebody has announced the handler."""
         return any(handler in said.handlers for said in self.executors(tenant))
 
-    def serves_queue(self, queue: str, tenant: str | None = None) -> bool:
-        """True if somebody of ours pulls the queue; strangers do not announce themselves."""
-        return any(queue in said.queues for said in self.executors(tenant))
-
     def commands(self, tenant: str | None = None) -> list[str]:
         """All commands of services that are announced, in order."""
         return sorted(_all(said.commands for said in self.executors(tenant)))
