@@ -97,6 +97,89 @@ def test_what_is_no_usable_rule_is_refused(text, reason):
         rrule_recurrence(text, "UTC", ANCHOR)
 
 
+@pytest.mark.parametrize(
+    ("within", "beyond"),
+    [
+        ("RRULE:FREQ=DAILY;COUNT=10000", "RRULE:FREQ=DAILY;COUNT=10001"),
+        ("RRULE:FREQ=DAILY;INTERVAL=999999", "RRULE:FREQ=DAILY;INTERVAL=1000000"),
+        ("RDATE:" + ",".join(["20260101"] * 1000), "RDATE:" + ",".join(["20260101"] * 1001)),
+        ("RRULE:FREQ=DAILY" + " " * 9_984, "RRULE:FREQ=DAILY" + " " * 9_985),
+    ],
+    ids=lambda text: text[:40],
+)
+def test_bounds_of_a_rule(within, beyond):
+    check_rule(within, "UTC")
+    with pytest.raises(InvalidTrigger, match=r"10,000|999,999|1,000"):
+        check_rule(beyond, "UTC")
+
+
+def test_dates_that_are_added_and_left_out_are_counted_together():
+    text = "RDATE:{}\nEXDATE:" + ",".join(["20260101"] * 500)
+    check_rule(text.format(",".join(["20260101"] * 500)), "UTC")
+    with pytest.raises(InvalidTrigger, match="1,000 dates"):
+        check_rule(text.format(",".join(["20260101"] * 501)), "UTC")
+
+
+def first_of(rule, after=ANCHOR, start="20260101T000000"):
+    found = rrule_recurrence(f"DTSTART:{start}\nRRULE:{rule}", "UTC", ANCHOR).next(after)
+    return found and found.due.isoformat()[:19]
+
+
+@pytest.mark.parametrize(
+    ("rule", "after", "found"),
+    [
+        # by years and months, from far away: the rule begins anew in step with its start
+        ("FREQ=YEARLY;INTERVAL=3", "2040-01-01", "2041-01-01T00:00:00"),
+        ("FREQ=YEARLY;INTERVAL=3", "2040-12-31", "2041-01-01T00:00:00"),
+        ("FREQ=YEARLY;INTERVAL=3", "2041-01-01", "2044-01-01T00:00:00"),
+        ("FREQ=MONTHLY;INTERVAL=5", "2030-01-01", "2030-03-01T00:00:00"),
+        ("FREQ=MONTHLY;INTERVAL=5", "2030-03-01", "2030-08-01T00:00:00"),
+        ("FREQ=MONTHLY;INTERVAL=12", "2030-12-31", "2031-01-01T00:00:00"),
+        ("FREQ=WEEKLY;INTERVAL=2", "2030-01-01", "2030-01-10T00:00:00"),
+        ("FREQ=DAILY;INTERVAL=10", "2030-01-01", "2030-01-10T00:00:00"),
+        # what a rule takes from its start stays as it was there
+        ("FREQ=YEARLY;BYMONTH=3", "2030-01-01", "2030-03-01T00:00:00"),
+        ("FREQ=YEARLY;BYHOUR=5", "2030-01-02", "2031-01-01T05:00:00"),
+        ("FREQ=MONTHLY;BYHOUR=5", "2030-01-02", "2030-02-01T05:00:00"),
+        ("FREQ=WEEKLY;BYHOUR=5", "2030-01-01", "2030-01-03T05:00:00"),
+        # days
+        ("FREQ=HOURLY;BYYEARDAY=-1", "2027-06-01", "2027-12-31T00:00:00"),
+        ("FREQ=HOURLY;BYYEARDAY=-1", "2028-06-01", "2028-12-31T00:00:00"),
+        ("FREQ=HOURLY;BYYEARDAY=60", "2028-01-01", "2028-02-29T00:00:00"),
+        ("FREQ=HOURLY;BYYEARDAY=366", "2026-06-01", "2028-12-31T00:00:00"),
+        ("FREQ=HOURLY;BYYEARDAY=-366", "2026-06-01", "2028-01-01T00:00:00"),
+        ("FREQ=HOURLY;BYMONTHDAY=-1", "2027-02-01", "2027-02-28T00:00:00"),
+        ("FREQ=HOURLY;BYMONTHDAY=-29", "2027-01-31", "2027-03-03T00:00:00"),
+        ("FREQ=HOURLY;BYEASTER=1", "2026-01-01", "2026-04-06T00:00:00"),
+        ("FREQ=HOURLY;BYEASTER=-2", "2027-01-01", "2027-03-26T00:00:00"),
+        ("FREQ=HOURLY;BYWEEKNO=1", "2026-06-01", "2027-01-04T00:00:00"),
+        ("FREQ=HOURLY;BYWEEKNO=53", "2027-06-01", "2032-12-27T00:00:00"),
+        ("FREQ=HOURLY;BYWEEKNO=-1", "2027-06-01", "2027-12-27T00:00:00"),
+        ("FREQ=HOURLY;BYWEEKNO=1;WKST=SU", "2026-06-01", "2027-01-03T00:00:00"),
+        # places within an hour
+        ("FREQ=HOURLY;BYMINUTE=10,20,30;BYSETPOS=2", "2026-01-01", "2026-01-01T00:20:00"),
+        ("FREQ=HOURLY;BYMINUTE=10,20,30;BYSETPOS=-1", "2026-01-01", "2026-01-01T00:30:00"),
+        ("FREQ=HOURLY;BYMINUTE=10,20,30;BYSETPOS=-3", "2026-01-01", "2026-01-01T00:10:00"),
+        ("FREQ=MINUTELY;BYSECOND=5,50;BYSETPOS=-1", "2026-01-01", "2026-01-01T00:00:50"),
+    ],
+)  # fmt: skip
+def test_the_next_of_a_rule(rule, after, found):
+    assert first_of(rule, datetime.fromisoformat(after).replace(tzinfo=UTC)) == found
+
+
+def test_a_rule_that_counts_ends_with_its_last():
+    rule = "FREQ=DAILY;COUNT=3"
+    assert first_of(rule, datetime(2026, 1, 2, tzinfo=UTC)) == "2026-01-03T00:00:00"
+    assert first_of(rule, datetime(2026, 1, 3, tzinfo=UTC)) is None
+
+
+def test_a_rule_with_an_end_fires_at_it_and_no_more():
+    for rule in ("FREQ=DAILY;UNTIL=20260103T000000", "FREQ=HOURLY;UNTIL=20260103T000000"):
+        before = datetime(2026, 1, 2, 23, 30, tzinfo=UTC)
+        assert first_of(rule, before) == "2026-01-03T00:00:00"
+        assert first_of(rule, datetime(2026, 1, 3, tzinfo=UTC)) is None
+
+
 def test_where_the_library_is_not_installed_the_refusal_names_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "dateutil.rrule", None)
     with pytest.raises(InvalidTrigger, match=r"horae\[rrule\]"):
