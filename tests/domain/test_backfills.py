@@ -7,6 +7,7 @@ from histories import History, at, create, like, said
 
 from horae_domain import backfilling
 from horae_domain.backfill_runs import BATCH
+from horae_domain.backfills import Backfill, Order
 from horae_domain.errors import IllegalState, InvalidField, TooManyRequests
 from horae_domain.events import (
     ExecutionRequested,
@@ -21,6 +22,7 @@ from horae_domain.events import (
     ScheduleQuarantined,
     ScheduleResumed,
 )
+from horae_domain.occurrences import TICK
 
 HOURLY = {"type": "interval", "every": "1h", "anchor": "2026-01-05T00:00:00Z"}
 
@@ -187,14 +189,18 @@ def test_a_quarantine_ends_it():
 
 
 @pytest.mark.parametrize(
-    ("first", "last", "field"),
-    [(1, 12, "to"), (5, 4, "from"), (1.2, 1.4, "from")],
+    ("first", "last", "field", "value"),
+    [
+        (1, 12, "to", "2026-01-05T12:00:00Z"),
+        (5, 4, "from", "2026-01-05T05:00:00Z"),
+        (1.2, 1.4, "from", None),
+    ],
 )
-def test_a_window_that_is_none_is_refused(first, last, field):
+def test_a_window_that_is_none_is_refused(first, last, field, value):
     history = begun()
     with pytest.raises(InvalidField) as caught:
         history.backfill(hour(11.6), hour(first), hour(last))
-    assert caught.value.field == field
+    assert (caught.value.field, caught.value.value) == (field, value)
 
 
 def test_a_window_of_too_many_is_refused(monkeypatch):
@@ -203,15 +209,33 @@ def test_a_window_of_too_many_is_refused(monkeypatch):
     history.backfill(hour(11.6), hour(1), hour(3))
     with pytest.raises(InvalidField) as caught:
         history.backfill(hour(11.6), hour(1), hour(4), id_="c")
-    assert caught.value.details["limit"] == 3
+    assert (caught.value.field, caught.value.details) == ("from", {"limit": 3})
+
+
+def test_bounds_of_backfills():
+    assert (backfilling.MAX_COUNT, backfilling.MAX_BACKFILLS, BATCH) == (100_000, 10, 100)
+
+
+def test_a_window_may_end_now_and_an_occurrence_at_either_end_is_in_it():
+    history = begun(overlap="allow")
+    started, *runs = history.backfill(hour(11), hour(9), hour(11), "allow")
+    assert started == like(
+        ScheduleBackfillStarted, start=at(hour(9)) - TICK, first=at(hour(9)), last=at(hour(11)),
+        count=3, anchor=at(0), revision=1, schedule_id="job", tenant="default", at=at(hour(11)),
+    )  # fmt: skip
+    assert runs == [again(each, unbounded=True) for each in (9, 10, 11)]
+    assert history.line.backfills["b"] == Backfill(
+        at(hour(11)), at(hour(11)), Order.ALLOW, 3, 1, at(0), 3
+    )
 
 
 def test_what_has_ended_is_not_backfilled_and_only_so_many_go_on():
     history = begun()
     for number in range(backfilling.MAX_BACKFILLS):
         history.backfill(hour(11.6), hour(1), hour(3), id_=str(number))
-    with pytest.raises(TooManyRequests):
+    with pytest.raises(TooManyRequests) as caught:
         history.backfill(hour(11.6), hour(1), hour(3), id_="more")
+    assert caught.value.details == {"limit": 10}
     history.cancel(hour(11.7))
     with pytest.raises(IllegalState):
         history.backfill(hour(11.8), hour(1), hour(3))

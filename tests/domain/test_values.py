@@ -5,25 +5,31 @@ from __future__ import annotations
 import inspect
 from dataclasses import is_dataclass
 from importlib import import_module
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 
 import msgspec
 import pytest
 from pydantic import BaseModel
 
 import horae_domain
+from horae_domain.backfills import Backfill
 from horae_domain.events import Because, Confirmation, Event
+from horae_domain.execution import Execution
+from horae_domain.ledger import Checked, Line, Packed
+from horae_domain.limits import Limits
+from horae_domain.plans import Plan
+from horae_domain.schedule import Schedule
 
 CLASSES = {
     each
-    for module in iter_modules(horae_domain.__path__, "horae_domain.")
+    for module in walk_packages(horae_domain.__path__, "horae_domain.")
     for each in vars(import_module(module.name)).values()
     if isinstance(each, type) and each.__module__ == module.name
 }
 STRUCTS = sorted((each for each in CLASSES if issubclass(each, msgspec.Struct)), key=str)
 MODELS = sorted((each for each in CLASSES if issubclass(each, BaseModel)), key=str)
 DATACLASSES = sorted(filter(is_dataclass, CLASSES), key=str)
-EVENTS = [each for each in STRUCTS if issubclass(each, Event)]
+STORED = [*(each for each in STRUCTS if issubclass(each, Event)), Confirmation, Because]
 
 
 @pytest.mark.parametrize("struct", STRUCTS)
@@ -44,11 +50,20 @@ def test_a_dataclass_is_immutable_and_has_no_room_for_more(dataclass):
     assert "__slots__" in vars(dataclass)
 
 
-@pytest.mark.parametrize("event", EVENTS)
-def test_an_event_is_made_of_named_fields_and_stores_what_is_no_default(event):
-    kinds = {each.kind for each in inspect.signature(event).parameters.values()}
-    assert kinds == {inspect.Parameter.KEYWORD_ONLY}
+@pytest.mark.parametrize("event", STORED)
+def test_an_event_leaves_out_what_is_a_default(event):
     assert event.__struct_config__.omit_defaults
+
+
+@pytest.mark.parametrize("struct", [*STORED, Execution, Limits, Line, Schedule])
+def test_what_has_many_fields_is_made_by_their_names(struct):
+    kinds = {each.kind for each in inspect.signature(struct).parameters.values()}
+    assert kinds == {inspect.Parameter.KEYWORD_ONLY}
+
+
+@pytest.mark.parametrize("struct", [Backfill, Checked, Packed, Plan])
+def test_what_a_packed_line_holds_is_written_without_names(struct):
+    assert struct.__struct_config__.array_like
 
 
 DEFAULTS = {
@@ -61,7 +76,7 @@ DEFAULTS = {
 }
 
 
-@pytest.mark.parametrize("event", [*EVENTS, Confirmation, Because])
+@pytest.mark.parametrize("event", STORED)
 def test_what_an_event_leaves_out_is_nothing_or_the_default_of_that_name(event):
     for field in msgspec.structs.fields(event):
         if field.default_factory is not msgspec.NODEFAULT:

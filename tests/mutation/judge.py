@@ -23,7 +23,10 @@ from reach import Measure, Reach
 TESTS = "tests/domain"
 OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "-p", "no:cov", "-p", "no:xdist", "--capture=no")
 OPTIONS += ("-W", "ignore::pytest.PytestAssertRewriteWarning")
-OPTIONS += ("-k", "not runTest")  # machines that generate histories take longer than any mutant gets
+OPTIONS += (
+    "-k",
+    "not runTest",
+)  # machines that generate histories take longer than any mutant gets
 SURVIVED = frozenset({0, 5})
 """Exit codes of tests: none fails, or there is none."""
 UNFIT = 77

@@ -46,7 +46,8 @@ def patch_of(mutant: Mutant) -> Patch | None:
 
 def apply(mutant: Mutant, patch: Patch) -> bool:
     """Give the live functions the mutant's code; False if there are none that it fits."""
-    path = str(sys.modules[f"horae_domain.{mutant.module.removesuffix('.py')}"].__file__)
+    name = mutant.module.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+    path = str(sys.modules[f"horae_domain.{name}"].__file__)
     code = _code(compile(mutant.code, path, "exec"), patch.after)
     live = [
         each

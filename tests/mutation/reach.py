@@ -82,5 +82,8 @@ class Measure:
         """Write."""
         self.coverage.stop()
         data = self.coverage.get_data()
-        lines = {Path(file).name: data.contexts_by_lineno(file) for file in data.measured_files()}
+        lines = {
+            Path(file).relative_to(self.package).as_posix(): data.contexts_by_lineno(file)
+            for file in data.measured_files()
+        }
         self.target.write_bytes(msgspec.json.encode(Reach(self.seconds, lines)))

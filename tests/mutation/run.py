@@ -87,14 +87,18 @@ def main() -> int:
     parser.add_argument("--at-least", type=float, default=85.0, help="per cent killed")
     parser.add_argument("--reach", type=Path, help="a file that keeps what each test reaches")
     told = parser.parse_args()
-    folder = ROOT / PACKAGE
-    modules = told.modules or sorted(str(each.relative_to(folder)) for each in folder.rglob("*.py"))
+    modules = told.modules or _all()
     work: list[Mutant] = []
     for module in modules:
         work += mutants(module, told.sample, told.seed)
     reach = _reach(told.reach)
     _check(reach)
     return _report(_judged(work, told.jobs, reach), work, modules, told.at_least)
+
+
+def _all() -> list[str]:
+    package = ROOT / PACKAGE
+    return sorted(each.relative_to(package).as_posix() for each in package.rglob("*.py"))
 
 
 def _reach(kept: Path | None) -> Reach:
