@@ -84,6 +84,10 @@ class Draft:
         """(execution, lease) of local attempts that are asked to stop."""
         self.seen: set[str] = set()
         """Lines that were due, changed or not."""
+        self.settled: set[str] = set()
+        """Lines of which the timeouts that are over are decided."""
+        self.recovered: set[str] = set()
+        """Lines in which nothing runs in the memory of a former owner."""
         self._runs: dict[str, set[str]] = {}
         self.buried: list[str] = []
         """Streams whose line is of no use any more: they cannot be read."""
@@ -115,11 +119,13 @@ class Draft:
 
     def begin(self, stream: str, *waiting: Execution) -> Decision:
         """Decide on a line, and on executions of its schedule that wait for a confirmation."""
-        return Decision(self.line(stream), *waiting)
+        return Decision(self.line(stream), *waiting, settled=stream in self.settled)
 
     def accept(self, stream: str, decision: Decision) -> int | None:
         """Take a decision over; the index of its last event, None if it has none."""
         before, after = decision.before, decision.line
+        if decision.settled:
+            self.settled.add(stream)
         runs: dict[str, Execution | None] = {}
         for event in decision.events:
             if isinstance(event, ExecutionEvent):

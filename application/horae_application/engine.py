@@ -48,6 +48,7 @@ from horae_application.tasks import (
     decided_by,
     key_stream,
 )
+from horae_application.waiting import Late
 from horae_application.wall import RECHECK, Wall
 from horae_domain import decider, firing
 from horae_domain.codec import Undecodable, decode
@@ -255,8 +256,8 @@ class Engine:
             answers = self._decide(draft, tasks, due, late)
             positions = self._append(draft, answers)
         except Exception as error:
-            for id_ in late:
-                self.lines.deadlines.note(id_, micros)
+            for each in late:
+                self.lines.deadlines.note(each, micros)
             self._undo(draft, due, tasks, error)
             if isinstance(error, Crowded):
                 return 0.0
@@ -293,7 +294,7 @@ class Engine:
             self.wake()
 
     def _decide(
-        self, draft: Draft, tasks: Sequence[Task], due: Sequence[str], late: Sequence[str]
+        self, draft: Draft, tasks: Sequence[Task], due: Sequence[str], late: Sequence[Late]
     ) -> list[Answer]:
         mine, answers = self._mine(tasks)
         mine.sort(key=_sweeps)  # what else is asked for is decided before anything is erased
@@ -302,8 +303,8 @@ class Engine:
             self._bury(draft)
         for stream in due:
             self._settle(draft, stream)
-        for id_ in late:
-            self._expire(draft, id_, loaded)
+        for each in late:
+            self._expire(draft, each, loaded)
         receiving = Receiving(draft, self.lines, loaded, self.max_event_age, self._recover)
         desk = Desk(draft, loaded, self.lines.owner_of, self.lines.pulse, receiving, self.retention)
         for task in mine:
@@ -358,12 +359,14 @@ class Engine:
         draft.accept(stream, decision)
         draft.seen.add(stream)
 
-    def _expire(self, draft: Draft, id_: str, loaded: Mapping[str, Sequence[StoredEvent]]) -> None:
+    def _expire(
+        self, draft: Draft, late: Late, loaded: Mapping[str, Sequence[StoredEvent]]
+    ) -> None:
         """Decide what follows if an execution has waited long enough for its confirmation."""
+        id_, stream = late
         run = draft.waiting.get(id_) or fold_execution(loaded.get(id_, ()))
         if run is None or run.status is not RunStatus.WAITING:
             return
-        stream = schedule_stream(run.tenant, run.schedule_id)
         if draft.line(stream) is None or stream in self.lines.quarantined:
             return
         decision = draft.begin(stream, run)
@@ -378,7 +381,8 @@ class Engine:
             draft.bury(event, stream, broken.version)
 
     def _recover(self, draft: Draft, stream: str) -> None:
-        if draft.line(stream) is not None:
+        if draft.line(stream) is not None and stream not in draft.recovered:
+            draft.recovered.add(stream)
             decision = draft.begin(stream)
             decider.recover(decision, self.ownership.owner, Cause(draft.at))
             draft.accept(stream, decision)
@@ -438,10 +442,10 @@ class Engine:
         return self.lines.owner_of(task.command.execution or "")
 
     def _load(
-        self, tasks: Sequence[Task], due: Sequence[str], late: Sequence[str]
+        self, tasks: Sequence[Task], due: Sequence[str], late: Sequence[Late]
     ) -> dict[str, list[StoredEvent]]:
-        streams = dict.fromkeys(due)
-        extra: dict[str, None] = dict.fromkeys(late)
+        streams = dict.fromkeys([*due, *(each.stream for each in late)])
+        extra: dict[str, None] = dict.fromkeys(each.id for each in late)
         for task in tasks:
             several = dict.fromkeys(self._several(task))
             extra |= several
@@ -466,7 +470,7 @@ class Engine:
             if stream is not None and isinstance(task.command, CREATIONS):
                 extra[stream] = None
         loaded = self.lines.load(streams, list(extra))
-        second = self._second_look(tasks, late, loaded)
+        second = self._second_look(tasks, loaded)
         if second:
             loaded |= self.lines.load(second[0], second[1])
         return loaded
@@ -483,14 +487,11 @@ class Engine:
     def _second_look(
         self,
         tasks: Sequence[Task],
-        late: Sequence[str],
         loaded: dict[str, list[StoredEvent]],
     ) -> tuple[list[str], list[str]] | None:
         """What is only known to be needed after the first look."""
         streams: list[str] = []
         extra: list[str] = []
-        for id_ in late:
-            streams += _whose(loaded.get(id_, ()))
         for task in tasks:
             command = task.command
             if isinstance(command, messages.TriggerSchedule):

@@ -19,7 +19,7 @@ from horae_application.log import get_logger
 from horae_application.ports import EventStore, LedgerRow, StoredEvent
 from horae_application.pulse import Pulse
 from horae_application.quarantine import MAX_REASON
-from horae_application.waiting import Deadlines, is_wait
+from horae_application.waiting import Deadlines, Late, is_wait, stream_in, stream_of
 from horae_domain import execution as executions
 from horae_domain import schedule as schedules
 from horae_domain.codec import Undecodable, decode
@@ -39,6 +39,8 @@ FIRST = (-1, NOBODY)
 """Before every line that is due at some time; see `listening.LISTENS`."""
 CACHE = 2_000
 """Lines kept although nothing of theirs is alive or due soon."""
+UNFINISHED = 1_000
+"""Unfinished executions of a schedule, from which on none whose wait is over comes back to its line."""
 
 _log = get_logger("horae.lines")
 
@@ -111,7 +113,7 @@ class Lines:
         self._horizon = 0
         self._kept = 0
         self._now = from_micros(0)
-        self.deadlines = Deadlines()
+        self.deadlines = Deadlines(self.room_of)
         """Of executions that wait for a confirmation."""
         self.pulse = Pulse()
         """What was heard of the attempts in memory."""
@@ -140,6 +142,11 @@ class Lines:
         """The executions among them that no line in memory holds."""
         named = [each.execution_id for each in listeners if each.execution_id is not None]
         return [id_ for id_ in named if id_ not in self._runs]
+
+    def room_of(self, stream: str) -> int:
+        """How many executions whose wait is over may come back to a line now."""
+        line = self._lines.get(stream)
+        return UNFINISHED if line is None else UNFINISHED - len(line.live)
 
     def owner_of(self, execution_id: str) -> str | None:
         """The schedule's stream of an execution in memory that can still change."""
@@ -283,10 +290,11 @@ class Lines:
         for id_, run in waiting.items():
             until = None if run is None else run.waits_until
             micros = None if until is None else to_micros(until)
-            if micros is None or micros >= self._horizon:
+            if run is None or micros is None or micros >= self._horizon:
                 self.deadlines.forget([id_])
             else:
-                self.deadlines.note(id_, micros)
+                self.deadlines.note(Late(id_, stream_of(run)), micros)
+        self.deadlines.release()
 
     def _held(self, stream: str) -> bool:
         """True if the store does not know when a line next needs its owner."""
@@ -355,7 +363,7 @@ class Lines:
             for row in rows:
                 assert row.due is not None  # noqa: S101 - the index holds no others
                 if is_wait(row.state):
-                    self.deadlines.note(row.stream, row.due)
+                    self.deadlines.note(Late(row.stream, stream_in(row.state)), row.due)
                     continue
                 held = row.stream in self._lines
                 if row.due == 0 and held:

@@ -7,41 +7,65 @@ comes, or when its deadline does.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable
+from typing import NamedTuple
 
 from horae_application.ports import LedgerRow
 from horae_domain.execution import Execution
-from horae_domain.identity import partition_of_stream
+from horae_domain.identity import partition_of_stream, schedule_stream, to_bytes, to_text
 from horae_domain.instants import to_micros
 
 MARK = b"W"
-"""The state of such a row; that of a line is another one."""
+"""How the state of such a row begins; that of a line is another one."""
 
 
 def row_of_wait(run: Execution) -> LedgerRow:
     """The ledger's row of an execution that waits."""
     until = run.waits_until
     due = None if until is None else to_micros(until)
-    return LedgerRow(partition_of_stream(run.id), run.id, due, MARK)
+    return LedgerRow(partition_of_stream(run.id), run.id, due, MARK + to_bytes(stream_of(run)))
 
 
 def is_wait(state: bytes) -> bool:
     """True if a row of the ledger is that of an execution that waits."""
-    return state == MARK
+    return state.startswith(MARK)
+
+
+def stream_in(state: bytes) -> str:
+    """The schedule's stream of such a row."""
+    return to_text(state[len(MARK) :])
+
+
+def stream_of(run: Execution) -> str:
+    """The stream of an execution's schedule."""
+    return schedule_stream(run.tenant, run.schedule_id)
+
+
+class Late(NamedTuple):
+    """An execution that has waited long enough, and its schedule's stream."""
+
+    id: str
+    stream: str
 
 
 class Deadlines:
-    """When executions that wait have waited long enough, as far ahead as the store was read."""
+    """When executions that wait have waited long enough, as far ahead as the store was read.
 
-    def __init__(self) -> None:
+    Those of a schedule that has no room for them wait until it has, in the order of their deadlines.
+    """
+
+    def __init__(self, room: Callable[[str], int]) -> None:
+        self._room = room
         self._heap: list[tuple[int, str]] = []
-        self._due: dict[str, int] = {}
+        self._due: dict[str, tuple[int, str]] = {}
+        self._held: dict[str, list[tuple[int, str]]] = {}
 
-    def note(self, id_: str, due: int) -> None:
+    def note(self, late: Late, due: int) -> None:
         """One has to be looked at then."""
-        if self._due.get(id_) != due:
-            self._due[id_] = due
-            heapq.heappush(self._heap, (due, id_))
+        if self._due.get(late.id) != (due, late.stream):
+            self._due[late.id] = due, late.stream
+            heapq.heappush(self._heap, (due, late.id))
 
     def forget(self, ids: Iterable[str]) -> None:
         """These wait no longer."""
@@ -51,18 +75,40 @@ class Deadlines:
     def drop(self, partitions: Collection[int]) -> None:
         """These belong to another owner now."""
         self.forget([id_ for id_ in self._due if partition_of_stream(id_) in partitions])
+        for stream in [each for each in self._held if partition_of_stream(each) in partitions]:
+            del self._held[stream]
 
     def next(self) -> int | None:
         """The first deadline, in microseconds."""
-        while self._heap and self._due.get(self._heap[0][1]) != self._heap[0][0]:
+        while self._heap and not self._waits(*self._heap[0]):
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
-    def pop_due(self, now: int, limit: int) -> list[str]:
+    def pop_due(self, now: int, limit: int) -> list[Late]:
         """Those whose deadline has passed, at most `limit`, the first ones first."""
-        due: list[str] = []
-        while len(due) < limit and (first := self.next()) is not None and first <= now:
-            id_ = heapq.heappop(self._heap)[1]
+        late: list[Late] = []
+        taken: Counter[str] = Counter()
+        for _ in range(limit):
+            if (first := self.next()) is None or first > now:
+                break
+            due, id_ = heapq.heappop(self._heap)
+            stream = self._due[id_][1]
+            if taken[stream] >= self._room(stream):
+                heapq.heappush(self._held.setdefault(stream, []), (due, id_))
+                continue
             del self._due[id_]
-            due.append(id_)
-        return due
+            taken[stream] += 1
+            late.append(Late(id_, stream))
+        return late
+
+    def release(self) -> None:
+        """Let those go on whose schedules have room again."""
+        for stream in list(self._held):
+            held = self._held[stream]
+            for _ in range(min(self._room(stream), len(held))):
+                heapq.heappush(self._heap, heapq.heappop(held))
+            if not held:
+                del self._held[stream]
+
+    def _waits(self, due: int, id_: str) -> bool:
+        return id_ in self._due and self._due[id_][0] == due

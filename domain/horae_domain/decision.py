@@ -12,10 +12,12 @@ from horae_domain.ledger import Line, evolve
 class Decision:
     """Collects the events of one decision and the line that they lead to."""
 
-    def __init__(self, line: Line | None, *waiting: Execution) -> None:
+    def __init__(self, line: Line | None, *waiting: Execution, settled: bool = False) -> None:
         self.before = line
         self.line = line
         self.events: list[Event] = []
+        self.settled = settled
+        """True once the timeouts that are over at its instant are decided."""
         self.given = {run.id: run for run in waiting}
         self.waiting = dict(self.given)
         """Executions that wait for a confirmation, which their line does not hold; those that were

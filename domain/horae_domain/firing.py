@@ -69,9 +69,7 @@ def settle(decision: Decision, cause: Cause) -> None:
     """
     if decision.require().waits_for_run:
         close_overlap(decision, cause)
-    for run in [run for run in decision.require().live.values() if run.late(cause.at)]:
-        _expire(decision, run.id, cause)
-    waits.begin_ready(decision, cause)
+    _settle_live(decision, cause)
     trip(decision, cause)
     overlap.release(decision, cause)
     if decision.require().fires_by(cause.at):
@@ -79,6 +77,16 @@ def settle(decision: Decision, cause: Cause) -> None:
     backfill_runs.advance(decision, cause)
     if decision.require().active:
         complete(decision, cause)
+
+
+def _settle_live(decision: Decision, cause: Cause) -> None:
+    """Decide what is due of unfinished executions, once for all decisions at an instant."""
+    if decision.settled:
+        return
+    for run in [run for run in decision.require().live.values() if run.late(cause.at)]:
+        _expire(decision, run.id, cause)
+    waits.begin_ready(decision, cause)
+    decision.settled = True
 
 
 def go_on(decision: Decision, cause: Cause) -> None:
