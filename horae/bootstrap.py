@@ -152,7 +152,13 @@ async def _add_engine(
     elif bus is not None:
         runtime.elsewhere = bus.query
     forwarder: Forwarder | None = bus.forwarder if bus is not None else None
-    runtime.gateway = Gateway(engine, _serving(runtime, bus), forwarder, look=runtime.look)
+    runtime.gateway = Gateway(
+        engine,
+        _serving(runtime, bus),
+        forwarder,
+        look=runtime.look,
+        tracing=runtime.tracing,
+    )
     if isinstance(engine, ManualEngine):
         await _take_turns(stack, runtime, engine)
     else:
@@ -171,6 +177,7 @@ async def _add_executor(stack: AsyncExitStack, runtime: Runtime, clock: Clock, b
         client=runtime.client(),
         services=bus.services if bus is not None else OwnServices(runtime.registry.commands),
         calls=runtime.calls,
+        tracing=runtime.tracing,
     )
     executor.bind(asyncio.get_running_loop())
     await watch(stack, executor, runtime, bus.restrained if bus is not None else None)

@@ -24,6 +24,8 @@ from horae_application.threads import on_loop
 from horae_domain.durations import format_duration
 from horae_domain.errors import InvalidField
 from horae_domain.instants import format_instant
+from horae_domain.tracing import BAGGAGE, format_baggage
+from horae_infrastructure.tracing import current_headers
 
 Json = dict[str, Any]
 Instant = datetime | str
@@ -44,8 +46,9 @@ class Caller(Protocol):
         *,
         key: str | None = None,
         correlation_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Coroutine[Any, Any, Json]:
-        """Send a command."""
+        """Send a command; `headers` are those of a trace context and of the cause."""
         ...
 
     def query(self, name: str, body: Mapping[str, Any]) -> Coroutine[Any, Any, Json]:
@@ -56,14 +59,22 @@ class Caller(Protocol):
 class Caused:
     """A caller whose requests belong to an affair, made on the loop of whoever carries them."""
 
-    def __init__(self, caller: Caller, correlation_id: str, loop: AbstractEventLoop | None) -> None:
+    def __init__(
+        self,
+        caller: Caller,
+        correlation_id: str,
+        loop: AbstractEventLoop | None,
+        headers: Mapping[str, str],
+    ) -> None:
         self._caller = caller
         self._correlation_id = correlation_id
         self._loop = loop
+        self._headers = headers
 
     def in_tenant(self, tenant: str) -> Caller:
         """The same in another tenant."""
-        return Caused(self._caller.in_tenant(tenant), self._correlation_id, self._loop)
+        caller = self._caller.in_tenant(tenant)
+        return Caused(caller, self._correlation_id, self._loop, self._headers)
 
     async def command(
         self,
@@ -72,10 +83,12 @@ class Caused:
         *,
         key: str | None = None,
         correlation_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Json:
         """Send a command."""
         belongs_to = correlation_id or self._correlation_id
-        call = self._caller.command(name, body, key=key, correlation_id=belongs_to)
+        told = {**self._headers, **current_headers(), **(headers or {})}
+        call = self._caller.command(name, body, key=key, correlation_id=belongs_to, headers=told)
         return await on_loop(self._loop, call)
 
     async def query(self, name: str, body: Mapping[str, Any]) -> Json:
@@ -91,19 +104,40 @@ class Client(CommandCalls):
     Args:
         caller: carries the requests.
         cqrs: the application's own commands, whose models come back as they were.
+        headers: those of a trace context that go with every command.
     """
 
-    def __init__(self, caller: Caller, cqrs: Cqrs | None = None) -> None:
+    def __init__(
+        self,
+        caller: Caller,
+        cqrs: Cqrs | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
         self._caller = caller
         self._cqrs = cqrs or Cqrs()
+        self._headers = headers
 
-    def caused_by(self, correlation_id: str, loop: AbstractEventLoop | None = None) -> Client:
+    def caused_by(
+        self,
+        correlation_id: str,
+        loop: AbstractEventLoop | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Client:
         """The same client for a handler: what it asks belongs to the affair of its run."""
-        return Client(Caused(self._caller, correlation_id, loop), self._cqrs)
+        return Client(Caused(self._caller, correlation_id, loop, headers or {}), self._cqrs)
 
     def in_tenant(self, tenant: str) -> Client:
         """The same calls in another tenant."""
-        return Client(self._caller.in_tenant(tenant), self._cqrs)
+        return Client(self._caller.in_tenant(tenant), self._cqrs, self._headers)
+
+    def with_baggage(self, members: Mapping[str, str]) -> Client:
+        """The same client, with W3C baggage that goes along with all that comes of its commands.
+
+        Raises:
+            BaggageTooLarge: over 8,192 bytes or 64 members.
+            InvalidField: a key is no token.
+        """
+        return Client(self._caller, self._cqrs, {BAGGAGE: format_baggage(members)})
 
     # --- schedules --------------------------------------------------------------------------------
 
@@ -441,7 +475,9 @@ class Client(CommandCalls):
         correlation_id: str | None = None,
     ) -> Json:
         """Any command by its name."""
-        return await self._caller.command(name, plain(body), key=key, correlation_id=correlation_id)
+        return await self._caller.command(
+            name, plain(body), key=key, correlation_id=correlation_id, headers=self._headers
+        )
 
     async def query(self, name: str, body: Mapping[str, Any]) -> Json:
         """Any query by its name."""

@@ -30,6 +30,7 @@ from horae_application.work import Work
 from horae_domain.errors import HoraeError, error_from_json
 from horae_domain.wire import validate
 from horae_infrastructure.settings import Settings
+from horae_infrastructure.tracing import current_headers, tracing_of
 from horae_projections.projector import Projector
 from horae_projections.queries import Queries
 from horae_workers.checker import Checker
@@ -55,6 +56,7 @@ class LocalCaller:
         *,
         key: str | None = None,
         correlation_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         """Send a command; refusals are raised."""
         request = new_request(
@@ -64,6 +66,7 @@ class LocalCaller:
             key=key,
             correlation_id=correlation_id,
             actor=self._actor,
+            headers=current_headers() | dict(headers or {}),
         )
         reply = await self._runtime.command(request)
         if not reply.ok:
@@ -109,6 +112,8 @@ class Runtime:
         """Called on the loop when settings have changed."""
         self.calls = calls_of(self)
         """Makes HTTP calls; None without the extra `http`."""
+        self.tracing = tracing_of()
+        """Makes spans; None where OpenTelemetry is not in use."""
 
     def change(self, settings: Mapping[str, Any]) -> None:
         """Take new values of live settings."""

@@ -174,8 +174,11 @@ class _Caller:
         *,
         key: str | None = None,
         correlation_id: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Json:
-        return await self._local.command(name, body, key=key, correlation_id=correlation_id)
+        return await self._local.command(
+            name, body, key=key, correlation_id=correlation_id, headers=headers
+        )
 
     async def query(self, name: str, body: Mapping[str, Any]) -> Json:
         assert self._runtime.projector is not None  # noqa: S101
@@ -221,6 +224,7 @@ async def engine(
         client=runtime.client(),
         services=OwnServices(served.registry.commands),
         calls=runtime.calls,
+        tracing=runtime.tracing,
     )
     runtime.executor.bind(asyncio.get_running_loop())
     runtime.checker = Checker(
@@ -242,6 +246,7 @@ async def engine(
         runtime.engine,
         Serving(served.registry, processes=allow_processes, calls=runtime.calls is not None),
         look=_look(runtime),
+        tracing=runtime.tracing,
     )
     runtime.engine.step()
     await runtime.projector.catch_up()

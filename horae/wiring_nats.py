@@ -241,6 +241,7 @@ class NatsWiring:
             client=Client(caller, self._registry.cqrs),
             services=self.services,
             calls=self._runtime.calls,
+            tracing=self._runtime.tracing,
         )
         if executor is not self._runtime.executor:
             executor.bind(asyncio.get_running_loop())

@@ -6,6 +6,8 @@ import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -18,6 +20,7 @@ from horae_application.log import get_logger
 from horae_application.result import Span, encodable
 from horae_application.services import Services, call_of, command_action
 from horae_application.work import Work
+from horae_domain.tracing import BAGGAGE, CAUSATION, parse_baggage
 
 MAX_LOGS = 200
 """Log lines kept with one attempt; further ones go to the log only."""
@@ -51,6 +54,9 @@ class Context(Errands):
             `source` and `data`.
         next_due: the schedule's next occurrence, if there is one.
         correlation_id: of the command that asked for the run, else the execution's id.
+        causation_id: the execution whose handler asked for the run, the event, or the execution whose
+            outcome it follows; None where the calendar or somebody outside is the cause.
+        traceparent: W3C trace context of the attempt, for what the handler sends by itself.
         timeout: seconds that the attempt has, None without bound.
         client: the engine's commands and queries, None in another process's isolation.
         services: what carries commands to services, None there, too.
@@ -82,6 +88,8 @@ class Context(Errands):
         self.tenant = work.tenant
         self.attempt = work.attempt
         self.lease = work.lease
+        self.causation_id = _cause_of(work)
+        self.traceparent = work.traceparent
         self.due = work.due
         self.run_number = work.run_number
         self.trigger: Mapping[str, Any] = work.trigger
@@ -98,6 +106,11 @@ class Context(Errands):
         self.started_at = self._now()
         self.logs: list[dict[str, Any]] = []
         self._logged = 0
+
+    @cached_property
+    def baggage(self) -> Mapping[str, str]:
+        """W3C baggage of whatever asked for the run; it goes on with all that the handler sends."""
+        return MappingProxyType(parse_baggage(self.work.carried.get(BAGGAGE, "")))
 
     @property
     def late_by(self) -> timedelta:
@@ -209,6 +222,14 @@ class Context(Errands):
         if len(self.logs) < MAX_LOGS and self._logged + size <= MAX_LOG_BYTES:
             self._logged += size
             self.logs.append(line)
+
+
+def _cause_of(work: Work) -> str | None:
+    """The id of what has brought the run about, if it has one."""
+    cause = work.carried.get(CAUSATION)
+    if cause is None and work.trigger.get("kind") in {"event", "outcome"}:
+        cause = work.trigger.get("id") or work.trigger.get("execution_id")
+    return cause
 
 
 def _plain(value: Any) -> Any:

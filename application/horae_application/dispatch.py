@@ -376,7 +376,8 @@ def work_of(line: Line, run: Execution) -> Work:
         moved_to=run.moved_to,
         correlation_id=run.correlation_id,
         metadata=definition.metadata,
-        traceparent=traceparent_of(run.id, attempt, run.traceparent),
+        traceparent=traceparent_of(run.id, run.traceparent),
+        carried=run.carried,
     )
 
 

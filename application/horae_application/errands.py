@@ -24,6 +24,7 @@ from horae_application.result import encodable
 from horae_application.threads import on_loop
 from horae_application.work import Work
 from horae_domain.errors import HoraeError, InvalidField
+from horae_domain.tracing import CAUSATION_HEADER, context_headers
 
 T = TypeVar("T")
 Fallback = Callable[[str, Any], Coroutine[Any, Any, Any]]
@@ -84,7 +85,9 @@ class Errands:
         """The engine's commands and queries, None with `isolation="process"`."""
         if self._client is None:
             return None
-        return self._client.caused_by(self.correlation_id, self._loop)
+        headers = context_headers(self.work.traceparent, self.work.carried)
+        headers[CAUSATION_HEADER] = self.work.execution_id
+        return self._client.caused_by(self.correlation_id, self._loop, headers)
 
     async def call_external(self, name: str, operation: str, **args: Any) -> Any:
         """Call a service outside that the application has registered with `app.external`.

@@ -23,10 +23,12 @@ from horae_application.messages import OK, Command, Reply, Request, read_command
 from horae_application.ports import Forwarder
 from horae_application.task import Task
 from horae_application.tasks import decided_by, partition_of_command
+from horae_application.tracing import Tracing, traced_command
 from horae_application.validation import Seen, validate
 from horae_domain import schedule as schedules
 from horae_domain.definition import Definition, parse_definition
 from horae_domain.errors import HoraeError, Internal, Unavailable
+from horae_domain.tracing import read_context
 
 PATIENCE = 10.0
 """Seconds that a command waits for a partition's owner before it is refused as unavailable."""
@@ -48,14 +50,21 @@ class Gateway:
         forwarder: Forwarder | None = None,
         *,
         look: Look = nobody_looks,
+        tracing: Tracing | None = None,
     ) -> None:
         self._engine = engine
+        self._tracing = tracing
         self._known = known
         self._forwarder = forwarder
         self._look = look
 
     async def command(self, request: Request) -> Reply:
         """The reply to a command; never raises."""
+        if self._tracing is None:
+            return await self._command(request)
+        return await traced_command(self._tracing, request, self._command)
+
+    async def _command(self, request: Request) -> Reply:
         try:
             command = read_command(request.name, request.body)
             if isinstance(command, messages.CreateMany):
@@ -336,8 +345,14 @@ def new_request(
     key: str | None = None,
     correlation_id: str | None = None,
     actor: str | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> Request:
-    """A request made in this process."""
+    """A request made in this process; `headers` are those of its trace context and cause.
+
+    Raises:
+        BaggageTooLarge: the baggage is over its bounds.
+    """
+    traceparent, carried = read_context(headers or {})
     return Request(
         tenant=tenant,
         name=name,
@@ -346,4 +361,6 @@ def new_request(
         command_id=uuid4().hex,
         correlation_id=correlation_id,
         actor=actor,
+        traceparent=traceparent,
+        carried=carried,
     )

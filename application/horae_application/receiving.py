@@ -135,13 +135,15 @@ class Receiving:
             id=identity(task, command),
             data=command.data,
             occurred_at=happened if happened < cause.at else None,
+            traceparent=cause.traceparent,
+            carried=dict(cause.carried),
         )
 
     def tell(
         self, event: ExternalEventReceived, listeners: Sequence[Listener], cause: Cause
     ) -> None:
         """Decide on those who listen: what ends first, then triggers, the most urgent first."""
-        happened = external.happening(event)
+        happened, cause = external.happening(event), external.cause_of(event, cause)
         for each in self._by_urgency(listeners):
             match each:
                 case Listener(Role.TRIGGER, stream):

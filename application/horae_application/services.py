@@ -93,6 +93,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         correlation_id, causation_id: of the whole affair, and of what has sent the command.
         schedule_id, execution_id, attempt, lease, due: of the run that sends it; None from others.
         traceparent: W3C trace context.
+        carried: what travels with it, see `horae_domain.tracing`.
     """
 
     tenant: str
@@ -110,6 +111,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     lease: str | None = None
     due: datetime | None = None
     traceparent: str | None = None
+    carried: Mapping[str, str] = {}
 
     @property
     def name(self) -> str:
@@ -191,6 +193,7 @@ def call_of(work: Work, action: CommandAction, payload: Any, key: str | None = N
         lease=work.lease,
         due=work.due,
         traceparent=work.traceparent,
+        carried=work.carried,
     )
 
 

@@ -226,6 +226,7 @@ class Desk:
             request.correlation_id,
             request.actor,
             request.traceparent,
+            request.carried,
         )
 
     # --- schedules --------------------------------------------------------------------------------

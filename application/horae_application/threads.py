@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -41,7 +42,8 @@ def in_thread(call: Callable[[], Any]) -> tuple[threading.Thread, asyncio.Future
         except RuntimeError:  # the loop has closed meanwhile, nobody waits
             _log.warning("a handler outlived its loop")
 
-    thread = threading.Thread(target=body, daemon=True, name="horae-handler")
+    context = contextvars.copy_context()  # of the trace, and of what else the caller has set
+    thread = threading.Thread(target=context.run, args=(body,), daemon=True, name="horae-handler")
     thread.start()
     return thread, future
 

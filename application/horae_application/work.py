@@ -64,6 +64,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     metadata: dict[str, Any] = {}
     """That of the schedule."""
     traceparent: str | None = None
+    carried: dict[str, str] = {}
+    """What travels with it, see `horae_domain.tracing`."""
 
     @property
     def command_id(self) -> str:

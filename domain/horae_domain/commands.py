@@ -63,6 +63,7 @@ def schedule(decision: Decision, intent: Intent, cause: Cause) -> None:
         at=cause.at,
         correlation_id=cause.correlation_id,
         traceparent=cause.traceparent,
+        carried=dict(cause.carried),
         actor=cause.actor,
         command=intent.command,
         data=intent.data,

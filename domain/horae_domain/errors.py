@@ -7,6 +7,7 @@ HoraeError                      code, field, value, details; what a wire reply c
 │   ├── InvalidExpression       400 invalid_expression   a text that is no usable expression
 │   ├── ExpressionFailed        400 expression_failed    an expression cannot judge this data
 │   ├── PayloadTooLarge         400 payload_too_large    over 1 MiB of JSON
+│   ├── BaggageTooLarge         400 baggage_too_large    over 8 KiB, or 64 members
 │   ├── UnknownHandler          400 unknown_handler      nobody serves the named handler
 │   └── UnknownCommand          400 unknown_command      the application has no such command
 ├── NotFound                    404
@@ -94,6 +95,12 @@ class PayloadTooLarge(InvalidField):
     """A payload, result or message over its limit (1 MiB of JSON)."""
 
     code = "payload_too_large"
+
+
+class BaggageTooLarge(InvalidField):
+    """W3C baggage over what everybody has to forward: 8,192 bytes, 64 members."""
+
+    code = "baggage_too_large"
 
 
 class UnknownHandler(InvalidField):

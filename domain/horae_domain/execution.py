@@ -229,6 +229,8 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     planned_by: str | None = None
     traceparent: str | None = None
     """The trace context of the request that asked for it, if it had one."""
+    carried: dict[str, str] = {}
+    """What travels with it."""
     trigger: dict[str, Any] = {}
     """The facts of what made it run, if that was no calendar."""
     conditions: list[str] = []
@@ -857,7 +859,7 @@ _REQUEUED = (
     "attempt", "kind", "due", "nominal", "revision", "requested_at", "version", "run_number",
     "payload", "overridden", "priority", "queue", "closed", "backfill_id", "unbounded", "moved_to",
     "note", "planned_by", "trigger", "conditions", "stage", "unsure", "results", "because",
-    "traceparent",
+    "traceparent", "carried",
 )  # fmt: skip
 """What of an execution its requeueing hands on as it is."""
 
@@ -1122,6 +1124,7 @@ def _decided(
         payload=event.payload,
         overridden=event.overridden,
         traceparent=event.traceparent,
+        carried=event.carried,
         trigger={} if isinstance(event, ExecutionHeld) else event.trigger,
         version=1,
         **more,

@@ -66,6 +66,15 @@ def happening(event: ExternalEventReceived) -> Happening:
     return Happening("event", label_of(event.source, event.id), at, facts | {"data": event.data})
 
 
+def cause_of(event: ExternalEventReceived, cause: Cause) -> Cause:
+    """What an event has brought about belongs to its affair and trace, whoever decides it."""
+    return cause._replace(
+        correlation_id=event.correlation_id,
+        traceparent=event.traceparent,
+        carried=event.carried,
+    )
+
+
 def label_of(source: str, id_: str) -> str:
     """One text for a source and an id, another one for any other two."""
     plain = [part.replace("%", "%25").replace("#", "%23") for part in (source, id_) if part]

@@ -25,6 +25,9 @@ from horae_domain.recurrence import Occurrence
 from horae_domain.schedule import Cause, about
 from horae_domain.timeouts import bounds
 
+_ASKED_FOR = frozenset({"key", "event"})
+"""Kinds of executions that belong to the trace of whatever is decided upon; others to their schedule's."""
+
 
 def occurrence_id(line: Line, kind: str, occurrence: Occurrence) -> str:
     """The id of the execution that an occurrence would have."""
@@ -85,10 +88,12 @@ def occurrence_fields(
     """What every decision says of its occurrence."""
     schedule = line.schedule
     belongs_to = None if kind == "key" else schedule.correlation_id
+    asked = cause if kind in _ASKED_FOR else schedule
     return {
         **about(schedule.tenant, schedule.id, cause),
         "correlation_id": belongs_to or cause.correlation_id,
-        "traceparent": cause.traceparent if kind == "key" else schedule.traceparent,
+        "traceparent": asked.traceparent,
+        "carried": dict(asked.carried),
         "execution_id": occurrence_id(line, kind, occurrence),
         "kind": kind,
         "due": occurrence.due,

@@ -6,6 +6,7 @@ the ledger's business (`horae_domain.ledger`). Times and identities arrive insid
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NamedTuple, assert_never
@@ -64,6 +65,8 @@ class Cause(NamedTuple):
     correlation_id: str | None = None
     actor: str | None = None
     traceparent: str | None = None
+    carried: Mapping[str, str] = {}
+    """What travels with the trace context, see `horae_domain.tracing`."""
 
 
 class CreateSchedule(NamedTuple):
@@ -148,6 +151,7 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     """What its runs belong to; of a scheduled command, that of whoever scheduled it."""
     traceparent: str | None = None
     """The trace context of the same."""
+    carried: dict[str, str] = {}
 
     @property
     def listens_for_runs(self) -> bool:
@@ -420,9 +424,10 @@ def _standing(event: Event) -> dict[str, Any]:
 def _created(
     former: Schedule | None, event: ScheduleCreated | CommandScheduled, version: int
 ) -> Schedule:
-    belongs_to, traceparent = None, None
+    belongs_to: dict[str, Any] = {}
     if isinstance(event, CommandScheduled):
-        belongs_to, traceparent = event.correlation_id, event.traceparent
+        names = "correlation_id", "traceparent", "carried"
+        belongs_to = {name: getattr(event, name) for name in names}
         event = event.created()
     definition = restore_definition(event.definition)
     earlier = former.definitions if former else {}
@@ -440,6 +445,5 @@ def _created(
         next_due=event.next_due,
         created_by=event.actor,
         version=version,
-        correlation_id=belongs_to,
-        traceparent=traceparent,
+        **belongs_to,
     )

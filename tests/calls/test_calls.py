@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
 import pytest
 import trustme
 from web_target import Target, answer, target
@@ -57,6 +58,7 @@ def error(result: Result) -> dict[str, Any]:
 async def test_payload_is_sent_as_json_and_says_whose_attempt_it_is(server: Target) -> None:
     parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     told = work(server.url("/a?b=c"), payload={"n": [1, "ä"]}, traceparent=parent)
+    told = msgspec.structs.replace(told, carried={"tracestate": "a=1", "baggage": "desk=a"})
     assert (await call(told)).outcome == "succeeded"
     (asked,) = server.asked
     assert (asked.method, asked.target) == ("POST", "/a?b=c")
@@ -73,6 +75,8 @@ async def test_payload_is_sent_as_json_and_says_whose_attempt_it_is(server: Targ
         "horae-attempt": "2",
         "horae-due": "2026-01-05T08:00:00Z",
         "traceparent": parent,
+        "tracestate": "a=1",
+        "baggage": "desk=a",
     }
 
 

@@ -114,8 +114,10 @@ PLANNED: dict[str, Any] = {
     "next_due": AT,
 }
 TRACE = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+CARRIED = {"tracestate": "a=1", "baggage": "desk=a", "causation_id": "c-1"}
 BY_HAND: dict[str, Any] = {
     "moved_to": AT, "note": "holiday", "planned_by": "ann", "traceparent": TRACE,
+    "carried": CARRIED,
 }  # fmt: skip
 FACTS: dict[str, Any] = {"event": "trade.submitted", "id": "e-1", "data": {"amount": 5}}
 TOLD: dict[str, Any] = {"started_at": DUE, "logs": ["a", {"b": 1}], "metadata": {"k": [1, 2.5]}}
@@ -139,6 +141,7 @@ EXAMPLES: list[Event] = [
         metadata={"team": "mail"},
         policies={"priority": "high"},
         traceparent=TRACE,
+        carried=CARRIED,
         **ALL,
     ),
     ScheduleUpdated(revision=4, **BEGUN, **ALL),
@@ -287,6 +290,7 @@ EXAMPLES: list[Event] = [
         planned_by="ann",
         conditions=["market-open"],
         traceparent=TRACE,
+        carried=CARRIED,
         start_by=AT,
         end_by=AT,
         **{name: value for name, value in OCCURRENCE.items() if name != "next_due"},
@@ -329,7 +333,14 @@ EXAMPLES: list[Event] = [
     ScheduleErased(executions=[RUN["execution_id"]], decisions=[3, 4], **ALL),
     RequestAnswered(request="f00d", reply={"ok": True}, **ALL),
     ExternalEventReceived(
-        type="trade.submitted", source="desk", id="e-1", data={"amount": 5}, occurred_at=DUE, **ALL
+        type="trade.submitted",
+        source="desk",
+        id="e-1",
+        data={"amount": 5},
+        occurred_at=DUE,
+        traceparent=TRACE,
+        carried=CARRIED,
+        **ALL,
     ),
 ]
 

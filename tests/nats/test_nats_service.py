@@ -87,6 +87,9 @@ async def test_command_is_answered_with_what_its_headers_said(caller, engine):
         "Horae-Correlation-Id": "c1",
         "Horae-Actor": "ada",
         "traceparent": trace,
+        "tracestate": "a=1",
+        "baggage": "desk=a",
+        "Horae-Causation-Id": "run-1",
     }
     body, said = await ask(
         caller, "horae.desk-1.command.schedule.resume", b'{"id":"a"}', headers=headers
@@ -101,6 +104,7 @@ async def test_command_is_answered_with_what_its_headers_said(caller, engine):
     )
     assert (request.key, request.correlation_id, request.actor) == ("k1", "c1", "ada")
     assert request.traceparent == trace
+    assert request.carried == {"tracestate": "a=1", "baggage": "desk=a", "causation_id": "run-1"}
     assert request.command_id is not None
     assert len(request.command_id) == 32
 
@@ -115,6 +119,14 @@ async def test_headers_are_optional(caller, engine):
 async def test_malformed_traceparent_is_ignored(caller, engine):
     await ask(caller, "horae.default.command.schedule.resume", headers={"traceparent": "nonsense"})
     assert engine.requests[0].traceparent is None
+
+
+async def test_baggage_over_its_bounds_is_refused(caller, engine):
+    headers = {"baggage": "a=" + "x" * 8191}
+    body, said = await ask(caller, "horae.default.command.schedule.resume", headers=headers)
+    assert body["error"]["code"] == "baggage_too_large"
+    assert said["Nats-Service-Error-Code"] == "400"
+    assert engine.requests == []
 
 
 async def test_too_long_idempotency_key_is_refused(caller, engine):

@@ -62,6 +62,7 @@ async def test_answer_is_the_result_and_the_service_is_told_whose_run_it_is(nc, 
         payload={"book": "A"},
         correlation_id="c-1",
         traceparent="00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        carried={"tracestate": "a=1", "baggage": "desk=a", "causation_id": "run-1"},
         lease="2.1",
     )
     async with trading(nc, tenant, answer):
@@ -80,6 +81,8 @@ async def test_answer_is_the_result_and_the_service_is_told_whose_run_it_is(nc, 
         "Horae-Lease": "2.1",
         "Horae-Due": "2026-01-01T00:00:00Z",
         "traceparent": run.traceparent,
+        "tracestate": "a=1",
+        "baggage": "desk=a",
     }
 
 

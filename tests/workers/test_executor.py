@@ -299,9 +299,11 @@ def test_annotation_that_does_not_exist_is_refused_where_it_is_written() -> None
 class Caused:
     """A client that tells what it is asked for."""
 
-    def caused_by(self, correlation_id: str, loop: asyncio.AbstractEventLoop) -> tuple[str, str]:
+    def caused_by(
+        self, correlation_id: str, loop: asyncio.AbstractEventLoop, headers: dict[str, str]
+    ) -> tuple[str, str, dict[str, str]]:
         assert loop is asyncio.get_running_loop()
-        return ("caused by", correlation_id)
+        return ("caused by", correlation_id, headers)
 
 
 async def test_context_has_the_facts_of_its_attempt() -> None:
@@ -331,7 +333,8 @@ async def test_context_has_the_facts_of_its_attempt() -> None:
     assert context.next_due == DUE + timedelta(hours=1)
     assert context.timeout == 30.0
     assert context.correlation_id == context.execution_id
-    assert context.client == ("caused by", context.execution_id)
+    cause = {"Horae-Causation-Id": context.execution_id}
+    assert context.client == ("caused by", context.execution_id, cause)
     assert bench.reports == []
 
 

@@ -22,12 +22,14 @@ import msgspec
 from horae_application.beats import Beats, interval_of
 from horae_application.context import Context
 from horae_application.control import Control, Stopped
+from horae_application.hooks import facts_of
 from horae_application.log import get_logger
 from horae_application.messages import Reply, refused
 from horae_application.registry import Handler, PayloadInvalid, Registry
 from horae_application.result import Finished, Result, RetryAfter, outcome_of
 from horae_application.services import Services, perform
 from horae_application.threads import in_thread
+from horae_application.tracing import Tracing, traced_attempt
 from horae_application.work import Work
 from horae_domain.definition import (
     CommandAction,
@@ -85,7 +87,9 @@ class Executor:
         services: Services | None = None,
         calls: Calls | None = None,
         heartbeat: Reporter | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
+        self._tracing = tracing
         self._registry = registry
         self._report = report
         self._children = children
@@ -239,6 +243,14 @@ class Executor:
 
         Its heartbeats go to `heartbeat`, that of this executor unless told.
         """
+        if self._tracing is None:
+            return await self._run(work, heartbeat)
+        facts = facts_of(work, self._now())
+        return await traced_attempt(
+            self._tracing, work, facts, lambda told: self._run(told, heartbeat)
+        )
+
+    async def _run(self, work: Work, heartbeat: Reporter | None) -> dict[str, Any]:
         key = (work.execution_id, work.lease)
         control = self._controls.get(key)
         if control is None:

@@ -26,6 +26,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     correlation_id: str | None = None
     actor: str | None = None
     traceparent: str | None = None
+    carried: dict[str, str] = {}
+    """What travels with it, see `horae_domain.tracing`."""
 
 
 class Reply(msgspec.Struct, frozen=True):

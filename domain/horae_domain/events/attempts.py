@@ -120,6 +120,7 @@ class ExecutionRequeued(ExecutionEvent, frozen=True, kw_only=True):
     note: str = ""
     planned_by: str | None = None
     traceparent: str | None = None
+    carried: dict[str, str] = {}
     trigger: dict[str, Any] = {}
     conditions: list[str] = []
 

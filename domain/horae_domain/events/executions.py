@@ -38,6 +38,7 @@ class ExecutionRequested(ExecutionEvent, frozen=True, kw_only=True):
     note: str = ""
     planned_by: str | None = None
     traceparent: str | None = None
+    carried: dict[str, str] = {}
     trigger: dict[str, Any] = {}
 
 
@@ -57,6 +58,7 @@ class ExecutionSkipped(ExecutionEvent, frozen=True, kw_only=True):
     note: str = ""
     planned_by: str | None = None
     traceparent: str | None = None
+    carried: dict[str, str] = {}
     trigger: dict[str, Any] = {}
 
 
@@ -77,6 +79,7 @@ class ExecutionBuffered(ExecutionEvent, frozen=True, kw_only=True):
     note: str = ""
     planned_by: str | None = None
     traceparent: str | None = None
+    carried: dict[str, str] = {}
     trigger: dict[str, Any] = {}
 
 
@@ -96,6 +99,7 @@ class ExecutionHeld(ExecutionEvent, frozen=True, kw_only=True):
     note: str = ""
     planned_by: str | None = None
     traceparent: str | None = None
+    carried: dict[str, str] = {}
 
 
 class ExecutionChecking(ExecutionEvent, frozen=True, kw_only=True):
@@ -116,6 +120,7 @@ class ExecutionChecking(ExecutionEvent, frozen=True, kw_only=True):
     note: str = ""
     planned_by: str | None = None
     traceparent: str | None = None
+    carried: dict[str, str] = {}
 
 
 class ExecutionConditionsMet(ExecutionEvent, frozen=True, kw_only=True):

@@ -20,3 +20,5 @@ class ExternalEventReceived(Event, frozen=True, kw_only=True):
     id: str
     data: Any = None
     occurred_at: datetime | None = None
+    traceparent: str | None = None
+    carried: dict[str, str] = {}

@@ -37,6 +37,7 @@ class CommandScheduled(Event, frozen=True, kw_only=True):
     metadata: dict[str, Any] = {}
     policies: dict[str, Any] = {}
     traceparent: str | None = None
+    carried: dict[str, str] = {}
 
     @property
     def first_due(self) -> datetime:

@@ -21,6 +21,7 @@ from horae_domain.definition import MAX_PAYLOAD, HttpAction, size_of
 from horae_domain.errors import HoraeError
 from horae_domain.instants import format_instant
 from horae_domain.signatures import sign
+from horae_domain.tracing import context_headers
 from horae_domain.urls import parse_url
 from horae_infrastructure.http.network import AddressRefused, CheckedNetwork, Resolve, resolve
 
@@ -132,8 +133,7 @@ class HttpCalls:
             "horae-attempt": str(work.attempt),
             "horae-due": format_instant(work.due),
         }
-        if work.traceparent is not None:
-            told["traceparent"] = work.traceparent
+        told = context_headers(work.traceparent, work.carried) | told
         if action.secret is not None:
             secrets = self._secret(action.secret).split()
             told |= sign(secrets, work.execution_id, int(now.timestamp()), body)

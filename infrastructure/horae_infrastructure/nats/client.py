@@ -23,6 +23,7 @@ from horae_domain.errors import (
 )
 from horae_infrastructure.nats import subjects
 from horae_infrastructure.nats.connection import driver_errors
+from horae_infrastructure.tracing import current_headers
 
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
@@ -66,28 +67,26 @@ class NatsCaller:
         *,
         key: str | None = None,
         correlation_id: str | None = None,
-        traceparent: str | None = None,
+        headers: Mapping[str, str] | None = None,
         timeout: float | None = None,  # noqa: ASYNC109 - of all attempts
     ) -> dict[str, Any]:
         """The answer to a command, asked again under the same key until `timeout` seconds are over.
 
         An attempt is repeated if it got no answer, found nobody, or was refused with 503 or 429;
-        the key makes that safe.
+        the key makes that safe. `headers` are those of a trace context and of the cause.
 
         Raises:
             HoraeError: the refusal, by its code.
             Unavailable: no answer in time; whether it was done is not known.
         """
-        headers = self._headers(correlation_id, traceparent)
-        headers[subjects.IDEMPOTENCY_KEY] = key or str(uuid.uuid4())
+        told = self._headers(correlation_id, headers)
+        told[subjects.IDEMPOTENCY_KEY] = key or str(uuid.uuid4())
         subject = subjects.request_subject(self.tenant, "command", name)
         bulk = name in _BULK
         seconds = timeout if timeout is not None else BULK_TIMEOUT if bulk else TIMEOUT
         attempt = BULK_ATTEMPT if bulk else ATTEMPT_TIMEOUT
         deadline = time.monotonic() + seconds
-        return await self._ask_again(
-            subject, body, headers, deadline, attempt, again=lambda _: True
-        )
+        return await self._ask_again(subject, body, told, deadline, attempt, again=lambda _: True)
 
     async def query(
         self,
@@ -95,7 +94,7 @@ class NatsCaller:
         body: Mapping[str, Any],
         *,
         correlation_id: str | None = None,
-        traceparent: str | None = None,
+        headers: Mapping[str, str] | None = None,
         timeout: float = 10.0,  # noqa: ASYNC109 - of all attempts
     ) -> dict[str, Any]:
         """The answer to a query; asked again only while nobody listens.
@@ -104,18 +103,18 @@ class NatsCaller:
             HoraeError: the refusal, by its code.
             Unavailable: no answer in time, or the view is not ready.
         """
-        headers = self._headers(correlation_id, traceparent)
+        told = self._headers(correlation_id, headers)
         subject = subjects.request_subject(self.tenant, "query", name)
         deadline = time.monotonic() + timeout
-        return await self._ask_again(subject, body, headers, deadline, timeout, again=_nobody)
+        return await self._ask_again(subject, body, told, deadline, timeout, again=_nobody)
 
-    def _headers(self, correlation_id: str | None, traceparent: str | None) -> dict[str, str]:
-        given = {
-            subjects.CORRELATION_ID: correlation_id,
-            subjects.TRACEPARENT: traceparent,
-            subjects.ACTOR: self._actor,
-        }
-        return {name: value for name, value in given.items() if value is not None}
+    def _headers(
+        self, correlation_id: str | None, headers: Mapping[str, str] | None
+    ) -> dict[str, str]:
+        """Those given before the caller's current trace context."""
+        given = {subjects.CORRELATION_ID: correlation_id, subjects.ACTOR: self._actor}
+        told = {name: value for name, value in given.items() if value is not None}
+        return current_headers() | dict(headers or {}) | told
 
     async def _ask_again(
         self,

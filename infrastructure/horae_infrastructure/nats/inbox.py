@@ -16,7 +16,8 @@ from nats.aio.msg import Msg
 
 from horae_application.log import get_logger
 from horae_application.messages import PublishEvent, Reply, Request, refused
-from horae_domain.errors import HoraeError
+from horae_domain.errors import BaggageTooLarge, HoraeError
+from horae_domain.tracing import BAGGAGE, read_context
 from horae_infrastructure.event_subjects import Pattern
 from horae_infrastructure.nats import subjects
 from horae_infrastructure.nats.connection import Connection
@@ -126,12 +127,15 @@ class Inbox:
             tenant, command = read_arrival(self._patterns, _arrival(msg))
         except HoraeError as error:
             return refused(error)
+        traceparent, carried = _context(msg.headers or {})
         request = Request(
             tenant=tenant,
             name=command.name,
             command_id=uuid4().hex,
             correlation_id=(msg.headers or {}).get(subjects.CORRELATION_ID),
             actor="nats",
+            traceparent=traceparent,
+            carried=carried,
         )
         return await self._receive(request, command)
 
@@ -152,6 +156,14 @@ class Inbox:
             code=error["code"],
             reason=error["message"],
         )
+
+
+def _context(headers: dict[str, str]) -> tuple[str | None, dict[str, str]]:
+    """The trace context of an event; baggage out of bounds is dropped: nobody waits for a refusal."""
+    try:
+        return read_context(headers)
+    except BaggageTooLarge:
+        return read_context({name: text for name, text in headers.items() if name != BAGGAGE})
 
 
 def _arrival(msg: Msg) -> Arrival:

@@ -7,7 +7,6 @@ each command and query.
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -28,6 +27,7 @@ from horae_domain.errors import (
     PayloadTooLarge,
     TooManyRequests,
 )
+from horae_domain.tracing import read_context
 from horae_domain.wire import MAX_BULK, MAX_REQUEST
 from horae_infrastructure.nats import subjects
 from horae_infrastructure.nats.discovery import QUEUE_GROUP, Discovery, Endpoint
@@ -43,7 +43,6 @@ MAX_IN_FLIGHT = 1024
 _HEADER_LIMIT = 255
 _MESSAGE_LIMIT = 500
 _BULK = frozenset({"schedule.create_many"})
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 class _Kind:
@@ -193,6 +192,7 @@ def _request(tenant: str, name: str, msg: Msg) -> Request:
 
     Raises:
         InvalidField: the tenant or a header is none.
+        BaggageTooLarge: the baggage is over its bounds.
         PayloadTooLarge: before anybody has copied it.
     """
     if not subjects.TENANT.match(tenant):
@@ -205,7 +205,7 @@ def _request(tenant: str, name: str, msg: Msg) -> Request:
     headers = msg.headers
     if not headers:
         return Request(tenant=tenant, name=name, body=msg.data, command_id=uuid.uuid4().hex)
-    traceparent = headers.get(subjects.TRACEPARENT, "")
+    traceparent, carried = read_context(headers)
     return Request(
         tenant=tenant,
         name=name,
@@ -214,8 +214,8 @@ def _request(tenant: str, name: str, msg: Msg) -> Request:
         command_id=uuid.uuid4().hex,
         correlation_id=_header(headers, subjects.CORRELATION_ID),
         actor=_header(headers, subjects.ACTOR),
-        # W3C: a malformed one is ignored, not refused.
-        traceparent=traceparent if _TRACEPARENT.fullmatch(traceparent) else None,
+        traceparent=traceparent,
+        carried=carried,
     )
 
 

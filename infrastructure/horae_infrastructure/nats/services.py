@@ -24,6 +24,7 @@ from horae_application.services import Call, NoReply, NoResponders, ServiceError
 from horae_domain.durations import parse_duration
 from horae_domain.errors import HoraeError
 from horae_domain.instants import format_instant
+from horae_domain.tracing import context_headers
 from horae_infrastructure.nats import subjects
 from horae_infrastructure.nats.connection import Connection
 from horae_infrastructure.nats.streams import StreamSettings, commands_stream, ensure
@@ -196,9 +197,8 @@ def headers_of(call: Call) -> dict[str, str]:
         subjects.ATTEMPT: call.attempt,
         subjects.LEASE: call.lease,
         subjects.DUE: None if call.due is None else format_instant(call.due),
-        subjects.TRACEPARENT: call.traceparent,
     }
-    return {
+    return context_headers(call.traceparent, call.carried) | {
         name: subjects.header_text(str(value), _LONGEST_HEADER)
         for name, value in given.items()
         if value is not None

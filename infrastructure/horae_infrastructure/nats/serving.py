@@ -24,6 +24,7 @@ from horae_application.registry import Functions, Handler
 from horae_application.services import Call, ServiceError, answer
 from horae_domain.errors import HoraeError
 from horae_domain.instants import parse_instant
+from horae_domain.tracing import read_context
 from horae_infrastructure.nats import subjects
 from horae_infrastructure.nats.connection import Connection
 from horae_infrastructure.nats.discovery import QUEUE_GROUP, Discovery, Endpoint
@@ -268,8 +269,11 @@ def _call(told: Call, msg: Msg) -> Call:
         raise ServiceError(f"not JSON: {error}", status=400, type="PayloadInvalid") from error
     headers: Mapping[str, str] = msg.headers or {}
     attempt = headers.get(subjects.ATTEMPT, "")
-    due = None
+    due, traceparent = None, None
+    carried: dict[str, str] = {}
     with suppress(HoraeError):  # anybody may send anything
+        traceparent, carried = read_context(headers)
+    with suppress(HoraeError):
         due = parse_instant(headers.get(subjects.DUE, ""), field=subjects.DUE)
     return msgspec.structs.replace(
         told,
@@ -283,5 +287,6 @@ def _call(told: Call, msg: Msg) -> Call:
         attempt=int(attempt) if _ATTEMPT.fullmatch(attempt) else None,
         lease=headers.get(subjects.LEASE),
         due=due,
-        traceparent=headers.get(subjects.TRACEPARENT),
+        traceparent=traceparent,
+        carried=carried,
     )

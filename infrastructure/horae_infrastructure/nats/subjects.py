@@ -26,7 +26,6 @@ from horae_application.work import Work
 IDEMPOTENCY_KEY = "Horae-Idempotency-Key"
 CORRELATION_ID = "Horae-Correlation-Id"
 ACTOR = "Horae-Actor"
-TRACEPARENT = "traceparent"
 POSITION = "Horae-Position"
 STORE = "Horae-Store"
 MESSAGE_ID = "Nats-Msg-Id"
