@@ -5,11 +5,12 @@ python scripts/cli_reference.py
 
 import re
 from collections.abc import Iterator
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import typer
-from typer.testing import CliRunner
 
 from horae.cli.main import app
 
@@ -32,7 +33,7 @@ Written by `scripts/cli_reference.py` from the commands' own help.
 - `import crontab` names each schedule by the crontab and the line's text: the same file again changes nothing, a changed
   line is a new schedule and the former one is reported as gone, a changed environment above a line changes its schedule.
 """
-WIDTH = {"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1"}
+WIDTH = 80
 
 
 def main() -> None:
@@ -43,8 +44,16 @@ def main() -> None:
 def reference() -> str:
     """The whole document."""
     parts = [INTRODUCTION]
-    for path in commands(typer.main.get_command(app), ()):
-        said = CliRunner().invoke(app, [*path, "--help"], env=WIDTH, prog_name="horae").output
+    command = typer.main.get_command(app)
+    for path in commands(command, ()):
+        with redirect_stdout(StringIO()) as heard:
+            command.main(
+                [*path, "--help"],
+                prog_name="horae",
+                standalone_mode=False,
+                terminal_width=WIDTH,
+            )
+        said = heard.getvalue()
         said = re.sub(r"^ +-h, --help .*\n", "", said.strip() + "\n", flags=re.MULTILINE)
         parts.append(f"\n## horae {' '.join(path)}\n\n```text\n{said}```\n")
     return "".join(parts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 import structlog
+import typer
 from launching import APP, Dev, Finished, Horae, environment, start, stop
 
 from horae.app import connect
@@ -33,6 +35,14 @@ async def declared(nats_url: str) -> None:
     async with asyncio.timeout(100), connect(nats_url) as client:
         while (await client.list_schedules(tags=["often"]))["total"] == 0:
             await asyncio.sleep(0.1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def built_once() -> Iterator[None]:
+    """The tree of commands is made once, and not for every one that a test runs."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("typer.main.get_command", functools.cache(typer.main.get_command))
+        yield
 
 
 @pytest.fixture
