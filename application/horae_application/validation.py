@@ -54,8 +54,8 @@ async def validate(seen: Seen, asked: ValidateSchedule) -> Reply:
     except HoraeError as error:
         errors.append(error)
     else:
-        warnings += advise(definition, seen.now)
-        coming = upcoming(definition, seen.now, SHOWN)
+        warnings += advise(definition, seen.now, seen.tenant)
+        coming = upcoming(definition, seen.now, SHOWN, seen.tenant)
     for found in (
         await _served(seen, definition, allowed=asked.allow_unknown),
         *await _compared(seen, definition, coming),
@@ -64,7 +64,7 @@ async def validate(seen: Seen, asked: ValidateSchedule) -> Reply:
             warnings.append(found)
         elif found is not None:
             errors.append(found)
-    shown = [_shown(definition, each.due) for each in coming]
+    shown = [_shown(definition, each.falls) for each in coming]
     return _answer(definition.id, errors, warnings, shown)
 
 
@@ -108,7 +108,7 @@ async def _compared(
 ) -> list[HoraeError | Advice]:
     """How it stands among the schedules that exist."""
     try:
-        crowds = [await _crowd(seen, format_instant(each.due)) for each in coming]
+        crowds = [await _crowd(seen, format_instant(each.falls)) for each in coming]
         found = [await _existing(seen, definition), *crowds]
     except HoraeError as error:
         return [Advice("not_compared", "id", f"the views did not answer: {error.message}")]

@@ -70,19 +70,19 @@ class View(NamedTuple):
         return min((later.due - first.due for first, later in pairwise(self.coming)), default=None)
 
 
-def advise(definition: Definition, now: datetime) -> list[Advice]:
+def advise(definition: Definition, now: datetime, tenant: str) -> list[Advice]:
     """What to know of a definition that would be created now."""
-    view = View(definition, now, upcoming(definition, now, LOOKED_AT))
+    view = View(definition, now, upcoming(definition, now, LOOKED_AT, tenant))
     return [each for rule in RULES for each in rule(view)]
 
 
-def upcoming(definition: Definition, now: datetime, count: int) -> list[Occurrence]:
+def upcoming(definition: Definition, now: datetime, count: int, tenant: str) -> list[Occurrence]:
     """The first occurrences of a definition that would be created now."""
     anchor, after = anchor_of(definition, now), first_bound(definition, now)
     limit = min(count, definition.max_executions or count)
     found: list[Occurrence] = []
     while len(found) < limit:
-        occurrence = next_occurrence(definition, anchor, after)
+        occurrence = next_occurrence(definition, anchor, after, tenant=tenant)
         if occurrence is None:
             break
         found.append(occurrence)

@@ -44,7 +44,8 @@ def _step(decision: Decision, id_: str, cause: Cause) -> bool:
     line = decision.require()
     going = line.backfills[id_]
     definition = line.schedule.definitions[going.revision]
-    occurrence = next_occurrence(definition, going.anchor, going.cursor)
+    tenant = line.schedule.tenant
+    occurrence = next_occurrence(definition, going.anchor, going.cursor, tenant=tenant)
     if occurrence is None or occurrence.due > going.last:
         if not line.runs_of(id_):
             end_one(decision, id_, "done", cause)

@@ -13,7 +13,7 @@ from horae_domain.events import ScheduleBackfillStarted
 from horae_domain.firing import settle
 from horae_domain.instants import format_instant
 from horae_domain.ledger import Line
-from horae_domain.occurrences import TICK, due_by
+from horae_domain.occurrences import TICK, due_within
 from horae_domain.recurrence import Occurrence
 from horae_domain.schedule import Cause, about, require_running
 
@@ -48,9 +48,7 @@ def find(line: Line, asked: BackfillSchedule) -> list[Occurrence]:
         )
     if asked.first > asked.last:
         raise InvalidField("`from` is after `to`", field="from", value=format_instant(asked.first))
-    found = due_by(
-        schedule.definition, schedule.anchor, asked.first - TICK, asked.last, MAX_COUNT + 1
-    )
+    found = due_within(schedule.definition, schedule.anchor, asked.first, asked.last, MAX_COUNT + 1)
     if not found:
         raise InvalidField("the window has no occurrence", field="from")
     if len(found) > MAX_COUNT:

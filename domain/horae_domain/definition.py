@@ -127,6 +127,7 @@ Place = Annotated[
     str, Field(pattern=r"^(trigger|payload)(\.[^.]+)*$", max_length=255), AfterValidator(_dotted)
 ]
 """Where an execution has a value: a path that begins with `trigger` or `payload`."""
+
 Nothing = Annotated[Any, _not_yet(None)]
 
 
@@ -648,8 +649,10 @@ class Definition(Model):
     """Conditions that are checked when an occurrence is due, in this order (G1)."""
 
     calendars: Annotated[tuple[str, ...], _not_yet(())] = ()
-    jitter: Annotated[Duration, _not_yet(timedelta(0))] = timedelta(0)
-    spread: Nothing = None
+    jitter: Duration = timedelta(0)
+    """Each occurrence comes by up to so much later, by a hash of it."""
+    spread: Span | None = None
+    """All occurrences come by the same part of it later, by a hash of the schedule."""
     fallback: InnerAction | None = None
     """What runs when the action has failed for good, or timed out (W7)."""
     wait_for: WaitFor | None = None
@@ -680,6 +683,13 @@ class Definition(Model):
             raise PydanticCustomError("too_large", "at most 1 MiB of JSON")
         return value
 
+    @field_validator("jitter", "spread")
+    @classmethod
+    def _has_times(cls, value: Any, info: ValidationInfo) -> Any:
+        if value and isinstance(info.data.get("trigger"), (ManualTrigger, *AWAITED)):
+            raise PydanticCustomError("times", "the trigger has no instants of its own")
+        return value
+
     @field_validator("end_at")
     @classmethod
     def _bounds_in_order(cls, value: datetime | None, info: ValidationInfo) -> datetime | None:
@@ -697,6 +707,11 @@ class Definition(Model):
     def place(self) -> str:
         """The queue that its executions count for: that of the action, if it names one."""
         return self.action.queue if isinstance(self.action, QueueAction) else self.queue
+
+    @property
+    def shifts(self) -> bool:
+        """True if occurrences may come later than at their nominal instants."""
+        return bool(self.jitter or self.spread)
 
     @property
     def limit(self) -> int | None:

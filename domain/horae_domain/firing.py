@@ -33,7 +33,7 @@ from horae_domain.occurrence_events import (
     ranged,
     skipped,
 )
-from horae_domain.occurrences import TICK, due_by
+from horae_domain.occurrences import TICK, due_by, passed_by
 from horae_domain.plans import Verdict
 from horae_domain.recurrence import Occurrence
 from horae_domain.schedule import Cause, Status, about
@@ -124,7 +124,8 @@ def _decide_due(decision: Decision, cause: Cause) -> None:
     oldest = cause.at - max(line.definition.catch_up.window, GRACE)
     missed = [each for each in passed if each.comes < oldest]
     if missed:
-        uncounted = oldest - TICK if not whole and len(missed) == len(passed) else None
+        some = not whole and len(missed) == len(passed)
+        uncounted = _behind(line, oldest - TICK) if some else None
         pass_over(decision, missed, "missed", "catch_up_window", cause, until=uncounted)
     rest = passed[len(missed) :]
     # What is the latest is only known when all have been seen.
@@ -336,19 +337,28 @@ def _skip_all(decision: Decision, reason: str, cause: Cause) -> None:
     whole = False
     while not whole:
         passed, whole = _passed(decision.require(), cause.at)
-        until = None if whole else cause.at
+        until = None if whole else _behind(decision.require(), cause.at)
         pass_over(decision, passed, "skipped", reason, cause, until=until)
+
+
+def _behind(line: Line, instant: datetime) -> datetime:
+    """The nominal instant up to which every occurrence has come by an instant."""
+    schedule = line.schedule
+    return passed_by(schedule.definition, schedule.anchor, instant, tenant=schedule.tenant)
 
 
 def _passed(line: Line, until: datetime) -> _Passed:
     """What came due up to an instant, by the calendar or because it was moved there."""
     schedule = line.schedule
     away = {nominal for nominal, plan in line.plans.items() if plan.away}
-    found = due_by(schedule.definition, schedule.anchor, line.through, until, CHUNK, away=away)
+    found = due_by(
+        schedule.definition, schedule.anchor, line.through, until, CHUNK,
+        tenant=schedule.tenant, away=away,
+    )  # fmt: skip
     whole = len(found) < CHUNK
     if not away:
         return _Passed(found, whole)
-    last = until if whole else found[-1].due
+    last = until if whole else found[-1].falls
     moved = [
         Occurrence(plan.due, nominal, plan.waits_at)
         for nominal, plan in line.plans.items()

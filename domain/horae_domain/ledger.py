@@ -262,9 +262,9 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def holds_at(self) -> datetime | None:
-        """When the first occurrence that is to wait for approval comes due."""
+        """When the first occurrence that is to wait for approval may come."""
         moments = [plan.comes for plan in self.plans.values() if plan.verdict is Verdict.HOLD]
-        return min(moments, default=None)
+        return max(min(moments), self.fires_at or min(moments)) if moments else None
 
     @property
     def wake(self) -> datetime | None:
@@ -412,10 +412,12 @@ def _schedule_changes(line: Line, schedule: Schedule, event: Event) -> dict[str,
             due = None if _spent(line, schedule) else event.next_due
             same = schedule.definition.trigger == line.definition.trigger
             told = {"skips": 0, "checked": line.checked if same else None}
-            return told | _passed(line, _bound(line, schedule, event.at), due)
+            bound = event.through or _bound(line, schedule, event.at)
+            return told | _passed(line, bound, due)
         case ScheduleResumed():
             due = None if _spent(line, schedule) else event.next_due
-            return {"failures": 0, **_passed(line, _bound(line, schedule, event.at), due)}
+            bound = event.through or _bound(line, schedule, event.at)
+            return {"failures": 0, **_passed(line, bound, due)}
         case ScheduleBackfillStarted() | ScheduleBackfillCompleted():
             return {"backfills": backfills.followed(line.backfills, event)}
         case OccurrencesDecided() if event.backfill_id is not None:
@@ -536,8 +538,10 @@ def _decided(line: Line, nominal: str, due: datetime, event: Decided) -> dict[st
     """One occurrence has its decision; what was moved says nothing of those around its instant."""
     if not line.plans:
         return {"through": max(line.through, due), "next_due": event.next_due}
+    plan = line.plans.get(nominal)
     line = msgspec.structs.replace(line, plans=plans.decided(line.plans, nominal))
-    through = line.through if event.moved_to is not None else max(line.through, due)
+    elsewhere = plan is not None and plan.away
+    through = line.through if elsewhere else max(line.through, due)
     return _passed(line, through, event.next_due)
 
 

@@ -54,12 +54,13 @@ def payload_on(line: Line, occurrence: Occurrence) -> dict[str, Any]:
 
 def on_calendar(line: Line, definition: Definition, after: datetime) -> Occurrence | None:
     """A definition's first occurrence after an instant that was not moved elsewhere."""
-    occurrence = next_occurrence(definition, line.schedule.anchor, after)
+    anchor, tenant = line.schedule.anchor, line.schedule.tenant
+    occurrence = next_occurrence(definition, anchor, after, tenant=tenant)
     while occurrence is not None:
         plan = line.plans.get(occurrence.nominal)
         if plan is None or not plan.away:
             break
-        occurrence = next_occurrence(definition, line.schedule.anchor, occurrence.due)
+        occurrence = next_occurrence(definition, anchor, occurrence.due, tenant=tenant)
     return occurrence
 
 
@@ -69,7 +70,7 @@ def next_due(line: Line, after: datetime, *, fired: int = 0) -> datetime | None:
     if limit is not None and line.fired + fired >= limit:
         return None
     occurrence = on_calendar(line, line.definition, after)
-    return occurrence.due if occurrence else None
+    return occurrence.falls if occurrence else None
 
 
 def _next_after(
@@ -104,11 +105,14 @@ def occurrence_fields(
 
 
 def _plan_fields(line: Line, kind: str, occurrence: Occurrence) -> dict[str, Any]:
-    """What somebody planned for it, and who."""
-    plan = line.plans.get(occurrence.nominal) if kind not in UNPLANNED else None
-    if plan is None:
+    """What somebody planned for it, and who; or where its schedule puts it."""
+    if kind in UNPLANNED:
         return {}
-    return {"moved_to": occurrence.moved_to, "note": plan.note, "planned_by": plan.author}
+    moved_to = occurrence.moved_to or occurrence.put_off_to
+    plan = line.plans.get(occurrence.nominal)
+    if plan is None:
+        return {} if moved_to is None else {"moved_to": moved_to}
+    return {"moved_to": moved_to, "note": plan.note, "planned_by": plan.author}
 
 
 def requested(

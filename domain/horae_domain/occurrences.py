@@ -17,6 +17,7 @@ from horae_domain.definition import (
     OutcomeTrigger,
     RruleTrigger,
 )
+from horae_domain.jitter import put_off
 from horae_domain.recurrence import (
     Occurrence,
     OnceRecurrence,
@@ -87,8 +88,13 @@ def recurrence_of(definition: Definition, anchor: datetime) -> Recurrence | None
             assert_never(definition.trigger)
 
 
-def next_occurrence(definition: Definition, anchor: datetime, after: datetime) -> Occurrence | None:
-    """The next occurrence strictly after an instant, within `start_at` and `end_at` (T4)."""
+def next_occurrence(
+    definition: Definition, anchor: datetime, after: datetime, *, tenant: str
+) -> Occurrence | None:
+    """The next occurrence due strictly after an instant, within `start_at` and `end_at` (T4).
+
+    Both are of the nominal instant, whatever puts the occurrence off.
+    """
     recurrence = recurrence_of(definition, anchor)
     if recurrence is None:
         return None
@@ -97,13 +103,13 @@ def next_occurrence(definition: Definition, anchor: datetime, after: datetime) -
     occurrence = recurrence.next(after)
     if occurrence is None or (definition.end_at is not None and occurrence.due > definition.end_at):
         return None
-    return occurrence
+    return put_off(definition, recurrence, occurrence, tenant) if definition.shifts else occurrence
 
 
 def previous_occurrence(
-    definition: Definition, anchor: datetime, before: datetime
+    definition: Definition, anchor: datetime, before: datetime, *, tenant: str
 ) -> Occurrence | None:
-    """The last occurrence strictly before an instant, within `start_at` and `end_at`."""
+    """The last occurrence due strictly before an instant, within `start_at` and `end_at`."""
     recurrence = recurrence_of(definition, anchor)
     if recurrence is None:
         return None
@@ -113,7 +119,35 @@ def previous_occurrence(
     start = definition.start_at
     if occurrence is None or (start is not None and occurrence.due < start):
         return None
-    return occurrence
+    return put_off(definition, recurrence, occurrence, tenant) if definition.shifts else occurrence
+
+
+def passed_by(
+    definition: Definition, anchor: datetime, instant: datetime, *, tenant: str
+) -> datetime:
+    """What lies behind an instant: every occurrence due up to what is answered has come by it.
+
+    That is the instant itself, unless the last occurrence before it is put off beyond it.
+    """
+    if not definition.shifts:
+        return instant
+    last = previous_occurrence(definition, anchor, instant + TICK, tenant=tenant)
+    return last.due - TICK if last is not None and last.falls > instant else instant
+
+
+def due_within(
+    definition: Definition, anchor: datetime, first: datetime, last: datetime, limit: int
+) -> list[Occurrence]:
+    """Occurrences whose nominal instants lie in a window, both ends of it included, at most `limit`."""
+    found: list[Occurrence] = []
+    after = first - TICK
+    while len(found) < limit:
+        occurrence = next_occurrence(definition, anchor, after, tenant="")
+        if occurrence is None or occurrence.due > last:
+            break
+        found.append(occurrence)
+        after = occurrence.due
+    return found
 
 
 def due_by(
@@ -123,16 +157,17 @@ def due_by(
     now: datetime,
     limit: int,
     *,
+    tenant: str,
     away: Container[str] = (),
 ) -> list[Occurrence]:
-    """Occurrences after one instant and not later than another, at most `limit`.
+    """Occurrences due after one instant that have come by another, at most `limit`.
 
     Those whose nominal label is in `away` are left out.
     """
     found: list[Occurrence] = []
     while len(found) < limit:
-        occurrence = next_occurrence(definition, anchor, after)
-        if occurrence is None or occurrence.due > now:
+        occurrence = next_occurrence(definition, anchor, after, tenant=tenant)
+        if occurrence is None or occurrence.falls > now:
             break
         if occurrence.nominal not in away:
             found.append(occurrence)

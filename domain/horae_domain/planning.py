@@ -14,7 +14,7 @@ import msgspec
 from horae_domain import execution as executions
 from horae_domain import overlap
 from horae_domain.decision import Decision
-from horae_domain.definition import MAX_PAYLOAD
+from horae_domain.definition import MAX_PAYLOAD, restore_definition
 from horae_domain.errors import IllegalState, InvalidField, PayloadTooLarge, TooManyRequests
 from horae_domain.events import (
     Event,
@@ -34,6 +34,7 @@ from horae_domain.ledger import Line, evolve
 from horae_domain.occurrence_events import next_due
 from horae_domain.occurrences import TICK, kind_of, next_occurrence, previous_occurrence
 from horae_domain.plans import MAX_PLANS, Plan, Verdict
+from horae_domain.recurrence import Occurrence
 from horae_domain.schedule import Cause, about, require_running
 
 # --- commands ------------------------------------------------------------------------------------
@@ -142,27 +143,29 @@ def _target(line: Line, at: datetime, now: datetime) -> tuple[str, Plan]:
         if plan.due == at and not plan.decided and (plan.away or at > now):
             return nominal, plan
     schedule = line.schedule
-    occurrence = next_occurrence(schedule.definition, schedule.anchor, at - TICK)
+    definition, tenant = schedule.definition, schedule.tenant
+    occurrence = next_occurrence(definition, schedule.anchor, at - TICK, tenant=tenant)
     if occurrence is None or occurrence.due != at:
         raise InvalidField(
             "the schedule has no occurrence at this instant", field="at", value=format_instant(at),
             nearest=[format_instant(each) for each in _nearest(line, at, now)],
         )  # fmt: skip
     present = line.plans.get(occurrence.nominal)
-    if at <= max(now, line.through) or (present is not None and present.decided):
+    passed = occurrence.falls <= now or at <= line.through
+    if passed or (present is not None and present.decided):
         raise IllegalState(
             "the occurrence at this instant is decided already", field="at",
             value=format_instant(at), state="decided",
         )  # fmt: skip
-    return occurrence.nominal, present or Plan(kind_of(schedule.definition), at)
+    return occurrence.nominal, present or Plan(kind_of(definition), at)
 
 
 def _nearest(line: Line, at: datetime, now: datetime) -> list[datetime]:
     """The instants to come around an instant at which nothing is due."""
-    definition, anchor = line.definition, line.schedule.anchor
+    definition, anchor, tenant = line.definition, line.schedule.anchor, line.schedule.tenant
     begin = max(now, line.through)
-    earlier = previous_occurrence(definition, anchor, at)
-    later = next_occurrence(definition, anchor, max(at, begin))
+    earlier = previous_occurrence(definition, anchor, at, tenant=tenant)
+    later = next_occurrence(definition, anchor, max(at, begin), tenant=tenant)
     found = [earlier.due] if earlier is not None and earlier.due > begin else []
     return [*found, later.due] if later is not None else found
 
@@ -239,12 +242,37 @@ def _timed(line: Line, event: OccurrenceEvent) -> OccurrenceEvent:
 
 
 def around_plans(line: Line | None, event: Event) -> Event:
-    """A change of the schedule with a next instant that leaves out what was moved elsewhere."""
-    if line is None or not line.plans or not isinstance(event, ScheduleUpdated | ScheduleResumed):
+    """A change of the schedule with a next instant that leaves out what was moved elsewhere.
+
+    What is put off beyond the change is still to come after it, unless the trigger is another one.
+    """
+    if line is None or not isinstance(event, ScheduleUpdated | ScheduleResumed):
+        return event
+    pending = _pending(line, event)
+    if pending is not None:
+        event = msgspec.structs.replace(event, through=pending.due - TICK)
+    elif not line.plans:
         return event
     after = evolve(line, event)
     assert after is not None  # noqa: S101 - there was a line
     return msgspec.structs.replace(event, next_due=_resting(after))
+
+
+def _pending(line: Line, event: ScheduleUpdated | ScheduleResumed) -> Occurrence | None:
+    """The occurrence due before a change of the schedule that comes after it, if there is one."""
+    definition, schedule = line.definition, line.schedule
+    anchor = schedule.anchor
+    if isinstance(event, ScheduleUpdated):
+        former, definition = definition, restore_definition(event.definition)
+        if former.trigger != definition.trigger or event.anchor != anchor:
+            return None
+    if not definition.shifts:
+        return None
+    tenant = schedule.tenant
+    last = previous_occurrence(definition, anchor, event.at + TICK, tenant=tenant)
+    if last is None or last.falls <= event.at or last.due <= line.through:
+        return None
+    return last
 
 
 def _resting(line: Line) -> datetime | None:

@@ -31,11 +31,18 @@ class Occurrence(NamedTuple):
     """Where somebody moved it; it keeps its nominal instant and its label."""
     instant: datetime | None = None
     """What its identity is ordered by, if not by `due`: what an edit of the schedule cannot change."""
+    put_off_to: datetime | None = None
+    """Where its schedule puts it: not before its nominal instant, and before the next one's."""
+
+    @property
+    def falls(self) -> datetime:
+        """When its schedule has it."""
+        return self.put_off_to or self.due
 
     @property
     def comes(self) -> datetime:
         """When it is to be decided."""
-        return self.moved_to or self.due
+        return self.moved_to or self.put_off_to or self.due
 
 
 class Recurrence(Protocol):

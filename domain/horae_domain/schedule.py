@@ -242,7 +242,9 @@ def _create(schedule: Schedule | None, command: CreateSchedule) -> list[Event]:
         incarnation=schedule.incarnation + 1 if schedule else 1,
         revision=schedule.revision + 1 if schedule else 1,
         anchor=anchor,
-        next_due=_first_due(definition, anchor, cause.at, first_bound(definition, cause.at)),
+        next_due=_first_due(
+            definition, anchor, cause.at, first_bound(definition, cause.at), command.tenant
+        ),
         tzdata=tzdata_version(),
         **about(command.tenant, definition.id, cause),
     )
@@ -253,7 +255,7 @@ def _create(schedule: Schedule | None, command: CreateSchedule) -> list[Event]:
 
 
 def _first_due(
-    definition: Definition, anchor: datetime, at: datetime, after: datetime
+    definition: Definition, anchor: datetime, at: datetime, after: datetime, tenant: str
 ) -> datetime | None:
     trigger = definition.trigger
     if isinstance(trigger, ManualTrigger):
@@ -273,11 +275,11 @@ def _first_due(
             field="trigger.at",
             value=format_instant(trigger.at),
         )
-    occurrence = next_occurrence(definition, anchor, after)
+    occurrence = next_occurrence(definition, anchor, after, tenant=tenant)
     if occurrence is None:
         field = "end_at" if definition.end_at else "trigger"
         raise InvalidTrigger("the schedule would never fire", field=field)
-    return occurrence.due
+    return occurrence.falls
 
 
 def _update(schedule: Schedule, command: UpdateSchedule) -> list[Event]:
@@ -289,10 +291,10 @@ def _update(schedule: Schedule, command: UpdateSchedule) -> list[Event]:
     same = schedule.definition.trigger == definition.trigger
     after = cause.at if same else first_bound(definition, cause.at)
     if _has_same_times(schedule.definition, definition):
-        following = next_occurrence(definition, anchor, after)
-        due = following.due if following else None
+        following = next_occurrence(definition, anchor, after, tenant=schedule.tenant)
+        due = following.falls if following else None
     else:
-        due = _first_due(definition, anchor, cause.at, after)
+        due = _first_due(definition, anchor, cause.at, after, schedule.tenant)
     updated = ScheduleUpdated(
         definition=definition.canonical(),
         revision=schedule.revision + 1,
@@ -350,11 +352,13 @@ def _resume(schedule: Schedule, command: ResumeSchedule) -> list[Event]:
     if schedule.status is not Status.PAUSED:
         return []
     cause = command.cause
-    occurrence = next_occurrence(schedule.definition, schedule.anchor, cause.at)
+    occurrence = next_occurrence(
+        schedule.definition, schedule.anchor, cause.at, tenant=schedule.tenant
+    )
     return [
         ScheduleResumed(
             note=command.note,
-            next_due=occurrence.due if occurrence else None,
+            next_due=occurrence.falls if occurrence else None,
             **_about(schedule, cause),
         )
     ]

@@ -356,7 +356,7 @@ def _fired(schedule: ScheduleRow, event: Born) -> None:
     if event.kind not in OFF_CALENDAR:
         _decided(schedule, event.next_due)
     if event.kind not in UNPLANNED:
-        planned.follow_decision(schedule, event.nominal, event.due, event.moved_to, event.at)
+        planned.follow_decision(schedule, event.nominal, event.due, event.at)
     if isinstance(event, ExecutionRequested):
         _last(schedule, event.kind, event.due, event.execution_id, event.at)
         if event.backfill_id is not None:

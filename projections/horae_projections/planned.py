@@ -41,9 +41,9 @@ def follow(row: ScheduleRow, event: Event) -> None:
         case OccurrencesDecided() if event.backfill_id is not None:
             follow_backfill(row, event)
         case OccurrencesDecided():
-            follow_decision(row, event.nominal or "", event.last, event.moved_to, event.at)
+            follow_decision(row, event.nominal or "", event.last, event.at)
         case ScheduleUpdated() | ScheduleResumed():
-            row.plans = kept(row.plans or {}, event.at) or None
+            row.plans = kept(row.plans or {}, event.through or event.at) or None
         case ScheduleCompleted() | ScheduleCancelled():
             row.plans = None
         case ScheduleQuarantined():
@@ -58,12 +58,11 @@ def follow_backfill(row: ScheduleRow, event: Moves) -> None:
         row.backfills = followed(row.backfills or {}, event) or None
 
 
-def follow_decision(
-    row: ScheduleRow, nominal: str, due: datetime, moved_to: datetime | None, at: datetime
-) -> None:
+def follow_decision(row: ScheduleRow, nominal: str, due: datetime, at: datetime) -> None:
     """The plans after an occurrence got its decision, or all up to it."""
     if row.plans:
-        through = due if moved_to is None else at
+        plan = row.plans.get(nominal)
+        through = at if plan is not None and plan.away else due
         row.plans = kept(decided(row.plans, nominal), through) or None
 
 

@@ -11,7 +11,13 @@ import msgspec
 
 from horae_domain.definition import CronTrigger, Definition, restore_definition
 from horae_domain.instants import format_instant
-from horae_domain.occurrences import TICK, anchor_of, first_bound, next_occurrence
+from horae_domain.occurrences import (
+    TICK,
+    anchor_of,
+    first_bound,
+    next_occurrence,
+    passed_by,
+)
 from horae_domain.plans import Plan, Plans, Verdict
 from horae_domain.zones import load_zone
 from horae_projections.hiding import without_secrets
@@ -40,20 +46,26 @@ def upcoming(
     after: datetime,
     count: int,
     plans: Plans | None = None,
+    *,
+    tenant: str,
+    first: datetime | None = None,
 ) -> list[Coming]:
-    """The next occurrences strictly after an instant until `count` of them fire.
+    """The next occurrences that come strictly after an instant until `count` of them fire.
 
-    A bare definition begins there.
+    A bare definition begins there. `first` is when the next one comes that has no decision.
     """
+    plans = plans or {}
+    moved = [each for each in _moved(plans) if each.at > after]
     if anchor is None:
         anchor = anchor_of(definition, after)
         after = first_bound(definition, after)
-    plans = plans or {}
-    moved = [each for each in _moved(plans) if each.at > after]
-    return _first(count, _calendar(definition, anchor, after, plans), moved)
+    else:
+        known = after if first is None else max(after, first - TICK)
+        after = min(passed_by(definition, anchor, known, tenant=tenant), after)
+    return _first(count, _calendar(definition, anchor, after, plans, tenant=tenant), moved)
 
 
-def next_of(id_: str, row: ScheduleRow, now: datetime, count: int) -> list[str]:
+def next_of(tenant: str, id_: str, row: ScheduleRow, now: datetime, count: int) -> list[str]:
     """The next fire times of a schedule; the first is the one that its events tell."""
     if row.fires_at is None or not count:
         return []
@@ -65,7 +77,9 @@ def next_of(id_: str, row: ScheduleRow, now: datetime, count: int) -> list[str]:
     plans = row.plans or {}
     calendar: Iterator[Coming] = iter(())
     if row.next_due is not None:
-        calendar = _calendar(definition, anchor, row.next_due - TICK, plans, now)
+        first = passed_by(definition, anchor, row.next_due - TICK, tenant=tenant)
+        later = passed_by(definition, anchor, now, tenant=tenant)
+        calendar = _calendar(definition, anchor, first, plans, later, tenant=tenant)
     return instants_of(definition, _first(count, calendar, _moved(plans)))
 
 
@@ -87,13 +101,15 @@ def _calendar(
     after: datetime,
     plans: Plans,
     now: datetime | None = None,
+    *,
+    tenant: str,
 ) -> Iterator[Coming]:
     """The calendar's, without those moved elsewhere; with `now` only the first one is before it."""
-    while (occurrence := next_occurrence(definition, anchor, after)) is not None:
+    while (occurrence := next_occurrence(definition, anchor, after, tenant=tenant)) is not None:
         due, nominal = occurrence.due, occurrence.nominal
         plan = plans.get(nominal)
         if plan is None or not plan.away:
-            yield Coming(due, due, nominal, plan)
+            yield Coming(occurrence.falls, due, nominal, plan)
         after = due if now is None else max(due, now)
 
 

@@ -171,7 +171,7 @@ class Queries:
         position, row = await self._row(tenant, query.id)
         now = self._now()
         found = answers.schedule(query.id, tenant, row, now)
-        found["next"] = preview.next_of(query.id, row, now, query.count)
+        found["next"] = preview.next_of(tenant, query.id, row, now, query.count)
         if query.executions:
             last = ListExecutions(schedule_id=query.id, limit=query.executions)
             page = await lists.executions(self._views, tenant, last)
@@ -192,7 +192,10 @@ class Queries:
             position, row = await self._row(tenant, query.id)
             definition = restore_definition(row.told | {"id": query.id})
             anchor = row.anchor or row.created_at
-            found = preview.upcoming(definition, anchor, after, query.count, row.plans)
+            found = preview.upcoming(
+                definition, anchor, after, query.count, row.plans,
+                tenant=tenant, first=row.next_due,
+            )  # fmt: skip
             return {"ok": True, "position": position} | preview.answer(definition, found)
         definition = Definition(
             id="preview",
@@ -202,7 +205,7 @@ class Queries:
             end_at=query.end_at,
             action={"type": "function", "name": "preview"},
         )
-        found = preview.upcoming(definition, None, after, query.count)
+        found = preview.upcoming(definition, None, after, query.count, tenant=tenant)
         return {"ok": True} | preview.answer(definition, found)
 
     async def _execution(self, tenant: str, query: GetExecution) -> Answer:

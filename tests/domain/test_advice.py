@@ -14,7 +14,7 @@ NOW = datetime(2026, 1, 5, tzinfo=UTC)
 
 
 def told(trigger: dict[str, Any], **more: Any) -> list[Advice]:
-    return advise(definition(trigger=trigger, **more), NOW)
+    return advise(definition(trigger=trigger, **more), NOW, "t")
 
 
 def codes(trigger: dict[str, Any], **more: Any) -> list[str]:
@@ -185,9 +185,9 @@ def test_key_that_the_payload_has_not_is_pointed_out():
 
 def test_occurrences_to_come_are_within_the_bounds():
     bounded = definition(max_executions=3, start_at="2026-01-05T01:00:00Z")
-    assert [each.due for each in upcoming(bounded, NOW, 5)] == [at(3600), at(3660), at(3720)]
-    assert len(upcoming(definition(), NOW, 5)) == 5
-    assert upcoming(definition(trigger={"type": "manual"}), NOW, 5) == []
+    assert [each.due for each in upcoming(bounded, NOW, 5, "t")] == [at(3600), at(3660), at(3720)]
+    assert len(upcoming(definition(), NOW, 5, "t")) == 5
+    assert upcoming(definition(trigger={"type": "manual"}), NOW, 5, "t") == []
 
 
 def test_advice_has_a_wire_form():

@@ -225,8 +225,14 @@ REFUSED = {
     "no executions": ({"max_executions": 0}, FIELD, "max_executions"),
     "guards": ({"requires": ["a b"]}, FIELD, "requires[0]"),
     "calendars": ({"calendars": ["work"]}, FIELD, "calendars"),
-    "spread": ({"spread": "5m"}, FIELD, "spread"),
-    "jitter": ({"jitter": "1s"}, FIELD, "jitter"),
+    "no spread": ({"spread": "0s"}, FIELD, "spread"),
+    "spread by hand": ({"spread": "5m", "trigger": {"type": "manual"}}, FIELD, "spread"),
+    "jitter of events": (
+        {"jitter": 1, "trigger": {"type": "event", "event": "e"}},
+        FIELD,
+        "jitter",
+    ),
+    "jitter backwards": ({"jitter": -1}, FIELD, "jitter"),
     "key without a name": ({"concurrency_key": ""}, FIELD, "concurrency_key"),
     "key with an empty part": ({"concurrency_key": "a..b"}, FIELD, "concurrency_key"),
     "key that ends in a dot": ({"concurrency_key": "a."}, FIELD, "concurrency_key"),
@@ -273,7 +279,7 @@ def test_refusal_says_value_and_rule():
     assert "pattern" in error.message
     assert refusal(MINIMAL | {"colour": "red"}).message == "colour: unknown field"
     assert refusal(MINIMAL | {"tags": ["a"] * 65}).value is None
-    assert "does not offer" in refusal(MINIMAL | {"spread": "5m"}).message
+    assert "does not offer" in refusal(MINIMAL | {"calendars": ["a"]}).message
     assert "100ms" in refusal(MINIMAL | interval(every="1ms")).message
     large = refusal(MINIMAL | {"payload": "a" * MAX_PAYLOAD})
     assert isinstance(large, PayloadTooLarge)

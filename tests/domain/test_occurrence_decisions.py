@@ -792,16 +792,18 @@ def test_trigger_of_no_schedule_is_refused():
 
 
 def test_due_by_says_what_lies_between_two_instants():
-    found = due_by(definition(), at(0), at(60), at(240), 10)
+    found = due_by(definition(), at(0), at(60), at(240), 10, tenant="t")
     assert [each.due for each in found] == [at(120), at(180), at(240)]
-    assert len(due_by(definition(), at(0), at(60), at(240), 2)) == 2
+    assert len(due_by(definition(), at(0), at(60), at(240), 2, tenant="t")) == 2
 
 
 def test_next_occurrence_lies_within_the_bounds():
     bounded = definition(start_at=at(180), end_at=at(240))
-    found = [next_occurrence(bounded, at(180), at(after)) for after in (0, 180, 239.9, 240)]
+    found = [
+        next_occurrence(bounded, at(180), at(after), tenant="t") for after in (0, 180, 239.9, 240)
+    ]
     assert [each and each.due for each in found] == [at(180), at(240), at(240), None]
-    assert next_occurrence(definition(trigger=MANUAL), at(0), at(0)) is None
+    assert next_occurrence(definition(trigger=MANUAL), at(0), at(0), tenant="t") is None
 
 
 @pytest.mark.parametrize(

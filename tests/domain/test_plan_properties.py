@@ -82,7 +82,7 @@ class PlannedLine(RuleBasedStateMachine):
         """An occurrence that comes, or one that has plans already."""
         line = self.history.line
         after = max(at(self.now), line.through)
-        coming = due_by(line.definition, line.schedule.anchor, after, FAR, 4)
+        coming = due_by(line.definition, line.schedule.anchor, after, FAR, 4, tenant="t")
         known = {each.due for each in coming} | {plan.due for plan in line.plans.values()}
         due = data.draw(st.sampled_from(sorted(known | {at(1)})))
         to = data.draw(st.sampled_from([at(self.now + each) for each in (0, 30, 61, 400)] + [due]))

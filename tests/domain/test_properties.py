@@ -373,7 +373,9 @@ class Reign:
             self.after = event.at if self.anew else min(event.at, line.through)
 
     def occurrences(self, through: datetime) -> list[Occurrence]:
-        return due_by(self.definition, self.anchor, self.after, through, 1_000_000)
+        return due_by(
+            self.definition, self.anchor, self.after, through, 1_000_000, tenant="default"
+        )
 
 
 class Elsewhere:

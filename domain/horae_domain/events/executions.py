@@ -13,8 +13,9 @@ class ExecutionRequested(ExecutionEvent, frozen=True, kw_only=True):
 
     With `trigger`, the facts of an event or of another execution's outcome, it is ready at `due`.
 
-    It ends if it has not started by `start_by`, or not ended by `end_by`. `moved_to`, `note` and
-    `planned_by` are of whoever planned this occurrence.
+    It ends if it has not started by `start_by`, or not ended by `end_by`. It came at `moved_to`, if
+    somebody moved it there or its schedule put it off; `note` and `planned_by` are of whoever planned
+    this occurrence.
     """
 
     kind: str

@@ -101,6 +101,8 @@ class ScheduleUpdated(Event, frozen=True, kw_only=True):
     anchor: datetime
     next_due: datetime | None = None
     tzdata: str = ""
+    through: datetime | None = None
+    """What is behind it, if not all that is due by `at`: an occurrence is put off beyond that."""
 
 
 class SchedulePaused(Event, frozen=True, kw_only=True):
@@ -118,10 +120,11 @@ class ScheduleTripped(Event, frozen=True, kw_only=True):
 
 
 class ScheduleResumed(Event, frozen=True, kw_only=True):
-    """Occurrences fire again, beginning after `at`."""
+    """Occurrences fire again, beginning after `at`, or after `through`."""
 
     note: str = ""
     next_due: datetime | None = None
+    through: datetime | None = None
 
 
 class ScheduleCompleted(Event, frozen=True, kw_only=True):

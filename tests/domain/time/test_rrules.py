@@ -288,7 +288,7 @@ def test_a_definition_has_its_rule_checked_and_its_bounds_kept():
     told = {"id": "a", "action": {"type": "function", "name": "f"}}
     trigger = {"type": "rrule", "rule": BERLIN + "RRULE:FREQ=DAILY"}
     definition = parse_definition(told | {"trigger": trigger, "dst": {"gap": "skip"}})
-    found = next_occurrence(definition, ANCHOR, datetime(2026, 3, 28, 12, tzinfo=UTC))
+    found = next_occurrence(definition, ANCHOR, datetime(2026, 3, 28, 12, tzinfo=UTC), tenant="t")
     assert found.due == datetime(2026, 3, 30, 0, 30, tzinfo=UTC)
     for wrong in ({"rule": "FREQ=NEVER"}, {"rule": "FREQ=DAILY", "timezone": "Nowhere"}):
         with pytest.raises(InvalidTrigger):
