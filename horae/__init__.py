@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from horae.client import Client
     from horae.http_action import http
     from horae.services import command
+    from horae.templates import new_schedule
     from horae.triggers import (
         Retry,
         cron,
@@ -55,6 +56,7 @@ __all__ = [
     "every",
     "http",
     "manual",
+    "new_schedule",
     "on_condition",
     "on_event",
     "on_outcome",
@@ -84,6 +86,7 @@ _MODULES = {
     "every": "horae.triggers",
     "http": "horae.http_action",
     "manual": "horae.triggers",
+    "new_schedule": "horae.templates",
     "on_condition": "horae.triggers",
     "on_event": "horae.triggers",
     "on_outcome": "horae.triggers",

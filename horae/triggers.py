@@ -7,6 +7,7 @@ from typing import Any
 
 from horae_domain.durations import format_duration, parse_duration
 from horae_domain.instants import format_instant, parse_instant
+from horae_domain.templates import open_text
 
 Span = str | float | timedelta
 Trigger = dict[str, Any]
@@ -132,8 +133,12 @@ class Retry(dict[str, Any]):
 
 
 def _span(value: Span, field: str) -> str:
+    if open_text(value):
+        return str(value)
     return format_duration(parse_duration(value, field=field))
 
 
 def _instant(value: datetime | str, field: str) -> str:
+    if open_text(value):
+        return str(value)
     return format_instant(parse_instant(value, field=field))

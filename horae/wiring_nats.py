@@ -16,7 +16,7 @@ from horae.restraint import watch
 from horae_application.gateway import new_request
 from horae_application.messages import COMMANDS, Reply
 from horae_application.registry import Functions, Registry, listening
-from horae_application.work import HTTP_CALLS, PROCESSES, SERVICE_COMMANDS, Work
+from horae_application.work import HTTP_CALLS, PROCESSES, SCHEDULES, SERVICE_COMMANDS, Work
 from horae_domain.definition import Definition
 from horae_infrastructure.children import children_of
 from horae_infrastructure.event_subjects import pattern
@@ -263,6 +263,7 @@ class NatsWiring:
             handlers=[
                 *self._registry.names(),
                 SERVICE_COMMANDS,
+                SCHEDULES,
                 *([PROCESSES] if settings.allow_processes else []),
                 *([HTTP_CALLS] if self._runtime.calls is not None else []),
             ],

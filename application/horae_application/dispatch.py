@@ -20,7 +20,7 @@ from horae_application.lines import Lines
 from horae_application.ownership import Ownership
 from horae_application.ports import LocalExecutor, WorkBus
 from horae_application.room import Lack, Room, Uses
-from horae_application.work import HTTP_CALLS, PROCESSES, Work
+from horae_application.work import HTTP_CALLS, PROCESSES, SCHEDULES, Work
 from horae_domain import decider, stages
 from horae_domain.definition import (
     CommandAction,
@@ -33,6 +33,7 @@ from horae_domain.definition import (
     ProcessAction,
     QueueAction,
     RruleTrigger,
+    ScheduleAction,
 )
 from horae_domain.durations import format_duration
 from horae_domain.execution import Execution, Status
@@ -335,6 +336,8 @@ def _destination(run: Execution, action: Deed) -> Destination:
             return run.tenant, run.queue, action.type, PROCESSES
         case HttpAction():
             return run.tenant, run.queue, action.type, HTTP_CALLS
+        case ScheduleAction():
+            return run.tenant, run.queue, action.type, SCHEDULES
         case CommandAction(service=service, command=command):
             return run.tenant, run.queue, action.type, f"{service}.{command}"
         case _:

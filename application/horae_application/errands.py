@@ -87,7 +87,8 @@ class Errands:
             return None
         headers = context_headers(self.work.traceparent, self.work.carried)
         headers[CAUSATION_HEADER] = self.work.execution_id
-        return self._client.caused_by(self.correlation_id, self._loop, headers)
+        calls = self._client.caused_by(self.correlation_id, self._loop, headers)
+        return calls.in_tenant(self.work.tenant)
 
     async def call_external(self, name: str, operation: str, **args: Any) -> Any:
         """Call a service outside that the application has registered with `app.external`.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from copy import copy
 from typing import Any, Protocol
 
@@ -18,10 +18,12 @@ from horae_domain.definition import (
     FunctionAction,
     HttpAction,
     ProcessAction,
+    ScheduleAction,
 )
 from horae_domain.errors import UnknownCommand, UnknownHandler
 from horae_domain.events import COMMAND
 from horae_domain.stages import deeds
+from horae_domain.templates import open_text
 
 
 class Known(Protocol):
@@ -88,8 +90,8 @@ async def require(known: Known, tenant: str, command: Command) -> None:
 
 
 async def _require_deeds(known: Known, tenant: str, definition: Definition) -> None:
-    for path, deed in deeds(definition):
-        error = await _unserved(known, tenant, _wanted(deed))
+    for path, wanted in _wanted_by(definition):
+        error = await _unserved(known, tenant, wanted)
         if error is not None:
             raise _at(error, path)
 
@@ -102,7 +104,7 @@ async def unserved(
         (index, path, wanted)
         for index, each in definitions.items()
         for path, wanted in [
-            *((path, _wanted(deed)) for path, deed in deeds(each)),
+            *_wanted_by(each),
             *(("action", wanted) for wanted in _checks_of(each)),
         ]
     ]
@@ -127,6 +129,21 @@ def _at(error: UnknownHandler | UnknownCommand, path: str) -> UnknownHandler | U
 
 Wanted = tuple[str, str] | None
 """The type of an action and what it names; None if anybody may come to do it."""
+
+
+def _wanted_by(definition: Definition) -> Iterator[tuple[str, Wanted]]:
+    """What all actions of a definition name, each with its path."""
+    for path, deed in deeds(definition):
+        if isinstance(deed, ScheduleAction):
+            yield f"{path}.template.action", _wanted_by_template(deed.template.get("action"))
+        else:
+            yield path, _wanted(deed)
+
+
+def _wanted_by_template(action: Any) -> Wanted:
+    """What the action of a template names, unless a run has to say it."""
+    names = action.values() if isinstance(action, dict) else ()
+    return None if any(map(open_text, names)) else _wanted_by_patch(action)
 
 
 def _wanted(action: Deed) -> Wanted:

@@ -17,6 +17,9 @@ SERVICE_COMMANDS = "horae.command"
 HTTP_CALLS = "horae.http"
 """The name by which executors that make HTTP calls announce and pull them."""
 
+SCHEDULES = "horae.schedule"
+"""The name by which executors that make schedules from templates pull them."""
+
 
 class Work(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One attempt of one execution, as an executor or a worker in any language receives it.
@@ -85,5 +88,7 @@ class Work(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
                 return SERVICE_COMMANDS
             case "http":
                 return HTTP_CALLS
+            case "schedule":
+                return SCHEDULES
             case _:
                 return None

@@ -41,6 +41,7 @@ from horae_domain.errors import (
 from horae_domain.expressions import compile_expression
 from horae_domain.instants import format_instant, parse_instant
 from horae_domain.rrules import check_rule
+from horae_domain.templates import check_template
 from horae_domain.urls import parse_url
 from horae_domain.zones import load_zone
 
@@ -447,7 +448,21 @@ class HttpAction(Model):
     """For all of the call."""
 
 
-Deed = FunctionAction | QueueAction | ProcessAction | CommandAction | HttpAction
+class ScheduleAction(Model):
+    """A schedule made from a template, by `horae_domain.templates` (T5)."""
+
+    type: Literal["schedule"] = "schedule"
+    template: dict[str, JsonValue]
+
+    @field_validator("template")
+    @classmethod
+    def _can_be_filled(cls, value: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        if not (info.context or {}).get("accepted"):
+            check_template(value, Definition.model_validate)
+        return value
+
+
+Deed = FunctionAction | QueueAction | ProcessAction | CommandAction | HttpAction | ScheduleAction
 """What one attempt does."""
 
 
@@ -497,6 +512,7 @@ Action = Annotated[
     | ProcessAction
     | CommandAction
     | HttpAction
+    | ScheduleAction
     | NoAction
     | StepsAction,
     Field(discriminator="type"),

@@ -49,6 +49,7 @@ from horae_domain.events import (
 from horae_domain.expressions import compile_expression
 from horae_domain.instants import format_instant
 from horae_domain.occurrences import anchor_of, first_bound, next_occurrence
+from horae_domain.tracing import CAUSATION
 from horae_domain.zones import tzdata_version
 
 FILTERED = frozenset({"data", "event"})
@@ -246,6 +247,7 @@ def _create(schedule: Schedule | None, command: CreateSchedule) -> list[Event]:
             definition, anchor, cause.at, first_bound(definition, cause.at), command.tenant
         ),
         tzdata=tzdata_version(),
+        causation_id=cause.carried.get(CAUSATION),
         **about(command.tenant, definition.id, cause),
     )
     if definition.enabled:

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from examples.sagas.base import app, keep
-from horae import Context, Retry, cron, manual, on_event, on_outcome, wait_for
+from horae import Context, Retry, cron, manual, new_schedule, on_event, on_outcome, wait_for
 
 # --- a ticket's escalation after two days, unless it is resolved ----------------------------------
 
@@ -87,29 +87,19 @@ def notify(ctx: Context, told: Notify) -> str:
 # --- seven daily mails at ten, in the user's zone -------------------------------------------------
 
 
-class User(BaseModel):
-    """Who has signed up, and where."""
-
-    name: str
-    timezone: str
-
-
-@app.schedule("welcome", on_event("user.signed-up"))
-async def welcome(ctx: Context, user: User) -> str:
-    """Give the user a schedule of their own; it completes after the seventh mail.
-
-    Who signs up again gets the same one, and no mail twice.
-    """
-    id_ = f"onboarding-{user.name}"
-    await ctx.client.create_schedule(
-        id_,
-        cron("0 10 * * *", timezone=user.timezone),
+# Each user has a schedule of their own; it completes after the seventh mail. Who signs up again gets
+# the same one, and no mail twice.
+app.declare(
+    "welcome",
+    on_event("user.signed-up"),
+    new_schedule(
+        cron("0 10 * * *", timezone="${trigger.data.timezone}"),
         "onboarding-mail",
-        payload={"name": user.name},
+        id="onboarding-${trigger.data.name}",
+        payload={"name": "${trigger.data.name}"},
         max_executions=7,
-        idempotency_key=id_,
-    )
-    return id_
+    ),
+)
 
 
 @app.handler("onboarding-mail")

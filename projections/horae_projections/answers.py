@@ -50,6 +50,9 @@ def plain(value: Any) -> Any:
 # --- schedules -----------------------------------------------------------------------------------
 
 
+_LEAST = {"trigger": {"type": "manual"}, "action": {"type": "queue", "queue": "q"}}
+
+
 @cache
 def _defaults(trigger: str, action: str) -> dict[str, Any]:
     """The full form of a definition that says nothing but the kinds of its trigger and action."""
@@ -69,6 +72,7 @@ def _defaults(trigger: str, action: str) -> dict[str, Any]:
         "http": {"url": "https://h"},
         "steps": {"steps": [{"name": "s", "action": {"type": "queue", "queue": "q"}}]},
         "none": {},
+        "schedule": {"template": _LEAST},
     }
     definition = Definition.model_validate(
         {
@@ -88,7 +92,7 @@ def _defaults(trigger: str, action: str) -> dict[str, Any]:
 
 NOTHING_YET = Counts()
 
-_OPEN = {"metadata", "payload"}
+_OPEN = {"metadata", "payload", "template"}
 """Parts of a definition that are the user's own: nothing is filled in."""
 
 
@@ -130,6 +134,7 @@ def schedule(id_: str, tenant: str, row: ScheduleRow, now: datetime) -> dict[str
         "revision": row.revision,
         "created_at": instant(row.created_at),
         "created_by": row.created_by,
+        "causation_id": row.causation_id,
         "changed_at": instant(row.changed_at or row.created_at),
         "next_due": instant(row.fires_at),
         "planned": planned.answer(row, now),

@@ -136,6 +136,7 @@ def _created(event: ScheduleCreated) -> ScheduleRow:
         anchor=None if event.anchor == event.at else event.anchor,
         next_due=event.next_due,
         created_by=event.actor,
+        causation_id=event.causation_id,
     )
 
 

@@ -113,6 +113,8 @@ class ScheduleRow(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     """Backfills that go on, by their ids."""
     gone: dict[str, int] | None = None
     """Of the counts, what is erased (`HistoryErased.gone`)."""
+    causation_id: str | None = None
+    """The execution that has made it."""
 
     @property
     def fires_at(self) -> datetime | None:
@@ -465,7 +467,7 @@ def handler_of(action: dict[str, Any]) -> str:
             return str(action["name"])
         case "queue":
             return str(action["queue"])
-        case "steps" | "none":
+        case "steps" | "none" | "schedule":
             return str(action["type"])
         case "command":
             return f"{action['service']}.{action['command']}"

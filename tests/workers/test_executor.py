@@ -299,11 +299,17 @@ def test_annotation_that_does_not_exist_is_refused_where_it_is_written() -> None
 class Caused:
     """A client that tells what it is asked for."""
 
+    def __init__(self, *told: Any) -> None:
+        self.told = told
+
     def caused_by(
         self, correlation_id: str, loop: asyncio.AbstractEventLoop, headers: dict[str, str]
-    ) -> tuple[str, str, dict[str, str]]:
+    ) -> Caused:
         assert loop is asyncio.get_running_loop()
-        return ("caused by", correlation_id, headers)
+        return Caused(correlation_id, headers)
+
+    def in_tenant(self, tenant: str) -> tuple[Any, ...]:
+        return (*self.told, tenant)
 
 
 async def test_context_has_the_facts_of_its_attempt() -> None:
@@ -334,7 +340,7 @@ async def test_context_has_the_facts_of_its_attempt() -> None:
     assert context.timeout == 30.0
     assert context.correlation_id == context.execution_id
     cause = {"Horae-Causation-Id": context.execution_id}
-    assert context.client == ("caused by", context.execution_id, cause)
+    assert context.client == (context.execution_id, cause, "default")
     assert bench.reports == []
 
 

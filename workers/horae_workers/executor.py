@@ -24,6 +24,7 @@ from horae_application.context import Context
 from horae_application.control import Control, Stopped
 from horae_application.hooks import facts_of
 from horae_application.log import get_logger
+from horae_application.making import make
 from horae_application.messages import Reply, refused
 from horae_application.registry import Handler, PayloadInvalid, Registry
 from horae_application.result import Finished, Result, RetryAfter, outcome_of
@@ -37,6 +38,7 @@ from horae_domain.definition import (
     FunctionAction,
     HttpAction,
     ProcessAction,
+    ScheduleAction,
 )
 from horae_domain.errors import HoraeError, UnknownHandler
 
@@ -139,6 +141,8 @@ class Executor:
             return self._services is not None
         if isinstance(action, HttpAction):
             return self._calls is not None
+        if isinstance(action, ScheduleAction):
+            return self._client is not None
         return isinstance(action, ProcessAction) and self._allow_processes
 
     def free(self) -> int:
@@ -362,6 +366,9 @@ class Executor:
                 raise RuntimeError("this executor makes no HTTP calls")
             control.by(asking.ask)
             return await self._calls.call(work, self._now())
+        if work.action["type"] == "schedule":
+            control.by(asking.ask)
+            return await make(context.client, work)
         return await self._function(work, context, control, asking)
 
     async def _function(

@@ -22,6 +22,8 @@ class ScheduleCreated(Event, frozen=True, kw_only=True):
     anchor: datetime
     next_due: datetime | None = None
     tzdata: str = ""
+    causation_id: str | None = None
+    """The execution that has made it."""
 
 
 class CommandScheduled(Event, frozen=True, kw_only=True):
