@@ -28,6 +28,8 @@ MIN_CAPACITY = 64
 EXTRA = "expressions"
 """The extra of the distribution that brings the library."""
 
+NUL = "\0"
+
 _INTEGERS = range(-(2**63), 2**64)
 _TYPES = frozenset(
     [
@@ -87,7 +89,8 @@ def facts_of(values: Mapping[str, Any]) -> Facts:
     """Variables and their JSON values, checked against the bounds.
 
     Raises:
-        ExpressionFailed: a list, an integer, the depth or the whole is over its bound.
+        ExpressionFailed: a list, an integer, the depth or the whole is over its bound, or a text
+            has a NUL character.
     """
     return Facts(values, _measure(values))
 
@@ -188,7 +191,7 @@ def _measure(value: Any, level: int = 0) -> int:
                 raise ExpressionFailed("an integer of the data has more than 64 bits")
             return 1
         case str():
-            return 1 + len(value) // CHARACTERS
+            return 1 + _length(value) // CHARACTERS
         case list() | dict():
             return _measure_parts(value, level + 1)
         case _:
@@ -204,8 +207,16 @@ def _measure_parts(value: list[Any] | dict[str, Any], level: int) -> int:
     if level > MAX_DEPTH:
         raise ExpressionFailed(f"the data is nested deeper than {MAX_DEPTH}")
     total = 1
+    if isinstance(value, dict):
+        total += sum(_length(key) // CHARACTERS for key in value)
     for part in value.values() if isinstance(value, dict) else value:
         total += _measure(part, level)
         if total > MAX_SIZE:
             raise ExpressionFailed(f"the data has more than {MAX_SIZE:,} values")
     return total
+
+
+def _length(text: str) -> int:
+    if NUL in text:  # the library reads a text as far as there
+        raise ExpressionFailed("a text of the data has a NUL character")
+    return len(text)

@@ -154,9 +154,20 @@ def test_a_cost_grows_with_the_data_and_the_capacity_is_the_last_within_the_boun
     assert isinstance(judge(text, data), bool)
 
 
+@pytest.mark.parametrize("data", [{"a": "x\0y"}, {"a": {"x\0": 1}}, {"a": ["\0"]}])
+def test_a_text_with_a_nul_is_not_read_as_what_stands_before_it(data):
+    with pytest.raises(ExpressionFailed, match="NUL"):
+        judge("data.a == 'x'", data)
+
+
+def test_keys_count_for_the_size_of_data():
+    assert facts_of({"d": {"k" * 6400: 1}}).size == facts_of({"d": {"k": 1}}).size + 100
+
+
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=200)
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | st.text(max_size=200),
-    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(max_size=5), inner, max_size=5),
+    st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | texts,
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(texts, inner, max_size=5),
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
@@ -448,15 +449,19 @@ def instants_are_decided_once(events: list[Event], line: Line) -> None:
     for number, reign in reigns.items():
         every = reign.occurrences(ends[number])
         due = [each.due for each in every if (number, each.nominal) not in elsewhere.passed]
-        others = {each.due for each in every} - set(due)
-        covered: Counter[datetime] = Counter()
+        others = sorted({each.due for each in every} - set(due))
+        covered: list[datetime] = []
         for first, last, count in decided.get(number, []):
-            inside = [each for each in due if first <= each <= last]
-            assert first in inside
+            inside = between(due, first, last)
+            assert inside[:1] == [first]
             assert count in (None, len(inside))
-            assert not any(first <= each <= last for each in others)
-            covered.update(inside)
-        assert covered == Counter(due)
+            assert not between(others, first, last)
+            covered += inside
+        assert sorted(covered) == due
+
+
+def between(ordered: list[datetime], first: datetime, last: datetime) -> list[datetime]:
+    return ordered[bisect_left(ordered, first) : bisect_right(ordered, last)]
 
 
 # --- functions -----------------------------------------------------------------------------------
