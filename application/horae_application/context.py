@@ -18,7 +18,7 @@ from horae_application.cqrs import Answer, Cqrs, Kind
 from horae_application.errands import Errands, Externals, Fallback
 from horae_application.log import get_logger
 from horae_application.result import Span, encodable
-from horae_application.services import Services, call_of, command_action
+from horae_application.services import Reach, Services, call_of, command_action
 from horae_application.work import Work
 from horae_domain.tracing import BAGGAGE, CAUSATION, parse_baggage
 
@@ -60,6 +60,7 @@ class Context(Errands):
         timeout: seconds that the attempt has, None without bound.
         client: the engine's commands and queries, None in another process's isolation.
         services: what carries commands to services, None there, too.
+        reach: what reaches other hosts, None there and without the extra `http`.
         metadata: that of the schedule.
     """
 
@@ -70,6 +71,7 @@ class Context(Errands):
         now: Callable[[], datetime] | None = None,
         client: Any = None,
         services: Services | None = None,
+        reach: Reach | None = None,
         control: Control | None = None,
         cqrs: Cqrs | None = None,
         externals: Externals | None = None,
@@ -82,6 +84,7 @@ class Context(Errands):
         self._of = of
         self._now = now or _utc
         self.services = services
+        self.reach = reach
         self._cqrs = cqrs
         self.schedule_id = work.schedule_id
         self.execution_id = work.execution_id

@@ -146,6 +146,29 @@ class Services(Protocol):
         ...
 
 
+class Reach(Protocol):
+    """Reaches hosts that may be reached, and no others."""
+
+    async def status(self, url: str, headers: Mapping[str, str]) -> int:
+        """The status that a GET is answered with.
+
+        Raises:
+            ValueError: the URL is none.
+            HoraeError: its host may not be reached or has no address.
+            OSError: it does not answer.
+        """
+        ...
+
+    async def knock(self, host: str, port: int) -> None:
+        """Connect, and close at once.
+
+        Raises:
+            HoraeError: it may not be reached or has no address.
+            OSError: nobody listens.
+        """
+        ...
+
+
 def command_action(
     service: str, command: str, *, reply: bool, timeout: str | float | timedelta
 ) -> CommandAction:

@@ -185,7 +185,7 @@ class Settings(BaseModel):
     )
     http_networks: Annotated[str, AfterValidator(_networks)] = _setting(
         "",
-        "private networks that actions of type `http` may call, such as `10.1.0.0/16,fd00::/8`;"
+        "private networks that actions of type `http` and `horae.health_check` may reach, such as `10.1.0.0/16,fd00::/8`;"
         " public addresses are always allowed, all others never",
         bounds="networks divided by commas",
     )

@@ -66,9 +66,9 @@ def closed() -> str:
         return f"127.0.0.1:{one.getsockname()[1]}"
 
 
-async def run(name: str, payload: Any) -> dict[str, Any]:
+async def run(name: str, payload: Any, networks: str = "127.0.0.0/8") -> dict[str, Any]:
     """The execution of a handler of Horae's, once it has ended."""
-    async with testing.engine(Horae("app")) as engine:
+    async with testing.engine(Horae("app"), http_networks=networks) as engine:
         await engine.create_schedule("s", manual(), name, payload=payload, retry=NO_RETRY)
         id_ = (await engine.trigger_schedule("s"))["execution_id"]
         await engine.settle()
@@ -232,6 +232,16 @@ async def test_critical_target_that_is_down_fails_the_attempt(site: Site, closed
     assert "no url: " in message
     assert f"http://{closed}" not in message
     assert len(found["logs"]) == 5
+
+
+async def test_target_in_a_network_that_is_not_allowed_is_never_asked(site: Site) -> None:
+    targets = [
+        {"type": "http", "url": f"http://{site.url}/200", "name": "site"},
+        {"type": "tcp", "host": "127.0.0.1", "port": site.port, "name": "port"},
+    ]
+    found = await run("horae.health_check", {"targets": targets}, networks="")
+    message = found["attempts"][0]["error"]["message"]
+    assert message.count("HORAE_HTTP_NETWORKS allows networks of your own") == 2
 
 
 async def test_target_that_is_not_critical_degrades(closed: str) -> None:

@@ -28,7 +28,7 @@ from horae_application.making import make
 from horae_application.messages import Reply, refused
 from horae_application.registry import Handler, PayloadInvalid, Registry
 from horae_application.result import Finished, Result, RetryAfter, outcome_of
-from horae_application.services import Services, perform
+from horae_application.services import Reach, Services, perform
 from horae_application.threads import in_thread
 from horae_application.tracing import Tracing, traced_attempt
 from horae_application.work import Work
@@ -65,7 +65,7 @@ class Children(Protocol):
         ...
 
 
-class Calls(Protocol):
+class Calls(Reach, Protocol):
     """Makes HTTP calls; an adapter stands in the infrastructure."""
 
     async def call(self, work: Work, now: datetime) -> Result:
@@ -286,6 +286,7 @@ class Executor:
             now=self._now,
             client=self._client,
             services=self._services,
+            reach=self._calls,
             control=control,
             cqrs=self._registry.cqrs,
             externals=self._registry.externals,

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
-from contextlib import AsyncExitStack
+from base64 import b64encode
 from datetime import timedelta
-from importlib.util import find_spec
 from typing import Annotated, Any, Literal, assert_never
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from pydantic import ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from horae_application.context import Context
 from horae_application.result import Result
+from horae_application.services import Reach
 from horae_domain.definition import Model, Span
+from horae_domain.errors import HoraeError
 
 Json = dict[str, Any]
 
@@ -50,6 +52,16 @@ class HttpTarget(_Target):
         scheme, _, rest = self.url.partition("://")
         host = rest.partition("/")[0].partition("?")[0].partition("#")[0]
         return f"{scheme}://{host.rpartition('@')[2]}"
+
+    @property
+    def request(self) -> tuple[str, dict[str, str]]:
+        """The URL without its user, who is in a header, and without its fragment."""
+        parts = urlsplit(self.url)
+        user, _, host = parts.netloc.rpartition("@")
+        url = urlunsplit((parts.scheme, host, parts.path, parts.query, ""))
+        if not user:
+            return url, {}
+        return url, {"authorization": f"Basic {b64encode(unquote(user).encode()).decode()}"}
 
 
 class TcpTarget(_Target):
@@ -113,9 +125,8 @@ async def health_check(ctx: Context, check: Check) -> Result:
 
     The attempt fails as `TargetsDown` if a critical one is down; what each said is in the metadata.
     """
-    async with AsyncExitStack() as stack:
-        asking = _Asking(ctx, await _client(stack, check))
-        each = await asyncio.gather(*(asking.look(target, check) for target in check.targets))
+    asking = _Asking(ctx)
+    each = await asyncio.gather(*(asking.look(target, check) for target in check.targets))
     down = [one for one in each if not one["up"]]
     critical = [one for one in down if one["critical"]]
     for one in down:
@@ -128,21 +139,11 @@ async def health_check(ctx: Context, check: Check) -> Result:
     return Result(outcome="failed", error=error, metadata={"status": "down", "targets": each})
 
 
-async def _client(stack: AsyncExitStack, check: Check) -> Any:
-    """A client for the targets of HTTP; None if there are none, or no library for them."""
-    if find_spec("httpx") is None or not any(each.type == "http" for each in check.targets):
-        return None
-    import httpx  # noqa: PLC0415 - of an extra
-
-    return await stack.enter_async_context(httpx.AsyncClient())
-
-
 class _Asking:
     """Asks targets, each in its way."""
 
-    def __init__(self, ctx: Context, client: Any) -> None:
+    def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
-        self._client = client
 
     async def look(self, target: HttpTarget | TcpTarget | ServiceTarget, check: Check) -> Json:
         """How one target is."""
@@ -153,7 +154,7 @@ class _Asking:
                 await self._ask(target, seconds)
         except TimeoutError:
             error = f"no answer within {seconds:g} s"
-        except (Down, OSError) as problem:
+        except (Down, HoraeError, OSError) as problem:
             error = (str(problem) or type(problem).__name__)[:_MAX_REASON]
         facts = {
             "name": target.name or target.address,
@@ -167,10 +168,9 @@ class _Asking:
     async def _ask(self, target: HttpTarget | TcpTarget | ServiceTarget, seconds: float) -> None:
         match target:
             case HttpTarget():
-                await self._get(target, seconds)
+                await self._get(target)
             case TcpTarget():
-                _, writer = await asyncio.open_connection(target.host, target.port)
-                writer.close()
+                await self._reach.knock(target.host, target.port)
             case ServiceTarget():
                 services = self._ctx.services
                 if services is None or not await services.ping(target.service, seconds):
@@ -178,16 +178,17 @@ class _Asking:
             case _:
                 assert_never(target)
 
-    async def _get(self, target: HttpTarget, seconds: float) -> None:
-        if self._client is None:
-            raise Down("targets of HTTP need the extra horae[http]")
-        import httpx  # noqa: PLC0415 - of an extra
+    @property
+    def _reach(self) -> Reach:
+        if self._ctx.reach is None:
+            raise Down("targets of HTTP and TCP need the extra horae[http]")
+        return self._ctx.reach
 
+    async def _get(self, target: HttpTarget) -> None:
         try:
-            async with self._client.stream("GET", target.url, timeout=seconds) as response:
-                status = response.status_code
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise Down(str(error) or type(error).__name__) from error
+            status = await self._reach.status(*target.request)
+        except ValueError as error:
+            raise Down(str(error)) from error
         good = status == target.expect if target.expect is not None else status < _BAD
         if not good:
             raise Down(f"status {status}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import cached_property
@@ -94,28 +95,70 @@ class HttpCalls:
             kind = type(error).__name__
             return Result.failed(str(error) or kind, type=kind)
 
+    async def status(self, url: str, headers: Mapping[str, str]) -> int:
+        """The status that a GET is answered with; nothing of its body is read.
+
+        Raises:
+            ValueError: the URL is none.
+            HoraeError: its host may not be reached or has no address.
+            OSError: it does not answer.
+        """
+        told = {"accept-encoding": "identity", "user-agent": AGENT, **headers}
+        try:
+            async with self._stream("GET", url, told, b"", {}) as response:
+                return response.status
+        except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException) as error:
+            raise ConnectionError(str(error) or type(error).__name__) from error
+
+    async def knock(self, host: str, port: int) -> None:
+        """Connect, and close at once.
+
+        Raises:
+            HoraeError: it may not be reached or has no address.
+            OSError: nobody listens.
+        """
+        try:
+            stream = await self._network.connect_tcp(host, port)
+        except httpcore.ConnectError as error:
+            raise ConnectionError(str(error) or "no connection") from error
+        await stream.aclose()
+
     async def _answered(self, action: HttpAction, work: Work, now: datetime) -> Result:
-        url = parse_url(action.url)
         body = _body(action, work.payload)
-        headers = {"host": url.authority} | self._headers(action, work, body, now)
+        headers = self._headers(action, work, body, now)
         connecting = {"connect": action.connect_timeout.total_seconds()}
+        async with self._stream(action.method, action.url, headers, body, connecting) as response:
+            content, whole = await _read(response)
+            return outcome(response.status, _headers(response), content, whole=whole, now=now)
+
+    @asynccontextmanager
+    async def _stream(
+        self,
+        method: str,
+        address: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        timeouts: Mapping[str, float],
+    ) -> AsyncIterator[httpcore.Response]:
+        """The answer to a request, as far as its headers."""
+        url = parse_url(address)
+        told = {"host": url.authority, **headers}
         async with (
             httpcore.AsyncConnectionPool(self._tls, network_backend=self._network) as pool,
             pool.stream(
-                action.method,
+                method,
                 httpcore.URL(
                     scheme=url.scheme.encode(),
                     host=url.host.encode(),
                     port=url.port,
                     target=url.target.encode(),
                 ),
-                headers=[(name.encode(), value.encode()) for name, value in headers.items()],
+                headers=[(name.encode(), value.encode()) for name, value in told.items()],
                 content=body,
-                extensions={"timeout": connecting},
+                extensions={"timeout": timeouts},
             ) as response,
         ):
-            content, whole = await _read(response)
-            return outcome(response.status, _headers(response), content, whole=whole, now=now)
+            yield response
 
     def _headers(
         self, action: HttpAction, work: Work, body: bytes, now: datetime
