@@ -64,6 +64,7 @@ async def bootstrap(
     """Build and run a process; on leaving, running handlers are drained and all is closed."""
     runtime = Runtime(settings, roles, registry)
     async with AsyncExitStack() as stack:
+        stack.push_async_callback(runtime.cache.close)
         bus = None
         if settings.nats_url is not None:
             from horae.wiring_nats import NatsWiring
@@ -178,6 +179,7 @@ async def _add_executor(stack: AsyncExitStack, runtime: Runtime, clock: Clock, b
         services=bus.services if bus is not None else OwnServices(runtime.registry.commands),
         calls=runtime.calls,
         tracing=runtime.tracing,
+        cache=runtime.cache.client,
     )
     executor.bind(asyncio.get_running_loop())
     await watch(stack, executor, runtime, bus.restrained if bus is not None else None)

@@ -29,6 +29,7 @@ from horae_application.registry import Registry
 from horae_application.work import Work
 from horae_domain.errors import HoraeError, error_from_json
 from horae_domain.wire import validate
+from horae_infrastructure.cache import RedisCache
 from horae_infrastructure.settings import Settings
 from horae_infrastructure.tracing import current_headers, tracing_of
 from horae_projections.projector import Projector
@@ -114,6 +115,8 @@ class Runtime:
         """Makes HTTP calls; None without the extra `http`."""
         self.tracing = tracing_of()
         """Makes spans; None where OpenTelemetry is not in use."""
+        self.cache = RedisCache(settings.cache_url or settings.redis_url)
+        """What handlers reach as `ctx.cache`."""
 
     def change(self, settings: Mapping[str, Any]) -> None:
         """Take new values of live settings."""

@@ -225,6 +225,7 @@ async def engine(
         services=OwnServices(served.registry.commands),
         calls=runtime.calls,
         tracing=runtime.tracing,
+        cache=runtime.cache.client,
     )
     runtime.executor.bind(asyncio.get_running_loop())
     runtime.checker = Checker(
@@ -257,6 +258,7 @@ async def engine(
     finally:
         await runtime.checker.stop()
         await runtime.executor.drain(0)
+        await runtime.cache.close()
         store.close()
 
 

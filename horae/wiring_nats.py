@@ -242,6 +242,7 @@ class NatsWiring:
             services=self.services,
             calls=self._runtime.calls,
             tracing=self._runtime.tracing,
+            cache=self._runtime.cache.client,
         )
         if executor is not self._runtime.executor:
             executor.bind(asyncio.get_running_loop())

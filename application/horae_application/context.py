@@ -77,9 +77,10 @@ class Context(Errands):
         externals: Externals | None = None,
         fallback: Fallback | None = None,
         loop: asyncio.AbstractEventLoop | None = None,
+        cache: Callable[[], Any] | None = None,
         of: Context | None = None,
     ) -> None:
-        super().__init__(work, client, externals, fallback, loop)
+        super().__init__(work, client, externals, fallback, loop, cache)
         self.control = control or Control()
         self._of = of
         self._now = now or _utc

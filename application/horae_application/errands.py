@@ -3,6 +3,7 @@
 ```
 HoraeError
 ├── NotHere              it cannot be asked for where the handler runs
+├── NoCache              no Redis is configured for handlers
 └── UnknownExternal      no service outside has this name, or this operation
 ```
 """
@@ -35,6 +36,13 @@ class NotHere(HoraeError, RuntimeError):
     """It cannot be asked for where the handler runs, such as in a process of its own."""
 
     code = "not_here"
+    status = 409
+
+
+class NoCache(HoraeError):
+    """There is no Redis or Valkey for handlers."""
+
+    code = "no_cache"
     status = 409
 
 
@@ -71,7 +79,9 @@ class Errands:
         externals: Externals | None,
         fallback: Fallback | None,
         loop: asyncio.AbstractEventLoop | None,
+        cache: Callable[[], Any] | None = None,
     ) -> None:
+        self._cache = cache
         self.work = work
         self.correlation_id = work.correlation_id or work.execution_id
         self._client = client
@@ -89,6 +99,19 @@ class Errands:
         headers[CAUSATION_HEADER] = self.work.execution_id
         calls = self._client.caused_by(self.correlation_id, self._loop, headers)
         return calls.in_tenant(self.work.tenant)
+
+    @property
+    def cache(self) -> Any:
+        """The client of Redis or Valkey (`redis.asyncio.Redis`) that the settings name.
+
+        It belongs to the application's loop, as the calls here do. Its keys are of all tenants and
+        schedules: give yours a prefix, other than `horae:`.
+
+        Raises:
+            NoCache: the settings name no server.
+            NotHere: the handler runs in a process of its own.
+        """
+        return self._there(self._cache, "the cache")()
 
     async def call_external(self, name: str, operation: str, **args: Any) -> Any:
         """Call a service outside that the application has registered with `app.external`.

@@ -131,6 +131,12 @@ class Settings(BaseModel):
         " are in memory",
         bounds="redis://, rediss://, unix://, valkey:// or memory://",
     )
+    cache_url: Annotated[str, _url(*VIEWS)] | None = _setting(
+        None,
+        "Redis or Valkey that handlers reach as `ctx.cache`; `redis_url` where this is not set, and none"
+        " where that names no server",
+        bounds="redis://, rediss://, unix://, valkey:// or memory://",
+    )
     tenant: str = _setting(
         "default",
         "whose schedules clients and decorators of this process make",

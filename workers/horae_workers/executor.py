@@ -90,8 +90,10 @@ class Executor:
         calls: Calls | None = None,
         heartbeat: Reporter | None = None,
         tracing: Tracing | None = None,
+        cache: Callable[[], Any] | None = None,
     ) -> None:
         self._tracing = tracing
+        self._cache = cache
         self._registry = registry
         self._report = report
         self._children = children
@@ -292,6 +294,7 @@ class Executor:
             externals=self._registry.externals,
             fallback=lambda name, data: self._fallback(context, name, data),
             loop=self._loop,
+            cache=self._cache,
             of=of,
         )
         return context
