@@ -22,11 +22,12 @@ from horae.process_name import process_name
 from horae.restraint import watch
 from horae.runtime import Runtime
 from horae.serving import Serving
-from horae_application.engine import LINGER, Committed, Deliver, Engine, deliver_here
+from horae_application.engine import Committed, Deliver, Engine, deliver_here
 from horae_application.gateway import Gateway
 from horae_application.log import get_logger
 from horae_application.messages import Reply
 from horae_application.ownership import Ownership
+from horae_application.pace import LINGER
 from horae_application.ports import Clock, EventStore, Forwarder, WorkBus
 from horae_application.registry import Registry, listening
 from horae_application.services import OwnServices
@@ -216,8 +217,8 @@ def _engine(runtime: Runtime, clock: Clock, bus: Any, drive: Drive) -> Engine:
 
     def bound(told: Settings) -> None:
         engine.max_waiting = told.max_waiting
-        engine.max_event_age = timedelta(seconds=told.event_max_age)
-        engine.retention = retention_of(told)
+        engine.deciding.max_event_age = timedelta(seconds=told.event_max_age)
+        engine.deciding.retention = retention_of(told)
 
     bound(runtime.settings)
     runtime.on_change.append(bound)

@@ -1,28 +1,29 @@
 """The owner of partitions: it decides commands and instants, commits, and hands on.
 
 One thread, no event loop: what has come in since the last commit and what is due now are decided
-in memory, written in one commit, and only then answered and handed to executors. There is no
-linger: it commits as soon as it is idle, and what arrives during a commit forms the next batch.
+in memory, written in one commit, and only then answered and handed to executors. It commits as
+soon as it is idle, and what arrives during a commit forms the next batch; only outcomes wait a few
+milliseconds for company.
 """
 
 from __future__ import annotations
 
-import math
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from horae_application import messages
 from horae_application.checks import CheckRunner, Checks
-from horae_application.creating import CreateTogether, Creation
+from horae_application.creating import CreateTogether
+from horae_application.deciding import Deciding
 from horae_application.dispatch import Dispatch
 from horae_application.draft import Draft
-from horae_application.lines import Broken, Lines, fold_execution
+from horae_application.lines import Lines
 from horae_application.log import get_logger
 from horae_application.messages import OK, Reply, refused
 from horae_application.ownership import Ownership
+from horae_application.pace import Pace
 from horae_application.ports import (
     AlreadyWritten,
     Batch,
@@ -32,34 +33,21 @@ from horae_application.ports import (
     EventStore,
     Fenced,
     LocalExecutor,
-    StoredEvent,
     StoreError,
     StoreUnavailable,
     WorkBus,
 )
-from horae_application.quarantine import MAX_REASON, quarantine
-from horae_application.receiving import MAX_AGE, Receiving, event_stream
+from horae_application.receiving import Receiving
 from horae_application.room import Room
-from horae_application.sweeping import streams_of
 from horae_application.tailing import Tail
-from horae_application.task import Answer, Task, refusal
-from horae_application.tasks import (
-    Desk,
-    decided_by,
-    key_stream,
-)
-from horae_application.waiting import Late
+from horae_application.task import Answer, Task
 from horae_application.wall import RECHECK, Wall
-from horae_domain import decider, firing
-from horae_domain.codec import Undecodable, decode
-from horae_domain.errors import IllegalState, Internal, Unavailable
-from horae_domain.events import Event, ScheduleQuarantined
-from horae_domain.execution import Status as RunStatus
-from horae_domain.identity import is_external, partition_of_stream, schedule_stream
+from horae_domain.errors import Internal, Unavailable
+from horae_domain.events import Event
+from horae_domain.identity import is_external
 from horae_domain.instants import to_micros
 from horae_domain.positions import Position
-from horae_domain.retention import Retention
-from horae_domain.schedule import Cause, Status, about
+from horae_domain.schedule import Cause
 
 MAX_TASKS = 512
 """Commands decided in one commit."""
@@ -73,13 +61,6 @@ PREFETCH = 200
 """Lines brought into memory in one idle round."""
 CAREFUL = 1_000
 """Rounds that decide one thing each, after one that failed for no reason of the store's."""
-LINGER = 0.005
-"""Seconds that outcomes may wait for company, where the engine has a thread of its own."""
-BUSY = 600
-"""Lines due a second from which on instants are taken together, `TICK` seconds apart."""
-TICK = 0.004
-CREATIONS = (messages.CreateSchedule, messages.ScheduleCommand)
-"""If one changes nothing, it rests on the position of the first."""
 STORE_PAUSE = 0.2
 """Seconds between tries while the store cannot be reached."""
 
@@ -131,20 +112,17 @@ class Engine:
         self.ownership = ownership
         self._deliver = deliver
         self._listener = listener
-        self._linger = linger
-        self._held_since: float | None = None
-        self._rate = 0.0
-        self._counted_at = 0.0
         self.wall = Wall(clock, store)
         self.lines = Lines(store)
         self.room = Room(store)
         self.tail = None if store.single_process else Tail(store, self.lines.listening)
         self.dispatch = Dispatch(ownership, executor, bus, self.room)
+        self.deciding = Deciding(self.lines, ownership, self.dispatch)
         self.checks = Checks(checker)
+        self._pace = Pace(clock, self.lines, self.dispatch, linger)
         self._inbox: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._again: list[Task] = []
         self._unknown: tuple[Draft, Batch, Sequence[Answer]] | None = None
-        self._look = False
         self._clashes = 0
         self._careful = 0
         self._head = 0
@@ -155,9 +133,6 @@ class Engine:
         self.store_error: str | None = None
         self.committed = 0
         self.max_waiting = INBOX
-        self.max_event_age = MAX_AGE
-        self.retention = Retention()
-        """How long what has ended is kept before a sweep may erase it."""
 
     # --- from outside -----------------------------------------------------------------------------
 
@@ -177,7 +152,7 @@ class Engine:
 
     def look_again(self) -> None:
         """This process serves more handlers than before; from any thread."""
-        self._look = True
+        self.deciding.look = True
         self.wake()
 
     def run(self) -> None:
@@ -244,16 +219,16 @@ class Engine:
             self.tail.news = True  # what came before a deadline is known before it is decided
         self._overhear(at)
         tasks = self._drain()
-        if self._linger and (rest := self._company(tasks, micros)) > 0:
+        if (rest := self._pace.company(tasks, micros)) > 0:
             self._again = tasks
             return rest
         fires = 0 if self.wall.held or not self.firing else self._at_once(MAX_DUE, tasks)
         due = self.lines.pop_due(micros, fires)
         late = self.lines.deadlines.pop_due(micros, fires - len(due))
-        self._count(len(due) + len(late))
+        self._pace.count(len(due) + len(late))
         draft = Draft(self.lines, at, self.room)
         try:
-            answers = self._decide(draft, tasks, due, late)
+            answers = self.deciding.decide(draft, tasks, due, late, careful=self._careful > 0)
             positions = self._append(draft, answers)
         except Exception as error:
             for each in late:
@@ -271,7 +246,9 @@ class Engine:
         """Decide on what other owners have recorded, before anything else is."""
         while self.tail is not None and (page := self.tail.page()) is not None:
             draft = Draft(self.lines, at, self.room)
-            receiving = Receiving(draft, self.lines, {}, self.max_event_age, self._recover)
+            receiving = Receiving(
+                draft, self.lines, {}, self.deciding.max_event_age, self.deciding.recover
+            )
             cause = Cause(at)
             try:
                 for row in page.rows:
@@ -293,108 +270,7 @@ class Engine:
             self.tail.news = True
             self.wake()
 
-    def _decide(
-        self, draft: Draft, tasks: Sequence[Task], due: Sequence[str], late: Sequence[Late]
-    ) -> list[Answer]:
-        mine, answers = self._mine(tasks)
-        mine.sort(key=_sweeps)  # what else is asked for is decided before anything is erased
-        loaded = self._load(mine, due, late)
-        if not self._careful:
-            self._bury(draft)
-        for stream in due:
-            self._settle(draft, stream)
-        for each in late:
-            self._expire(draft, each, loaded)
-        receiving = Receiving(draft, self.lines, loaded, self.max_event_age, self._recover)
-        desk = Desk(draft, loaded, self.lines.owner_of, self.lines.pulse, receiving, self.retention)
-        for task in mine:
-            if isinstance(task.command, CreateTogether):
-                parts = [self._create(draft, desk, task, each) for each in task.command.items]
-                answers.append(Answer(task, OK, {}, parts=parts))
-                continue
-            answers.append(self._answer(draft, desk, task))
-        receiving.follow(Cause(draft.at))
-        if self._look:
-            self._look = False
-            self.dispatch.look_again(self.lines, draft.at)
-        self.dispatch.assign(draft)
-        return answers
-
-    def _answer(self, draft: Draft, desk: Desk, task: Task) -> Answer:
-        about = self._stream_of(task)
-        if about in self.lines.quarantined:
-            return _buried(task)
-        if about is not None:
-            draft.partitions.add(partition_of_stream(about))
-            self._recover(draft, about)
-        elif event_stream(task) is not None:
-            draft.partitions.add(next(iter(self.ownership.epochs)))
-        return desk.decide(task)
-
-    def _create(self, draft: Draft, desk: Desk, task: Task, one: Creation) -> Answer:
-        """One of the creations of a task."""
-        if one.partition not in self.ownership.epochs:
-            return self._not_mine(task)
-        if one.stream in self.lines.quarantined:
-            return _buried(task)
-        draft.partitions.add(one.partition)
-        self._recover(draft, one.stream)
-        return desk.create(task, one)
-
-    def _settle(self, draft: Draft, stream: str) -> None:
-        if draft.line(stream) is None or stream in self.lines.quarantined:
-            return
-        decision = draft.begin(stream)
-        cause = Cause(draft.at)
-        try:
-            decider.recover(decision, self.ownership.owner, cause)
-            firing.settle(decision, cause)
-        except Exception as error:  # noqa: BLE001 - one schedule's trouble is its own
-            decision = draft.begin(stream)
-            if decision.require().schedule.status is Status.FAILED:
-                self._quarantine(stream, error)
-                return
-            _log.exception("quarantined", stream=str(stream))
-            quarantine(decision, error, cause)
-        draft.accept(stream, decision)
-        draft.seen.add(stream)
-
-    def _expire(
-        self, draft: Draft, late: Late, loaded: Mapping[str, Sequence[StoredEvent]]
-    ) -> None:
-        """Decide what follows if an execution has waited long enough for its confirmation."""
-        id_, stream = late
-        run = draft.waiting.get(id_) or fold_execution(loaded.get(id_, ()))
-        if run is None or run.status is not RunStatus.WAITING:
-            return
-        if draft.line(stream) is None or stream in self.lines.quarantined:
-            return
-        decision = draft.begin(stream, run)
-        decider.expire(decision, id_, Cause(draft.at))
-        draft.accept(stream, decision)
-
-    def _bury(self, draft: Draft) -> None:
-        """Record the end of what cannot even be read."""
-        for stream, broken in self.lines.unrecorded.items():
-            about_ = about(broken.tenant, broken.id, Cause(draft.at))
-            event = ScheduleQuarantined(reason=broken.reason, **about_)
-            draft.bury(event, stream, broken.version)
-
-    def _recover(self, draft: Draft, stream: str) -> None:
-        if draft.line(stream) is not None and stream not in draft.recovered:
-            draft.recovered.add(stream)
-            decision = draft.begin(stream)
-            decider.recover(decision, self.ownership.owner, Cause(draft.at))
-            draft.accept(stream, decision)
-
-    def _quarantine(self, stream: str, error: Exception) -> None:
-        line = self.lines.get(stream)
-        schedule = line.schedule if line is not None else None
-        tenant, id_ = (schedule.tenant, schedule.id) if schedule is not None else ("", "")
-        self.lines.quarantined[stream] = Broken(repr(error)[:MAX_REASON], tenant, id_)
-        _log.error("quarantined", stream=str(stream), error=repr(error))
-
-    # --- what is needed ---------------------------------------------------------------------------
+    # --- what has come in -------------------------------------------------------------------------
 
     def _drain(self) -> list[Task]:
         limit = self._at_once(MAX_TASKS)
@@ -414,102 +290,6 @@ class Engine:
     def _at_once(self, limit: int, tasks: Sequence[Task] = ()) -> int:
         """How many things one commit may decide: one alone while it is not known what fails."""
         return limit if not self._careful else 0 if tasks else 1
-
-    def _mine(self, tasks: Sequence[Task]) -> tuple[list[Task], list[Answer]]:
-        """Those that are decided here, and the answers of the others."""
-        mine: list[Task] = []
-        answers: list[Answer] = []
-        for task in tasks:
-            if self._owns(task):
-                mine.append(task)
-            else:
-                answers.append(self._not_mine(task))
-        return mine, answers
-
-    def _owns(self, task: Task) -> bool:
-        if isinstance(task.command, CreateTogether):
-            return True  # each of them is looked at by itself
-        return decided_by(self.ownership.epochs, task.request.tenant, task.command) is not None
-
-    def _not_mine(self, task: Task) -> Answer:
-        reply = refused(Unavailable("another engine owns this partition", moved=True))
-        return Answer(task, reply.status, reply.body)
-
-    def _stream_of(self, task: Task) -> str | None:
-        id_ = task.command.schedule(task.request.tenant)
-        if id_ is not None:
-            return schedule_stream(task.request.tenant, id_)
-        return self.lines.owner_of(task.command.execution or "")
-
-    def _load(
-        self, tasks: Sequence[Task], due: Sequence[str], late: Sequence[Late]
-    ) -> dict[str, list[StoredEvent]]:
-        streams = dict.fromkeys([*due, *(each.stream for each in late)])
-        extra: dict[str, None] = dict.fromkeys(each.id for each in late)
-        for task in tasks:
-            several = dict.fromkeys(self._several(task))
-            extra |= several
-            if isinstance(task.command, CreateTogether):
-                streams |= several
-                continue
-            key = key_stream(task)
-            if key is not None:
-                extra[key] = None
-            if (limits := task.command.limited(task.request.tenant)) is not None:
-                extra[limits] = None
-            stream = self._stream_of(task)
-            if stream is not None:
-                streams[stream] = None
-            elif (event := event_stream(task)) is not None:
-                extra[event] = None
-                concerned = self.lines.listening.concerned(task)
-                streams |= dict.fromkeys(each.stream for each in concerned)
-                extra |= dict.fromkeys(self.lines.waiting_of(concerned))
-            elif (id_ := task.command.execution) is not None:
-                extra[id_] = None
-            if stream is not None and isinstance(task.command, CREATIONS):
-                extra[stream] = None
-        loaded = self.lines.load(streams, list(extra))
-        second = self._second_look(tasks, loaded)
-        if second:
-            loaded |= self.lines.load(second[0], second[1])
-        return loaded
-
-    def _several(self, task: Task) -> list[str]:
-        """The streams of a task that is about many."""
-        command, epochs = task.command, self.ownership.epochs
-        if isinstance(command, CreateTogether):
-            return [each.stream for each in command.items if each.partition in epochs]
-        if isinstance(command, messages.SweepSchedule):
-            return streams_of(task.request.tenant, command)
-        return []
-
-    def _second_look(
-        self,
-        tasks: Sequence[Task],
-        loaded: dict[str, list[StoredEvent]],
-    ) -> tuple[list[str], list[str]] | None:
-        """What is only known to be needed after the first look."""
-        streams: list[str] = []
-        extra: list[str] = []
-        for task in tasks:
-            command = task.command
-            if isinstance(command, messages.TriggerSchedule):
-                extra += self._triggered(task, command)
-            about = command.execution
-            if about is not None and (rows := loaded.get(about)):
-                streams += _whose(rows)
-        return (streams, extra) if streams or extra else None
-
-    def _triggered(self, task: Task, command: messages.TriggerSchedule) -> list[str]:
-        """The execution that a caller's key may already stand for."""
-        tenant = task.request.tenant
-        line = self.lines.get(schedule_stream(tenant, command.id))
-        key = command.key or task.request.key
-        if line is None or key is None:
-            return []
-        incarnation = line.schedule.incarnation
-        return [decider.trigger_id(tenant, command.id, incarnation, key)]
 
     # --- commit -----------------------------------------------------------------------------------
 
@@ -624,7 +404,7 @@ class Engine:
             self.lines.unrecorded.clear()  # it stays in memory; the next start tries again
         if self._careful and (strange or self._clashes > TRIES):
             for stream in due:
-                self._quarantine(stream, error)
+                self.deciding.quarantine(stream, error)
             self._answer_failed(tasks)
             due, tasks = (), ()
         for stream in due:
@@ -720,24 +500,6 @@ class Engine:
             self.lines.shift(moved)
         return at
 
-    def _company(self, tasks: Sequence[Task], now: int) -> float:
-        """Seconds that outcomes may wait for others, so that a commit carries several.
-
-        Nobody waits for them, unless work waits for their slots, or something else is decided now.
-        """
-        wake = self.lines.next_wake()
-        alone = all(isinstance(task.command, _PATIENT) for task in tasks)
-        if not tasks or not alone or self.dispatch.waiting or (wake is not None and wake <= now):
-            self._held_since = None
-            return 0.0
-        moment = self._clock.monotonic()
-        self._held_since = self._held_since or moment
-        rest = self._held_since + self._linger - moment
-        if rest <= 0 or len(tasks) >= MAX_TASKS // 2:
-            self._held_since = None
-            return 0.0
-        return rest if wake is None else min(rest, (wake - now) / 1_000_000)
-
     def _pause(self) -> float:
         next_look = min(self.ownership.next_tick, self.room.next_look)
         wakes = [next_look - self._clock.monotonic()]
@@ -746,15 +508,7 @@ class Engine:
             wakes.append(RECHECK)
         elif wake is not None and self.firing:
             wakes.append((wake - to_micros(self._clock.now())) / 1_000_000)
-        pause = max(0.0, min(wakes))
-        return max(pause, TICK) if self._linger and self._rate > BUSY else pause
-
-    def _count(self, due: int) -> None:
-        """Follow how many lines come due a second, over about a quarter of one."""
-        moment = self._clock.monotonic()
-        self._rate *= math.exp(-4 * max(0.0, moment - self._counted_at))
-        self._rate += 4 * due
-        self._counted_at = moment
+        return self._pace.until(max(0.0, min(wakes)))
 
     def _wait(self, seconds: float) -> None:
         try:
@@ -763,26 +517,3 @@ class Engine:
             return
         if task is not None:
             self._again.append(task)
-
-
-_PATIENT = (messages.ReportExecution, messages.HeartbeatExecution)
-"""Commands for whose answer nobody waits."""
-
-
-def _sweeps(task: Task) -> bool:
-    return isinstance(task.command, messages.SweepSchedule)
-
-
-def _buried(task: Task) -> Answer:
-    return refusal(task, IllegalState("it is quarantined", state="failed"))
-
-
-def _whose(rows: Sequence[StoredEvent]) -> list[str]:
-    """The schedule's stream of an execution; none if that cannot be read."""
-    if not rows:
-        return []
-    try:
-        event = decode(rows[0].name, rows[0].state)
-    except Undecodable:
-        return []
-    return [schedule_stream(event.tenant, event.schedule_id)]

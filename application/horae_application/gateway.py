@@ -89,7 +89,13 @@ class Gateway:
     async def _sweep(self, request: Request, command: messages.SweepHistory) -> Reply:
         engine = self._engine
         return await sweep(
-            self._look, self._bring, engine.store, request, command, engine.retention, engine.now()
+            self._look,
+            self._bring,
+            engine.store,
+            request,
+            command,
+            engine.deciding.retention,
+            engine.now(),
         )
 
     async def local(self, request: Request) -> Reply:
