@@ -65,14 +65,18 @@ def on_event(event: str, *, filter: str | None = None, delay: Span | None = None
     return trigger if delay is None else trigger | {"delay": _span(delay, "trigger.delay")}
 
 
-def on_outcome(schedule: str, *of: str) -> Trigger:
+def on_outcome(schedule: str, *of: str, delay: Span | None = None) -> Trigger:
     """Fire when an execution of another schedule has ended so, with success unless told.
 
     Args:
         schedule: its id.
         of: `succeeded`, `failed`, `timed_out`, `cancelled` or `skipped`.
+        delay: how long after its end.
     """
-    return {"type": "outcome", "schedule": schedule, "of": list(of or ("succeeded",))}
+    trigger: Trigger = {
+        "type": "outcome", "schedule": schedule, "of": list(of or ("succeeded",)),
+    }  # fmt: skip
+    return trigger if delay is None else trigger | {"delay": _span(delay, "trigger.delay")}
 
 
 def on_condition(

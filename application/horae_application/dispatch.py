@@ -388,13 +388,12 @@ def _trigger_of(definition: Definition, run: Execution) -> dict[str, Any]:
     """Why it runs, as the handler is told."""
     if run.kind == "key":
         return {"kind": "manual", "key": run.nominal}
-    if run.kind == "event":
+    if run.kind in {"event", "chain"}:
+        kind = "event" if run.kind == "event" else "outcome"
         waited = run.due - parse_instant(run.trigger["at"], field="at")
-        return {"kind": "event", **run.trigger, "delay": format_duration(waited)}
+        return {"kind": kind, **run.trigger, "delay": format_duration(waited)}
     if run.kind == "condition":
         return {"kind": "condition", **run.trigger}
-    if run.kind == "chain":
-        return {"kind": "outcome", **run.trigger}
     if run.backfill_id is not None:
         return {"kind": "backfill", "nominal": run.nominal, "backfill_id": run.backfill_id}
     facts: dict[str, str] = {}

@@ -282,7 +282,7 @@ class EventTrigger(Model):
 
 
 class OutcomeTrigger(Model):
-    """Fires when an execution of another schedule has ended in one of these ways (T11)."""
+    """Fires when an execution of another schedule has ended in one of these ways (T11), or later."""
 
     type: Literal["outcome"] = "outcome"
     schedule: Identifier
@@ -290,6 +290,7 @@ class OutcomeTrigger(Model):
         tuple[Literal["succeeded", "failed", "timed_out", "cancelled", "skipped"], ...],
         Field(min_length=1),
     ] = ("succeeded",)
+    delay: Duration = timedelta(0)
 
 
 class ConditionTrigger(Model):

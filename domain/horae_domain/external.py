@@ -183,8 +183,9 @@ def _passes(line: Line, happened: Happening) -> bool:
 
 
 def _occurrence(line: Line, happened: Happening) -> Occurrence:
-    trigger = line.definition.trigger
-    due = happened.at + trigger.delay if isinstance(trigger, EventTrigger) else happened.at
+    trigger, due = line.definition.trigger, happened.at
+    if isinstance(trigger, EventTrigger | OutcomeTrigger):
+        due += trigger.delay
     return Occurrence(due, happened.key, instant=happened.at)
 
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
-from pydantic import BaseModel
-
 from examples.sagas.base import app, keep
-from horae import Context, Retry, cron, manual, new_schedule, on_event, on_outcome, wait_for
+from horae import Context, Retry, cron, manual, new_schedule, on_event, on_outcome
 
 # --- a ticket's escalation after two days, unless it is resolved ----------------------------------
 
@@ -37,28 +34,10 @@ def workflow(_ctx: Context, told: dict[str, Any]) -> str:
 
 @app.schedule(
     "escalate-workflow",
-    on_outcome("workflow", "failed", "timed_out"),
-    start="name-failure",
-    wait=wait_for(
-        "workflow.repaired",
-        match={"execution": "result.execution"},
-        timeout="24 hours",
-        fallback="call-engineer",
-    ),
+    on_outcome("workflow", "failed", "timed_out", delay="24 hours"),
+    cancel_on={"event": "workflow.repaired", "match": {"execution": "trigger.execution_id"}},
 )
-def workflow_is_repaired(ctx: Context, repaired: dict[str, Any]) -> str:
-    """Note who has seen to it."""
-    return keep(ctx, "workflows", f"repaired by {repaired['by']}")
-
-
-@app.handler("name-failure")
-def name_failure(ctx: Context) -> dict[str, str]:
-    """Which run it is that a repair will name."""
-    return {"execution": ctx.trigger["execution_id"]}
-
-
-@app.fallback("call-engineer")
-def call_engineer(ctx: Context, error: dict[str, Any]) -> str:
+def escalate_workflow(ctx: Context, error: dict[str, Any]) -> str:
     """Nobody has repaired it within a day."""
     return keep(ctx, "workflows", f"still broken: {error['message']}")
 
@@ -66,22 +45,10 @@ def call_engineer(ctx: Context, error: dict[str, Any]) -> str:
 # --- a notification an hour after a completion ----------------------------------------------------
 
 
-class Notify(BaseModel):
-    """Somebody is to be told that something was done."""
-
-    what: str
-
-
-@app.schedule("after-workflow", on_outcome("workflow"))
-async def after_workflow(ctx: Context, result: str) -> str:
-    """Leave the notification for later."""
-    return await ctx.schedule(Notify(what=result), at=ctx.due + timedelta(hours=1))
-
-
-@app.command
-def notify(ctx: Context, told: Notify) -> str:
+@app.schedule("after-workflow", on_outcome("workflow", delay="1 hour"))
+def after_workflow(ctx: Context, result: str) -> str:
     """Tell that the workflow is done."""
-    return keep(ctx, "notifications", f"the workflow is {told.what}")
+    return keep(ctx, "notifications", f"the workflow is {result}")
 
 
 # --- seven daily mails at ten, in the user's zone -------------------------------------------------

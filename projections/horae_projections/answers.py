@@ -240,7 +240,7 @@ def execution(
 def _trigger(row: ExecutionRow, *, whole: bool) -> dict[str, Any]:
     """Why it runs; in a list without the data of an event."""
     told = {"kind": TRIGGERS.get(row.kind, row.kind), "nominal": row.nominal, **row.trigger}
-    if row.kind == "event":
+    if row.kind in {"event", "chain"}:
         at = parse_instant(row.trigger["at"], field="at")
         told["delay"] = format_duration(row.due - at)
     if not whole:

@@ -447,6 +447,21 @@ def test_outcome_triggers_with_what_it_said(kind, told, outcome, data):
     )
 
 
+def test_execution_waits_for_the_delay_after_the_outcome():
+    history = History(trigger=AFTER | {"delay": "1 hour"})
+    (requested,) = follow(history, 9, ended())
+    run = history.run
+    assert (requested.due, run.status, run.resume_at) == (at(3609), Status.DELAYED, at(3609))
+    assert not run.ready(at(3608.9))
+    assert run.ready(at(3609))
+
+
+def test_same_outcome_is_the_same_execution_whatever_the_delay_is_by_then():
+    happened = external.chained(ended(), {})
+    soon, late = (History(trigger=AFTER | told) for told in ({}, {"delay": "1 hour"}))
+    assert external.identity_of(soon.line, happened) == external.identity_of(late.line, happened)
+
+
 def test_other_events_are_no_outcome():
     failed = AttemptFailed(
         at=at(1), schedule_id="load", execution_id="x-1", attempt=1, outcome="failed", error={}
@@ -490,6 +505,7 @@ def test_pattern_that_is_none_is_refused_by_its_field(pattern):
         ({"type": "event", "event": "a", "filter": "x" * 2001}, "trigger.filter"),
         ({"type": "outcome", "schedule": "a b"}, "trigger.schedule"),
         ({"type": "outcome", "schedule": "a", "of": []}, "trigger.of"),
+        ({"type": "outcome", "schedule": "a", "delay": "soon"}, "trigger.delay"),
         ({"type": "outcome", "schedule": "a", "of": ["done"]}, "trigger.of[0]"),
     ],
 )

@@ -93,9 +93,10 @@ async def test_filter_that_failed_says_why(desk: Desk):
 async def test_execution_after_another_one_tells_of_it(desk: Desk):
     upstream: Any = (await triggered(desk)).events[-1]
     facts = {"schedule": "a", "execution_id": upstream.execution_id, "outcome": "skipped"}
-    happened = external.Happening("chain", "k", at(11), facts | {"depth": 1, "data": None})
+    facts |= {"depth": 1, "at": "2026-01-01T00:00:11Z", "data": None}
+    happened = external.Happening("chain", "k", at(11), facts)
     decision = Decision(None)
-    content = {"trigger": {"type": "outcome", "schedule": "a"}, "overlap": "allow"}
+    content = {"trigger": {"type": "outcome", "schedule": "a", "delay": "1h"}, "overlap": "allow"}
     made = parse_definition(definition("b", **content))
     command(decision, CreateSchedule("default", made, Cause(at(11))))
     external.fire(decision, happened, Cause(at(11)))
@@ -103,6 +104,7 @@ async def test_execution_after_another_one_tells_of_it(desk: Desk):
     found = await run_of(desk, decision)
     assert found["trigger"]["kind"] == "outcome"
     assert found["trigger"]["execution_id"] == upstream.execution_id
+    assert (found["status"], found["trigger"]["delay"]) == ("delayed", "1h")
 
 
 @pytest.mark.parametrize("delay", ["0s", "5m"])
