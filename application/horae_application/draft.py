@@ -144,7 +144,8 @@ class Draft:
         if decision.events:
             self.partitions.add(partition_of_stream(stream))
             self.hearing.note(stream, decision, runs)
-        self.waiting |= dict.fromkeys(decision.given) | decision.waiting
+        if decision.given or decision.waiting:
+            self.waiting |= dict.fromkeys(decision.given) | decision.waiting
         return len(self.events) - 1 if decision.events else None
 
     def _accept_run(

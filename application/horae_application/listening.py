@@ -138,14 +138,14 @@ class Hearing:
         self.was: dict[Who, list[Interest]] = {}
         self.now: dict[Who, list[Interest]] = {}
 
-    def note(self, stream: str, decision: Decision, execution_ids: Iterable[str]) -> None:
+    def note(self, stream: str, decision: Decision, execution_ids: Collection[str]) -> None:
         """A decision has led from one form of a line to another, in these executions."""
         before, after = decision.before, decision.line
         if after is None:
             return
         if before is None or before.schedule is not after.schedule:
             self._change((stream, None), wants(before) if before else [], wants(after))
-        if not after.schedule.listens_for_runs:
+        if not execution_ids or not after.schedule.listens_for_runs:
             return
         for id_ in execution_ids:
             was = _wants_of(before, id_, decision.given)

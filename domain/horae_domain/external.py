@@ -89,15 +89,15 @@ def wants(line: Line) -> list[Interest]:
     schedule, definition = line.schedule, line.definition
     if schedule.status.ended:
         return []
-    stream = schedule_stream(schedule.tenant, schedule.id)
-    listener = Listener(Role.TRIGGER, stream)
     match definition.trigger:
         case EventTrigger(event=event) if _enabled(line):
-            return [Interest(schedule.tenant, event, listener)]
+            heard = event
         case OutcomeTrigger(schedule=upstream) if _enabled(line):
-            return [Interest(schedule.tenant, OUTCOME + upstream, listener)]
+            heard = OUTCOME + upstream
         case _:
             return []
+    stream = schedule_stream(schedule.tenant, schedule.id)
+    return [Interest(schedule.tenant, heard, Listener(Role.TRIGGER, stream))]
 
 
 def _enabled(line: Line) -> bool:

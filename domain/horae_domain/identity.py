@@ -33,21 +33,21 @@ def to_bytes(id_: str) -> bytes:
 
 
 def _digest(size: int, *parts: str) -> bytes:
-    return blake2b(b"".join([_framed(part) for part in parts]), digest_size=size).digest()
+    hasher = _begun(size, parts[:-1]).copy()
+    for last in parts[-1:]:
+        hasher.update(_framed(last))
+    return hasher.digest()
+
+
+@lru_cache(maxsize=8192)
+def _begun(size: int, parts: tuple[str, ...]) -> blake2b:
+    """What digests of the same first parts have in common; to be copied."""
+    return blake2b(b"".join([_framed(part) for part in parts]), digest_size=size)
 
 
 def _framed(part: str) -> bytes:
     text = part.encode()
     return len(text).to_bytes(4, "big") + text
-
-
-@lru_cache(maxsize=8192)
-def _executions(tenant: str, schedule_id: str, incarnation: int, kind: str) -> blake2b:
-    """What the digests of a schedule's executions have in common; to be copied."""
-    begun = blake2b(digest_size=15)
-    for part in ("execution", tenant, schedule_id, str(incarnation), kind):
-        begun.update(_framed(part))
-    return begun
 
 
 @lru_cache(maxsize=8192)
@@ -67,9 +67,7 @@ def execution_id(
     tenant: str, schedule_id: str, incarnation: int, kind: str, key: str, instant: datetime | None
 ) -> str:
     """The id of the execution that `key` of `kind` stands for; also the id of its stream."""
-    hasher = _executions(tenant, schedule_id, incarnation, kind).copy()
-    hasher.update(_framed(key))
-    digest = hasher.digest()
+    digest = _digest(15, "execution", tenant, schedule_id, str(incarnation), kind, key)
     if instant is not None:
         millis = max(0, to_micros(instant) // 1000)
         digest = (millis & 0xFFFF_FFFF_FFFF).to_bytes(6, "big") + digest[:9]

@@ -279,8 +279,11 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
         if self.parked:
             moments.append(self.checks_after(now))
         if self.active:
-            due = self.holds_at if self.waits_for_run else self.fires_at
-            moments += due, self.releases_at, self.closes_at, self.tick_after(now)
+            moments.append(self.holds_at if self.waits_for_run else self.fires_at)
+            if self.parked:
+                moments.append(self.releases_at)
+            if isinstance(self.definition.trigger, AWAITED):
+                moments += self.closes_at, self.tick_after(now)
         return first_of(*moments)
 
     @property

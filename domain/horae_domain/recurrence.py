@@ -57,6 +57,14 @@ class Recurrence(Protocol):
         ...
 
 
+class _Stretch(NamedTuple):
+    """Seconds, both inclusive, from each of which on this is the next occurrence."""
+
+    first: int
+    last: int
+    occurrence: Occurrence | None
+
+
 class CronRecurrence:
     """The instants of a cron expression in a zone; made by `cron_recurrence`."""
 
@@ -66,10 +74,19 @@ class CronRecurrence:
         self.expression = expression
         self.timezone = load_zone(timezone).key
         self._walker = Walker(parse_cron(expression), timezone, gap, overlap)
+        self._known = _Stretch(1, 0, None)
 
     def next(self, after: datetime) -> Occurrence | None:
         """The first occurrence strictly after an instant; None after the year 9900."""
-        return self._occurrence(self._walker.next((after - EPOCH) // _SECOND + 1))
+        second = (after - EPOCH) // _SECOND + 1
+        known = self._known
+        if known.first <= second <= known.last:
+            return known.occurrence
+        firing = self._walker.next(second)
+        found = self._occurrence(firing)
+        if firing is not None:
+            self._known = _Stretch(second, firing.second, found)
+        return found
 
     def previous(self, before: datetime) -> Occurrence | None:
         """The last occurrence strictly before an instant; None if none in 41 years."""

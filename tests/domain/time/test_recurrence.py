@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from horae_domain.errors import InvalidTrigger
 from horae_domain.recurrence import (
+    CronRecurrence,
     IntervalRecurrence,
     Occurrence,
     OnceRecurrence,
@@ -229,11 +230,19 @@ def test_the_next_is_later_and_the_same_from_anywhere_before_it(
     assert found.due > now
     between = now + (found.due - TICK - now) * part
     assume(now <= between < found.due)
+    assert CronRecurrence(expression, zone, gap, overlap).next(between) == found
     assert recurrence.next(between) == found
     assert recurrence.previous(found.due + TICK) == found
     before = recurrence.previous(found.due)
     assert before.due <= now
     assert recurrence.next(before.due) == found
+
+
+@given(expressions, zones, gaps, overlaps, st.lists(instants, min_size=2, max_size=9))
+def test_what_was_asked_before_does_not_change_the_answer(expression, zone, gap, overlap, moments):
+    asked = CronRecurrence(expression, zone, gap, overlap)
+    for moment in [*moments, asked.next(moments[-1]).due, moments[-1] - TICK]:
+        assert asked.next(moment) == CronRecurrence(expression, zone, gap, overlap).next(moment)
 
 
 steps = st.integers(1, 10**13).map(lambda micros: timedelta(microseconds=micros))
