@@ -22,11 +22,12 @@ async def digests(views: ViewStore, tenant: str, query: ScheduleDigests, now: da
     if query.ids is not None:
         return await _named(views, tenant, query.ids, now)
     found: list[Answer] = []
-    cursor = query.cursor
+    cursor, total = query.cursor, None
     while True:
         limit = min(PAGE, query.limit - len(found))
         asked = ListSchedules(created_by=query.created_by, cursor=cursor, limit=limit)
-        page = await lists.page_of_schedules(views, tenant, asked)
+        page = await lists.page_of_schedules(views, tenant, asked, totals=total is None)
+        total = page.total if total is None else total
         found += [_digest(id_, unpack(SCHEDULES, row), now) for id_, row in page.rows]
         cursor = lists.cursor_of_schedules(asked, page)
         if cursor is None or len(found) >= query.limit:
@@ -34,7 +35,7 @@ async def digests(views: ViewStore, tenant: str, query: ScheduleDigests, now: da
                 "ok": True,
                 "position": page.position,
                 "digests": found,
-                "total": page.total,
+                "total": total,
                 "cursor": cursor,
             }
 

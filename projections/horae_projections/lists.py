@@ -54,8 +54,10 @@ async def schedules(views: ViewStore, tenant: str, query: ListSchedules, now: da
     return _answer(page, "schedules", found, cursor_of_schedules(query, page))
 
 
-async def page_of_schedules(views: ViewStore, tenant: str, query: ListSchedules) -> Page:
-    """The rows that a list of schedules asks for."""
+async def page_of_schedules(
+    views: ViewStore, tenant: str, query: ListSchedules, *, totals: bool = True
+) -> Page:
+    """The rows that a list of schedules asks for; without `totals` its total means nothing."""
     order = {"next_run": "next", "name": "name"}.get(query.sort, "created")
     return await views.page(
         Listing(
@@ -74,6 +76,7 @@ async def page_of_schedules(views: ViewStore, tenant: str, query: ListSchedules)
             contains=fold_text(query.name_contains or ""),
             descending=query.order == "desc",
             after=mark(_kind(query), query.cursor),
+            totals=totals,
         )
     )
 

@@ -153,6 +153,8 @@ class Listing(NamedTuple):
     contains: str = ""
     descending: bool = False
     after: Mark | None = None
+    totals: bool = True
+    """False if nobody asks how many rows the whole list has."""
 
 
 class Rows(NamedTuple):

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from typing import Any
 
 from horae_domain.events import (
+    CommandScheduled,
     Event,
     ExecutionBuffered,
     ExecutionChecking,
@@ -17,6 +18,7 @@ from horae_domain.events import (
     HistoryErased,
     LimitEvent,
     RequestAnswered,
+    ScheduleCreated,
     ScheduleErased,
 )
 from horae_projections.ports import Change, Entry, Key
@@ -85,8 +87,8 @@ class Sheet:
                     self._slots.move_to_end(key)
                 elif key not in born:
                     wanted[key] = None
-            if isinstance(event, BORN):
-                born.add(Key(EXECUTIONS, event.tenant, event.execution_id))
+            if (begun := _begun(event)) is not None:
+                born.add(begun)
         return list(wanted)
 
     def missing_queues(self, events: list[Event]) -> list[Key]:
@@ -203,10 +205,24 @@ def erased_keys(event: HistoryErased | ScheduleErased) -> list[Key]:
     return keys
 
 
+def _begun(event: Event) -> Key | None:
+    """The row that an event begins, of which there was none before."""
+    match event:
+        case ScheduleCreated(incarnation=1) | CommandScheduled():
+            return Key(SCHEDULES, event.tenant, event.schedule_id)
+        case ExecutionEvent() if isinstance(event, BORN):
+            return Key(EXECUTIONS, event.tenant, event.execution_id)
+        case _:
+            return None
+
+
 def needed(event: Event) -> list[Key]:
     """The rows that an event changes and does not begin."""
-    if isinstance(event, RequestAnswered | ExternalEventReceived | LimitEvent):
-        return []
+    match event:
+        case RequestAnswered() | ExternalEventReceived() | LimitEvent() | CommandScheduled():
+            return []
+        case ScheduleCreated(incarnation=1):
+            return []
     if isinstance(event, HistoryErased | ScheduleErased):
         return erased_keys(event)
     keys = [Key(SCHEDULES, event.tenant, event.schedule_id)]

@@ -6,13 +6,14 @@ import asyncio
 import contextlib
 import random
 
+import msgspec
 import pytest
 from desk import Desk, at, created, execution_id, requested, started, succeeded
 
 from horae.ending import cancel
 from horae_application.ports import StoreUnavailable
 from horae_domain.errors import Unavailable
-from horae_domain.events import ExecutionSkipped, SchedulePaused, ScheduleResumed
+from horae_domain.events import ExecutionSkipped, ScheduleCancelled, SchedulePaused, ScheduleResumed
 from horae_domain.positions import Position
 from horae_infrastructure.store.memory import MemoryStore
 from horae_infrastructure.views import open_views
@@ -97,6 +98,17 @@ async def test_rows_that_were_forgotten_are_loaded_again(views, monkeypatch):
     other = Desk(open_views("memory://"), desk.log)
     await other.projector.catch_up()
     assert await everything(desk) == await everything(other)
+
+
+async def test_a_schedule_made_anew_leaves_its_former_places_though_its_row_was_forgotten(views):
+    desk = Desk(views)
+    desk.projector._sheet._keep = 0
+    await desk.tell(created(tags=["former"]))
+    await desk.tell(ScheduleCancelled(at=at(1), schedule_id="a"))
+    again = msgspec.structs.replace(created(tags=["new"], when=at(2)), incarnation=2, revision=2)
+    await desk.tell(again)
+    assert (await desk.ask("schedule.list", tags=["former"]))["total"] == 0
+    assert [each["id"] for each in (await desk.ask("schedule.list"))["schedules"]] == ["a"]
 
 
 async def test_a_projector_goes_on_where_the_former_one_stopped(desk: Desk):

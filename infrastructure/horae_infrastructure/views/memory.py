@@ -77,7 +77,8 @@ class _Version:
         found = list(islice(self._walk(listing, allowed), listing.limit + 1))
         end = found[listing.limit - 1] if len(found) > listing.limit else None
         rows = [(mark.id, self._row(listing, mark.id)) for mark in found[: listing.limit]]
-        return Page(self.position or "", self._total(listing, allowed), rows, end)
+        total = self._total(listing, allowed) if listing.totals else 0
+        return Page(self.position or "", total, rows, end)
 
     def _row(self, listing: Listing, id_: str) -> bytes:
         return self.rows[Key(listing.table, listing.tenant, id_)]

@@ -197,7 +197,7 @@ class RedisViews:
         first, after, left = None, listing.after, listing.limit
         while True:
             asked = listing._replace(after=after, limit=left)
-            totals = first is None
+            totals = listing.totals and first is None
             reply = await self._read(
                 _PAGE,
                 lambda prefix, asked=asked, totals=totals: [
