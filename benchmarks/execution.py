@@ -1,6 +1,6 @@
 """What one execution or command costs: processor time by part, in one thread on a moved clock.
 
-    python -m benchmarks.execution [burst every single create] [--count N] [--redis URL] [--profile]
+    python -m benchmarks.execution [burst every single create many] [--count N] [--redis URL] [--profile]
 
 From the due instant over decision, commit, handler and outcome to the view. Processor time says the
 same on a busy machine as on an idle one, where elapsed time does not.
@@ -21,6 +21,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any
 
+from benchmarks.applying import definitions
 from horae import interpreter
 from horae.bootstrap import bootstrap
 from horae.runtime import Runtime
@@ -246,16 +247,29 @@ async def created(bench: Bench, count: int) -> None:
     await bench.settle(0)
 
 
+async def created_together(bench: Bench, count: int) -> None:
+    schedules = definitions(count)
+    for first in range(0, count, 1000):
+        await bench.create(schedules[first : first + 1000])
+
+
 async def nothing(bench: Bench, count: int) -> None:
     del bench, count
 
 
-PREPARED = {"burst": Bench.burst, "every": Bench.every, "single": Bench.single, "create": nothing}
+PREPARED = {
+    "burst": Bench.burst,
+    "every": Bench.every,
+    "single": Bench.single,
+    "create": nothing,
+    "many": nothing,
+}
 WAYS = {
     "burst": at_once,
     "every": second_by_second,
     "single": one_by_one,
     "create": created,
+    "many": created_together,
 }
 
 
