@@ -512,6 +512,7 @@ by_type: dict[str, st.SearchStrategy[Any]] = {
     "Because": reasons,
     "list[Any]": st.lists(json_values, max_size=3),
     "list[int]": st.lists(st.integers(0, 2**53), max_size=3),
+    "dict[str, str]": st.dictionaries(names, names, max_size=3),
     "dict[str, int]": st.dictionaries(names, st.integers(0, 2**53), max_size=3),
 }
 
