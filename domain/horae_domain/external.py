@@ -45,6 +45,12 @@ CANCELLED = "cancelled_by_event"
 MAX_NOTE = 500
 """Characters of what is wrong with a filter."""
 
+_TRIGGERS: dict[str, type[EventTrigger | OutcomeTrigger]] = {
+    "event": EventTrigger,
+    "chain": OutcomeTrigger,
+}
+"""By the kind of what happens, what listens for it."""
+
 
 class Happening(NamedTuple):
     """What makes a schedule fire that has no calendar."""
@@ -158,10 +164,9 @@ def fire(decision: Decision, happened: Happening, cause: Cause) -> str | None:
 def _hears(line: Line, happened: Happening) -> bool:
     """True if it listens still, and it happened within its bounds."""
     definition = line.definition
-    kinds = {"event": EventTrigger, "chain": OutcomeTrigger}
     if line.schedule.status.ended or not _enabled(line):
         return False
-    if not isinstance(definition.trigger, kinds[happened.kind]):
+    if not isinstance(definition.trigger, _TRIGGERS[happened.kind]):
         return False
     begun = definition.start_at is None or definition.start_at <= happened.at
     over = definition.end_at is not None and definition.end_at < happened.at

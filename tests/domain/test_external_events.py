@@ -176,6 +176,14 @@ def test_same_event_is_the_same_execution_whatever_the_delay_is_by_then():
     assert receive(history, 7)[0].execution_id == before
 
 
+def test_same_event_is_the_same_execution_whatever_triggers_the_schedule_by_then():
+    happened = external.happening(event(7))
+    listening, other = History(trigger=TRADES), History(trigger={"type": "manual"})
+    assert external.identity_of(listening.line, happened) == external.identity_of(
+        other.line, happened
+    )
+
+
 def test_event_without_a_source_has_its_id_alone():
     history = History(trigger=TRADES)
     [requested] = receive(history, 7, source="")
