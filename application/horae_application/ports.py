@@ -111,6 +111,8 @@ class Use(NamedTuple):
     """How many more run after it; fewer if negative."""
     starts: int
     """How many attempts begin in it."""
+    most: int
+    """How many more than before it run at most once an attempt has begun, read in its order."""
 
 
 class Setting(NamedTuple):

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from enum import StrEnum
+from itertools import accumulate
 from math import inf
 from typing import NamedTuple
 
@@ -46,6 +47,9 @@ class Uses:
     def __init__(self) -> None:
         self.changes: Counter[str] = Counter()
         self.starts: Counter[str] = Counter()
+        self._steps: dict[str, list[tuple[int, int]]] = {}
+        self._first: dict[str, int] = {}
+        """The first event by which an attempt begins."""
         self.ended: dict[str, int] = {}
         """The last event after which one fewer runs."""
 
@@ -54,13 +58,26 @@ class Uses:
         for key in (use_key(tenant, queue), tenant):
             self.changes[key] += change
             self.starts[key] += starts
+            self._steps.setdefault(key, []).append((index, change))
+            if starts:
+                self._first[key] = min(index, self._first.get(key, index))
             if change < 0:
                 self.ended[key] = index
 
     def all(self) -> list[Use]:
         """What the store has to count."""
-        uses = [Use(key, change, self.starts[key]) for key, change in self.changes.items()]
-        return [use for use in uses if use.change or use.starts]
+        return [
+            Use(key, change, starts, self._most(key) if starts else change)
+            for key, change in self.changes.items()
+            if (starts := self.starts[key]) or change
+        ]
+
+    def _most(self, key: str) -> int:
+        """How many more run at most from the first event on by which an attempt begins."""
+        steps = sorted(self._steps[key])
+        sums = accumulate(change for _, change in steps)
+        first = self._first[key]
+        return max(more for (index, _), more in zip(steps, sums, strict=True) if index >= first)
 
 
 class Room:

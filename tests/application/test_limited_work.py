@@ -9,6 +9,7 @@ import pytest
 from stepping import Clock, Recorder, RecordingBus, Stepped, reported
 
 from horae_application.ports import Use
+from horae_application.room import Uses
 from horae_domain.events import Event, QueueLimited
 from horae_infrastructure.store.memory import MemoryStore
 
@@ -407,6 +408,28 @@ def test_an_unserved_handler_holds_up_no_other_of_its_queue(clock: Clock) -> Non
     assert sorted(work.schedule_id for work in bus.published) == ["nobody", "somebody"]
 
 
+@pytest.mark.parametrize(
+    ("counted", "most"),
+    [
+        ([(1, 1, 3), (-1, 0, 7)], 1),
+        ([(-1, 0, 3), (1, 1, 7)], 0),
+        ([(-1, 0, 7), (1, 1, 3)], 1),
+        ([(1, 1, 3), (1, 1, 4), (-1, 0, 5), (1, 1, 6)], 2),
+        ([(-1, 0, 1), (-1, 0, 2), (0, 1, 3), (1, 0, 3)], -1),
+        ([(0, 1, 2)], 0),
+        ([(-1, 0, 1), (0, 0, 2)], -1),
+    ],
+)
+def test_what_runs_at_most_in_a_commit_is_told_in_the_order_of_its_events(
+    counted: list[tuple[int, int, int]], most: int
+) -> None:
+    uses = Uses()
+    for change, starts, index in counted:
+        uses.count("t", "q", change, starts, index)
+    change, starts = (sum(column) for column in list(zip(*counted, strict=True))[:2])
+    assert uses.all() == [Use(key, change, starts, most) for key in ("t/q", "t")]
+
+
 # --- what the store says -------------------------------------------------------------------------
 
 
@@ -423,8 +446,7 @@ def test_room_that_somebody_else_has_taken_is_not_used(clock: Clock) -> None:
     assert replies[0].ok
     assert [work.schedule_id for work in desk.executor.started] == ["free"]
     assert desk.count("execution.requested") == 2
-    back = Use("default/q", -1, 0)
-    desk.store._limits._running[back.key] += back.change  # type: ignore[attr-defined]
+    desk.store._limits._running["default/q"] -= 1  # type: ignore[attr-defined]
     assert running(desk, "q") == 0
     clock.move(2)
     desk.settle()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from histories import History, at, cause, definition, said
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -16,6 +17,8 @@ from horae_domain.definition import Priority
 from horae_domain.errors import HoraeError
 from horae_domain.execution import Execution, Status
 from horae_domain.schedule import PauseSchedule, ResumeSchedule, UpdateSchedule
+
+pytestmark = pytest.mark.no_cover  # tracing would take as long again; examples cover the lines
 
 buffering = {
     "overlap": st.sampled_from(["buffer_one", "buffer_all", "buffer_all", "cancel_other"]),

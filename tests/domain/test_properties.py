@@ -8,6 +8,7 @@ from collections import Counter
 from datetime import datetime, timedelta
 from typing import Any
 
+import pytest
 from histories import HERE, History, at, cause, create, definition, said
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -53,6 +54,8 @@ from horae_domain.ledger import Line, evolve
 from horae_domain.occurrences import TICK, due_by
 from horae_domain.recurrence import Occurrence
 from horae_domain.schedule import CreateSchedule, UpdateSchedule
+
+pytestmark = pytest.mark.no_cover  # tracing would take as long again; examples cover the lines
 
 # --- definitions ---------------------------------------------------------------------------------
 

@@ -25,6 +25,8 @@ from horae_domain.recurrence import Occurrence
 from horae_domain.schedule import Cause
 from tests.model.machine import Beside
 
+pytestmark = pytest.mark.no_cover  # tracing would take as long again; examples cover the lines
+
 HISTORIES = int(os.environ.get("HORAE_HISTORIES", "150"))
 """`make model` plays ten thousand."""
 PARTS = max(1, HISTORIES // 250)

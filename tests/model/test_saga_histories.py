@@ -16,6 +16,8 @@ from horae_domain.events import ExecutionFailed
 from horae_domain.listeners import Role
 from tests.model.saga_histories import play
 
+pytestmark = pytest.mark.no_cover  # tracing would take as long again; examples cover the lines
+
 HISTORIES = int(os.environ.get("HORAE_HISTORIES", "200"))
 PARTS = 8
 

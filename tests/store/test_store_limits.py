@@ -11,10 +11,13 @@ MINUTE = 60_000_000
 NOBODY: dict[str, int] = {}
 
 
-def used(store: EventStore, *uses: tuple[str, int, int], at: int = START) -> str:
+def used(
+    store: EventStore, *uses: tuple[str, int, int], at: int = START, most: int | None = None
+) -> str:
     """Append one event with a use of limits; its stream."""
     stream = new_stream()
-    store.append(batch(event(stream))._replace(at=at, uses=[Use(*use) for use in uses]))
+    told = [Use(*use, use[1] if most is None else most) for use in uses]
+    store.append(batch(event(stream))._replace(at=at, uses=told))
     return stream
 
 
@@ -71,6 +74,17 @@ def test_one_may_begin_in_the_place_of_another_that_ends_in_the_same_batch(store
     used(store, ("t/q", 1, 1))
     used(store, ("t/q", 0, 1))
     assert usage(store).running == 1
+
+
+def test_none_begins_before_another_ends_in_the_same_batch(store: EventStore):
+    limit(store, "t/q", 2)
+    used(store, ("t/q", 1, 1))
+    used(store, ("t/q", 0, 1), most=1)
+    used(store, ("t/q", 1, 1))
+    with pytest.raises(Crowded):
+        used(store, ("t/q", 0, 1), most=1)
+    used(store, ("t/q", -2, 0), most=1)
+    assert usage(store).running == 0
 
 
 def test_a_limit_set_below_what_runs_lets_nothing_begin_until_enough_has_ended(store: EventStore):

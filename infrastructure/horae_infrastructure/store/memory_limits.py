@@ -57,7 +57,7 @@ class LimitsInMemory:
         setting = self._settings.get(use.key)
         if setting is None:
             return False
-        running = self._running[use.key] + use.change
+        running = self._running[use.key] + use.most
         full = setting.concurrency is not None and running > setting.concurrency
         begun = _count(self._starts.get(use.key, Counter()).items(), at)
         fast = setting.rate is not None and begun + use.starts > setting.rate

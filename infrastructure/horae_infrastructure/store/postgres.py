@@ -45,7 +45,7 @@ __all__ = ["Factory", "PostgresStore"]
 _LOOK = 0.25
 """Seconds between the looks of a waiting reader; a notification wakes it earlier."""
 
-_APPEND = f"SELECT horae_append({', '.join(['%s'] * 17)})"
+_APPEND = f"SELECT horae_append({', '.join(['%s'] * 18)})"
 _LOOK_AT_LIMITS = "SELECT * FROM horae_look(%s, %s, %s)"
 _ERASE = "WITH erased AS (DELETE FROM horae_events WHERE originator_id = ANY (%s))"
 _FORGET = """
@@ -126,6 +126,7 @@ class PostgresStore:
             Texts([use.key for use in batch.uses]),
             Bigints([use.change for use in batch.uses]),
             Bigints([use.starts for use in batch.uses]),
+            Bigints([use.most for use in batch.uses]),
             batch.at,
             json.dumps([each._asdict() for each in batch.settings]) if batch.settings else None,
         )

@@ -90,7 +90,8 @@ RETURN pg_advisory_xact_lock((1212371269::bigint << 32) | 'horae_events'::regcla
 -- Counts what a batch uses of limits, under the lock of the append, and refuses the batch if
 -- attempts begin in it that a limit has no room for.
 CREATE FUNCTION horae_use(
-    use_keys text[], use_changes bigint[], use_starts bigint[], decided_at bigint
+    use_keys text[], use_changes bigint[], use_starts bigint[], use_most bigint[],
+    decided_at bigint
 ) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     crowded text;
@@ -102,10 +103,12 @@ BEGIN
         ON CONFLICT (key) DO UPDATE SET running = held.running + excluded.running
         RETURNING held.*
     )
-    SELECT string_agg(key, ',') FILTER (WHERE paused OR running > concurrency),
+    SELECT string_agg(key, ',') FILTER (WHERE paused OR running - change + most > concurrency),
            bool_or(rate IS NOT NULL)
     INTO crowded, rated
-    FROM used JOIN unnest(use_keys, use_starts) AS use (key, starts) USING (key)
+    FROM used
+    JOIN unnest(use_keys, use_changes, use_starts, use_most) AS use (key, change, starts, most)
+        USING (key)
     WHERE starts > 0;
 
     IF rated THEN
@@ -167,8 +170,8 @@ CREATE FUNCTION horae_append(
     streams uuid[], versions bigint[], names text[], states bytea[],
     line_streams uuid[], line_partitions bigint[], line_dues bigint[], line_states bytea[],
     settled_streams uuid[], settled_partitions bigint[],
-    use_keys text[], use_changes bigint[], use_starts bigint[], decided_at bigint,
-    settings text
+    use_keys text[], use_changes bigint[], use_starts bigint[], use_most bigint[],
+    decided_at bigint, settings text
 ) RETURNS bigint[] LANGUAGE plpgsql AS $$
 DECLARE
     stale text;
@@ -216,7 +219,7 @@ BEGIN
     END IF;
 
     IF cardinality(use_keys) > 0 THEN
-        PERFORM horae_use(use_keys, use_changes, use_starts, decided_at);
+        PERFORM horae_use(use_keys, use_changes, use_starts, use_most, decided_at);
     END IF;
 
     IF settings IS NOT NULL THEN

@@ -29,12 +29,12 @@ def take(writer: sqlite3.Connection, batch: Batch) -> None:
         Crowded: the transaction has to be undone.
     """
     crowded = []
-    for key, change, starts in batch.uses:
+    for key, change, starts, most in batch.uses:
         [row] = writer.execute(_USE, (key, change)).fetchall()
         running, concurrency, rate, per, paused = row
         if not starts:
             continue
-        full = paused or (concurrency is not None and running > concurrency)
+        full = paused or (concurrency is not None and running - change + most > concurrency)
         if rate is not None and not _begin(writer, key, batch.at, rate, per, starts):
             full = True
         if full:

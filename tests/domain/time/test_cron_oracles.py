@@ -16,6 +16,8 @@ from horae_domain.errors import InvalidTrigger
 from horae_domain.recurrence import cron_recurrence, span
 from horae_domain.zones import load_zone
 
+pytestmark = pytest.mark.no_cover  # tracing would take as long again; examples cover the lines
+
 ZONES = {
     "Europe/Berlin": 2026,
     "America/New_York": 2026,
