@@ -19,8 +19,9 @@ from horae_application.quarantine import quarantine
 from horae_application.task import Answer, Task
 from horae_domain import decider, external, waits
 from horae_domain.codec import decode
-from horae_domain.errors import InvalidField
+from horae_domain.errors import IdempotencyConflict, InvalidField
 from horae_domain.events import (
+    Event,
     ExecutionSkipped,
     ExternalEventReceived,
     ScheduleCreated,
@@ -50,6 +51,20 @@ def event_stream(task: Task) -> str | None:
 def identity(task: Task, command: messages.PublishEvent) -> str:
     """The event's id: its own, else the request's key, else the request's id."""
     return command.id or task.request.key or task.request.command_id or ""
+
+
+def _same_type(first: Event, command: messages.PublishEvent) -> None:
+    """Refuse an event that has the source and id of another one.
+
+    Raises:
+        IdempotencyConflict: two events of a source have two ids (CloudEvents 1.0), also those of two types.
+    """
+    if isinstance(first, ExternalEventReceived) and first.type != command.type:
+        raise IdempotencyConflict(
+            f"an event of this source and id was recorded as {first.type}",
+            field="id",
+            value=command.id,
+        )
 
 
 def _listens_since(rows: Sequence[StoredEvent]) -> int:
@@ -96,10 +111,12 @@ class Receiving:
             "type": command.type,
         }
         if rows := self._loaded.get(stream):
+            _same_type(decode(rows[0].name, rows[0].state), command)
             told = facts | {"recorded": True, "duplicate": True}
             return Answer(task, OK, told, None, rows[0].position)
         if self._draft.adds_to(stream):
             first = self._draft.streams.index(stream)
+            _same_type(self._draft.events[first], command)
             return Answer(task, OK, facts | {"recorded": True, "duplicate": True}, first)
         event = self._event(task, command, cause)
         listeners = self._draft.hearing.match(event.tenant, event.type, event.data)

@@ -18,9 +18,11 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     JsonValue,
     PlainSerializer,
+    Tag,
     TypeAdapter,
     ValidationError,
     ValidationInfo,
@@ -41,7 +43,7 @@ from horae_domain.errors import (
 from horae_domain.expressions import compile_expression
 from horae_domain.instants import format_instant, parse_instant
 from horae_domain.rrules import check_rule
-from horae_domain.templates import check_template
+from horae_domain.templates import TAGGED, check_template
 from horae_domain.urls import parse_url
 from horae_domain.zones import load_zone
 
@@ -339,6 +341,14 @@ class CancelOn(Model):
     match: Annotated[dict[DottedPath, Place], Field(max_length=16)] = Field(default_factory=dict)
 
 
+Ends = Annotated[
+    Annotated[CancelOn, Tag("one")]
+    | Annotated[tuple[CancelOn, ...], Field(min_length=1, max_length=16), Tag("many")],
+    Discriminator(lambda value: "many" if isinstance(value, list | tuple) else "one"),
+]
+"""One such event, or several of which any will do."""
+
+
 class FunctionAction(Model):
     """A Python function registered by name (A1)."""
 
@@ -522,11 +532,11 @@ Action = Annotated[
 
 def _source(value: Any) -> Any:
     if isinstance(value, str) and not value.startswith(SOURCES):
-        raise PydanticCustomError("match", "a path begins with trigger.data, payload or result")
+        raise PydanticCustomError("match", "a path begins with trigger, payload or result")
     return value
 
 
-SOURCES = ("trigger.data", "payload", "result")
+SOURCES = ("trigger.", "payload", "result")
 """What the values that a confirmation has to have are taken from."""
 Source = Annotated[str | int | float | bool, AfterValidator(_source)]
 
@@ -673,7 +683,7 @@ class Definition(Model):
     fallback: InnerAction | None = None
     """What runs when the action has failed for good, or timed out (W7)."""
     wait_for: WaitFor | None = None
-    cancel_on: CancelOn | None = None
+    cancel_on: Ends | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -714,6 +724,12 @@ class Definition(Model):
         if value is not None and start is not None and value < start:
             raise PydanticCustomError("trigger", "end_at is before start_at")
         return value
+
+    @property
+    def ends(self) -> tuple[CancelOn, ...]:
+        """The events that end an execution before its outcome."""
+        told = self.cancel_on or ()
+        return (told,) if isinstance(told, CancelOn) else told
 
     @property
     def title(self) -> str:
@@ -780,14 +796,11 @@ def size_of(value: object) -> int:
         raise PydanticCustomError("json", "a JSON value is needed here") from error
 
 
-_UNIONS = {"trigger", "action", "fallback", "then", "compensate"}
-
-
 def field_path(location: tuple[int | str, ...]) -> str:
     """`trigger.expression` from pydantic's location, which also names the union's branch."""
     parts: list[str] = []
     for index, part in enumerate(location):
-        if index > 0 and location[index - 1] in _UNIONS:
+        if index > 0 and location[index - 1] in TAGGED:
             continue
         parts.append(str(part))
     path = parts[0] if parts else ""

@@ -26,8 +26,8 @@ SOURCES = ("trigger", "payload", "result", "execution_id", "schedule_id", "due")
 
 _PLACE = re.compile(r"\$\$\{|\$\{([^{}]*)\}|\$\{")
 _PATH = re.compile(rf"({'|'.join(SOURCES)})(\.[^.]+)*")
-_TAGGED = {"trigger", "action", "fallback", "then", "compensate"}
-"""Fields before whose type pydantic names the type again."""
+TAGGED = {"trigger", "action", "fallback", "then", "compensate", "cancel_on"}
+"""Fields after which pydantic names what it takes their value for."""
 _STRUCTURE = {"missing", "extra_forbidden", "template"}
 """Complaints that no value can answer."""
 
@@ -100,7 +100,7 @@ def _child(value: Any, part: int | str) -> Any:
 def _names(location: tuple[int | str, ...]) -> Iterator[int | str]:
     """A location of pydantic without the types that it names besides."""
     for index, part in enumerate(location):
-        if not index or location[index - 1] not in _TAGGED:
+        if not index or location[index - 1] not in TAGGED:
             yield part
 
 

@@ -109,7 +109,7 @@ def _known(definition: Definition, run: Execution) -> dict[str, Any]:
     payload = run.payload if run.overridden else payload_for(definition, run.trigger)
     results = run.results
     return {
-        "trigger": {"data": run.trigger.get("data", payload)},
+        "trigger": {"data": payload} | run.trigger,
         "payload": payload,
         "result": results.get("action", results),
     }

@@ -101,6 +101,17 @@ def test_source_and_id_together_are_the_event(desk: Stepped):
     assert desk.count("execution.requested") == 3
 
 
+def test_identity_of_an_event_of_another_type_is_refused(desk: Stepped):
+    desk.create(trigger={"type": "event", "event": ">"})
+    publish(desk)
+    told = [desk.send("event.publish", {"type": type_, "id": "e-2"}) for type_ in ("a", "b")]
+    reply = publish(desk, type_="trade.lost")
+    assert (reply.status, reply.body["error"]["code"]) == (409, "idempotency_conflict")
+    assert reply.body["error"]["field"] == "id"
+    assert [each.status for (each,) in told] == [200, 409]
+    assert desk.count("execution.requested") == 2
+
+
 def test_idempotency_key_is_the_id_unless_told(desk: Stepped):
     desk.create(trigger=TRADES)
     for _ in range(2):

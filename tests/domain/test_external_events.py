@@ -10,7 +10,7 @@ from histories import History, at, cause, definition, like, said
 
 from horae_domain import external
 from horae_domain.definition import Overlap, parse_definition
-from horae_domain.errors import InvalidExpression, InvalidTrigger
+from horae_domain.errors import InvalidExpression, InvalidField, InvalidTrigger
 from horae_domain.events import (
     AttemptFailed,
     ExecutionBuffered,
@@ -395,6 +395,18 @@ def test_execution_that_has_not_the_value_to_compare_is_ended_by_no_event():
     assert external.wants_of(history.line.definition, history.run) == []
 
 
+def test_each_of_several_events_ends_an_execution():
+    moved = {"event": "ticket.moved", "match": {"id": "trigger.data.ticket_id"}}
+    lost = {"event": "ticket.lost", "match": {"id": "trigger.data.lost_id"}}
+    history = History(trigger=LATER, cancel_on=[ENDS, moved, lost])
+    receive(history, 1, data={"ticket_id": 7})
+    definition_, run = history.line.definition, history.run
+    found = [(each.event, each.match) for each in external.wants_of(definition_, run)]
+    assert found == [("ticket.resolved", (("ticket.id", 7),)), ("ticket.moved", (("id", 7),))]
+    assert history.line.schedule.listens_for_runs
+    assert parse_definition(definition_.canonical()) == definition_
+
+
 def test_values_may_come_from_the_payload():
     ends = {"event": "stop", "match": {"id": "payload.id"}}
     history = History(trigger={"type": "manual"}, cancel_on=ends, payload={"id": 1})
@@ -521,6 +533,29 @@ def test_bad_trigger_is_refused_by_its_field(trigger, field):
     with pytest.raises(InvalidTrigger) as caught:
         definition(trigger=trigger)
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("told", "field"),
+    [
+        ({"match": {}}, "cancel_on.event"),
+        ({"event": "a", "match": {"id": "x"}}, "cancel_on.match.id"),
+        ([{"event": "a"}, {"event": "a*"}], "cancel_on[1].event"),
+        ([{"event": "a"}] * 17, "cancel_on"),
+        ([], "cancel_on"),
+        ("ticket.resolved", "cancel_on"),
+    ],
+)
+def test_what_cannot_end_an_execution_is_refused_by_its_field(told, field):
+    with pytest.raises(InvalidField) as caught:
+        definition(cancel_on=told)
+    assert caught.value.field == field
+
+
+def test_as_many_events_as_are_allowed_may_end_an_execution():
+    assert len(definition(cancel_on=[{"event": "a"}] * 16).ends) == 16
+    assert definition(cancel_on={"event": "a"}).ends == definition(cancel_on=[{"event": "a"}]).ends
+    assert definition().ends == ()
 
 
 @pytest.mark.parametrize("place", ["ticket_id", "trigger..x", "event.id", ""])

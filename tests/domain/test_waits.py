@@ -8,7 +8,7 @@ import pytest
 from histories import History, at, cause, definition, like, said
 from sagas import STEADY, WAIT, SagaHistory, function, paid, step
 
-from horae_domain import decider, waits
+from horae_domain import decider, external, waits
 from horae_domain.errors import IllegalState, InvalidField
 from horae_domain.events import (
     AttemptFailed,
@@ -505,6 +505,18 @@ def test_what_may_confirm_it_is_kept_until_it_waits():
         like(ExecutionConfirmed),
         like(ExecutionSucceeded, result={"order": "o-1", "id": 2}),
     ]
+
+
+def test_values_may_be_facts_of_the_trigger():
+    match = {"run": "trigger.execution_id", "how": "trigger.outcome", "rows": "trigger.data.rows"}
+    history = SagaHistory(
+        **NONE, wait_for=WAIT | {"match": match}, trigger={"type": "outcome", "schedule": "load"}
+    )
+    facts = {"execution_id": "x-1", "outcome": "succeeded", "data": {"rows": 3}}
+    happened = external.Happening("chain", "x-1:succeeded", at(1), facts)
+    _, awaiting = history.do(external.fire, happened, cause(1))
+    values = {"run": "x-1", "how": "succeeded", "rows": 3}
+    assert awaiting.waits == [{"event": "Paid", "match": values}]
 
 
 def test_not_all_that_come_before_are_kept():
