@@ -63,7 +63,7 @@ def is_public(address: Address) -> bool:
         special = address.is_multicast or address.is_reserved or address in _RELAYS
         return address.is_global and not special
     if address in _NAT64:
-        return is_public(IPv4Address(int(address) & 0xFFFF_FFFF))
+        return is_public(IPv4Address(address.packed[-4:]))
     return address in _UNICAST and not any(address in each for each in _RESERVED)
 
 

@@ -67,6 +67,18 @@ def test_an_answer_that_is_out_of_date_changes_nothing():
     assert look(other, 60, holds=True, revision=2) == []
 
 
+def test_no_look_is_before_the_start_and_none_is_taken_twice():
+    line = watching(start_at="2026-01-05T00:02:00Z").line
+    assert conditions.tick_at(line, at(119)) is None
+    assert conditions.tick_at(line, at(120)) == at(120)
+    history = watching()
+    assert conditions.tick_at(history.line, at(59)) is None
+    assert conditions.tick_at(history.line, at(60)) == at(60)
+    look(history, 60, holds=True)
+    assert conditions.tick_at(history.line, at(119)) is None
+    assert conditions.tick_at(history.line, at(120)) == at(120)
+
+
 def test_only_a_schedule_that_watches_has_looks_behind_it():
     assert watching().line.tick_before(at(90)) == at(60)
     assert History(trigger={"type": "manual"}).line.tick_before(at(90)) is None

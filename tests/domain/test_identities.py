@@ -12,13 +12,20 @@ from hypothesis import strategies as st
 from horae_domain import identity
 from horae_domain.identity import (
     PARTITIONS,
+    erasure_stream,
     execution_id,
+    external_event_stream,
     fraction,
+    is_external,
+    is_request,
+    limits_stream,
+    listener_stream,
     partition_of,
     partition_of_stream,
     request_hash,
     request_stream,
     schedule_stream,
+    tail_stream,
 )
 
 texts = st.text(string.ascii_lowercase + ".:é", max_size=6)
@@ -41,6 +48,13 @@ def test_ids_are_what_they_always_were():
     assert execution_id("default", "job", 1, "key", "k", None) == KEY
     assert request_stream("default", "schedule.create", "k") == REQUEST
     assert request_hash(b"{}") == HASH
+    assert limits_stream("acme", "mail") == "0b6f18c3-9fb7-a56d-1446-7d6eb3468d16"
+    assert limits_stream("acme", None) == "33580103-8771-e98c-77fd-26d8f23809de"
+    assert external_event_stream("acme", "shop", "e-1") == "fe7a2004-7ac3-a0d6-a818-fb6a5eb05c65"
+    assert tail_stream(21) == "15a485f1-3f90-caf0-f799-27aa7c98f65e"
+    assert listener_stream(STREAM, None) == "15c2c806-3688-1cc0-a5e1-bc22cdd8213c"
+    assert erasure_stream("default", "job") == "158f5105-d978-aebd-4173-bd9537ed34e9"
+    assert fraction("a", "b") == 0.1684688855366936
 
 
 STREAM = "15f77ea7-7eab-79da-8732-9e01b33e540e"
@@ -93,6 +107,12 @@ def test_ids_of_later_instants_sort_later():
 def test_requests_lie_outside_the_partitions_of_schedules():
     assert request_stream("t", "c", "k").startswith("ff")
     assert len({request_stream(*each) for each in [("a", "b", "c"), ("ab", "", "c")]}) == 2
+
+
+def test_streams_tell_what_they_are_of():
+    event, request = external_event_stream("t", "shop", "e"), request_stream("t", "c", "k")
+    assert (is_external(event), is_external(request), is_external(STREAM)) == (True, False, False)
+    assert (is_request(request), is_request(event), is_request(STREAM)) == (True, False, False)
 
 
 @given(st.lists(texts, max_size=3), st.lists(texts, max_size=3))

@@ -66,11 +66,11 @@ def fired(days: int) -> tuple[list[Event], Line, list[Ended]]:
     ("status", "kind", "days", "kept"),
     [
         (Status.SUCCEEDED, "interval", 6, True),
-        (Status.SUCCEEDED, "interval", 8, False),
-        (Status.SUCCEEDED, "key", 8, True),
-        (Status.SUCCEEDED, "event", 31, False),
+        (Status.SUCCEEDED, "interval", 7, False),
+        (Status.SUCCEEDED, "key", 29, True),
+        (Status.SUCCEEDED, "event", 30, False),
         (Status.DEAD, "interval", 29, True),
-        (Status.DEAD, "interval", 31, False),
+        (Status.DEAD, "interval", 30, False),
         (Status.SKIPPED, "calendar", 8, True),
         (Status.RUNNING, "interval", 1000, True),
         (Status.BUFFERED, "interval", 1000, True),
@@ -84,6 +84,11 @@ def test_age_counts_from_the_end_by_how_it_ended(
     _, _, [ended] = fired(1)
     run = msgspec.structs.replace(ended.run, status=status, kind=kind)
     assert Retention().keeps(run, at(1), at(1 + days)) is kept
+
+
+def test_an_execution_ended_with_its_last_event() -> None:
+    run, other = fired(2)[2]
+    assert Ended(run.run, [*run.events, *other.events]).at == at(2)
 
 
 def test_line_folded_from_what_is_left_is_the_line() -> None:
@@ -131,6 +136,6 @@ def test_only_finished_one_time_schedules_go_as_a_whole() -> None:
     assert kept.keeps_schedule(line, late), "it waits"
     decider.command(decision, CancelSchedule("", Cause(at(1))))
     assert kept.keeps_schedule(decision.require(), at(90))
-    assert not kept.keeps_schedule(decision.require(), at(92))
+    assert not kept.keeps_schedule(decision.require(), at(91))
     event = erase_schedule(decision.require().schedule, ["x"], [1], Cause(late))
     assert (event.executions, event.decisions, event.schedule_id) == (["x"], [1], "job")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import shutil
 import signal
@@ -30,7 +29,7 @@ OPTIONS += (
 SURVIVED = frozenset({0, 5})
 """Exit codes of tests: none fails, or there is none."""
 UNFIT = 77
-"""The exit code of a child whose mutant no live function takes."""
+"""The exit code of a child that comes to no verdict: no live function takes its mutant."""
 
 Try = Callable[[Mutant], bool | None]
 """Whether a mutant is killed; None if that takes another import of its module."""
@@ -119,8 +118,6 @@ class _Served:
         self._judge, self._reach = judge, reach
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        gc.collect()
-        gc.freeze()
         self._judge(lambda mutant: self._try(session, mutant))
         return True
 
@@ -135,7 +132,7 @@ class _Served:
             return survived
         items = _chosen(session.items, tests)
         code = _in_child(
-            lambda: _failures(session, items) if apply(mutant, patch) else UNFIT,
+            lambda: UNFIT if not apply(mutant, patch) else _failures(session, items),
             10 + 3 * self._reach.cost(tests),
         )
         if code == UNFIT:
@@ -161,7 +158,7 @@ def _in_child(act: Callable[[], int], seconds: float = 0) -> int:
     """The exit code; a child is killed after so many seconds of its processor time, unless 0."""
     child = os.fork()
     if child == 0:
-        code = 2
+        code = UNFIT
         try:
             signal.setitimer(signal.ITIMER_PROF, seconds)
             code = act()
