@@ -136,6 +136,17 @@ def test_another_backfill_runs_the_window_again_the_same_one_does_not():
     assert len(ids) == 4
 
 
+def test_one_that_goes_on_leaves_the_others_as_they_are():
+    history = begun()
+    history.backfill(hour(11.6), hour(1), hour(3))
+    history.backfill(hour(11.6), hour(5), hour(6), id_="c")
+    finish(history, hour(11.7))
+    assert {name: each.left for name, each in history.line.backfills.items()} == {"b": 1, "c": 2}
+    finish(history, hour(11.8))
+    finish(history, hour(11.9))
+    assert {name: each.left for name, each in history.line.backfills.items()} == {"c": 1}
+
+
 def test_it_goes_on_by_the_definition_it_began_with():
     history = begun()
     history.backfill(hour(11.6), hour(1), hour(3))

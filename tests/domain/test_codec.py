@@ -424,6 +424,7 @@ def test_what_cannot_be_read_is_undecodable(name, state):
         decode(name, state)
     assert caught.value.name == name
     assert str(caught.value).startswith(f"{name}: ")
+    assert str(caught.value).endswith("unknown name") is (name not in NAMES.values())
 
 
 def test_unknown_name_is_said():

@@ -1,11 +1,16 @@
 import pytest
-from histories import History, at, cause, definition, like
+from histories import History, at, cause, definition, like, said
 
 from horae_domain import conditions
 from horae_domain.conditions import Looked
 from horae_domain.definition import restore_definition
 from horae_domain.errors import HoraeError
-from horae_domain.events import ExecutionRequested, ScheduleChecked
+from horae_domain.events import (
+    ExecutionRequested,
+    ExecutionSkipped,
+    ScheduleChecked,
+    ScheduleCompleted,
+)
 from horae_domain.occurrences import kind_of
 
 PRICE = {"type": "condition", "check": "price", "when": "price > 1", "every": "1 minute"}
@@ -28,6 +33,51 @@ def test_a_level_fires_at_each_look_at_which_it_holds():
         like(ExecutionRequested, kind="condition", due=at(60)),
     ]
     assert look(history, 120, holds=True) == [like(ExecutionRequested, due=at(120))]
+
+
+def test_what_fires_is_told_what_was_seen():
+    [_, fired] = look(watching(), 60, holds=True)
+    assert fired.trigger == {
+        "check": "price", "at": "2026-01-05T00:01:00Z", "data": {"price": 2}, "when": "price > 1",
+    }  # fmt: skip
+    plain = History(trigger={"type": "condition", "check": "price", "every": "1 minute"})
+    [_, fired] = look(plain, 60, holds=True)
+    assert "when" not in fired.trigger
+
+
+def test_a_level_that_cannot_fire_is_asked_again_later():
+    history = watching()
+    assert len(look(history, 60, holds=True)) == 2
+    assert look(history, 120, holds=True) == []
+    assert history.line.through == at(60)
+
+
+def test_an_edge_that_cannot_fire_is_skipped():
+    history = watching("edge")
+    look(history, 60, holds=True)
+    look(history, 120, holds=False)
+    assert look(history, 180, holds=True)[-1] == like(
+        ExecutionSkipped, reason="overlap", due=at(180), kind="condition"
+    )
+
+
+@pytest.mark.parametrize(("mode", "decided"), [("level", []), ("edge", ["cooldown"])])
+def test_within_a_cooldown_nothing_fires_and_at_its_end_again(mode, decided):
+    history = watching(mode, cooldown="5m")
+    look(history, 60, holds=True)
+    history.start(60)
+    history.report(60, said())
+    assert history.line.cooldown_until == at(360)
+    look(history, 299, holds=False)
+    events = look(history, 359, holds=True)[1:]
+    assert [event.reason for event in events] == decided
+    look(history, 359.5, holds=False)
+    assert look(history, 360, holds=True)[-1] == like(ExecutionRequested, due=at(360))
+
+
+def test_what_is_due_is_decided_before_a_look():
+    history = watching(end_at="2026-01-05T00:01:00Z")
+    assert look(history, 61, holds=True, tick=at(60)) == [like(ScheduleCompleted)]
 
 
 def test_an_edge_fires_when_it_begins_to_hold():
@@ -77,6 +127,13 @@ def test_no_look_is_before_the_start_and_none_is_taken_twice():
     look(history, 60, holds=True)
     assert conditions.tick_at(history.line, at(119)) is None
     assert conditions.tick_at(history.line, at(120)) == at(120)
+
+
+def test_the_next_look_lies_between_the_start_and_the_end():
+    line = watching(start_at="2026-01-05T00:02:00Z", end_at="2026-01-05T00:04:00Z").line
+    assert [line.tick_after(each) for each in (None, at(119), at(120), at(239), at(240))] == [
+        at(120), at(120), at(180), at(240), None,
+    ]  # fmt: skip
 
 
 def test_only_a_schedule_that_watches_has_looks_behind_it():

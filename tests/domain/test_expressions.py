@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 
 from horae_domain.errors import ExpressionFailed, InvalidExpression
 from horae_domain.expression_cost import MAX_COST, MAX_LENGTH, MAX_SIZE, weigh
-from horae_domain.expression_tree import read_tree
+from horae_domain.expression_tree import (
+    Access,
+    Call,
+    Collection,
+    Constant,
+    Loop,
+    Variable,
+    read_tree,
+)
 from horae_domain.expressions import (
     MAX_DEPTH,
     MAX_TEXT,
@@ -165,6 +173,58 @@ def test_keys_count_for_the_size_of_data():
 
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=200)
+
+
+@pytest.mark.parametrize(
+    ("text", "weight"),
+    [
+        ("data", (0, 100, 100, 100)),
+        ("data.a.b", (2, 100, 100, 100)),
+        ("data == 5", (2, 1, 1, 1)),
+        ("1.5 == data", (2, 1, 1, 1)),
+        ("data < data.a", (102, 1, 1, 1)),
+        ("data && true", (1, 1, 1, 1)),
+        ("!data", (1, 1, 1, 1)),
+        ("data in [1, 2, 3]", (109, 1, 1, 1)),
+        ("data.contains('a')", (102, 1, 1, 1)),
+        ("data.matches('a+')", (102, 1, 1, 1)),
+        ("data.matches(data)", (800_201, 1, 1, 1)),
+        ("data[0]", (1, 100, 100, 100)),
+        ("data ? 'a' : data", (1, 100, 100, 100)),
+        ("data + data", (213.5, 200, 200, 100)),
+        ("[data, [1, 2]]", (6, 104, 2, 100)),
+        ("{'a': data, 'b': 1}", (5, 104, 4, 100)),
+        ("{'a': data}.a", (4, 102, 100, 100)),
+        (f"'{'x' * 640}'", (0, 11, 1, 1)),
+        (f"b'{'x' * 63}'", (0, 1, 1, 1)),
+        ("size(data)", (101, 1, 1, 1)),
+        ("string(data)", (101, 101, 100, 100)),
+        ("data.all(x, x)", (202, 102, 102, 1)),
+        ("data.exists(x, x in data)", (10_704, 102, 102, 1)),
+        ("data.map(x, x + x)", (14_332.1875, 502, 101, 200)),
+        ("data.filter(x, x > 1)", (12_834.1875, 302, 101, 100)),
+        ("data.exists_one(x, x == 1)", (11_459.1875, 1, 1, 1)),
+        ("data.map(x, [x]).map(y, y + y)", (31_909.0625, 1111, 102, 200)),
+    ],
+)
+def test_the_bounds_of_what_an_expression_costs_and_gives(text, weight):
+    assert weigh(read_tree(_program(text, DATA).serialize()), 100) == weight
+
+
+def test_the_tree_of_an_expression():
+    def tree(text):
+        return read_tree(_program(text, DATA).serialize())
+
+    data, one = Variable("data"), Constant(1)
+    assert tree("data.a == 5") == Call("_==_", (Access(data), one))
+    assert tree("{'k': [data, 1.5]}") == Collection((one, Collection((data, one))))
+    result = Variable("@result")
+    added = Call("_+_", (result, Collection((Call("_+_", (Variable("x"), one)),))))
+    assert tree("data.map(x, x + 1)") == Loop(
+        ("x",), data, "@result", Collection(()), one, added, result
+    )
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | st.floats(allow_nan=False) | texts,
     lambda inner: st.lists(inner, max_size=5) | st.dictionaries(texts, inner, max_size=5),

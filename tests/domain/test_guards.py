@@ -92,6 +92,13 @@ def test_a_condition_that_fails_is_checked_again_and_then_the_occurrence_is_skip
     ]
 
 
+def test_a_check_is_tried_again_up_to_the_end_of_the_window():
+    for window, retry_at in ((1, at(61)), (0.9, None)):
+        history = guarded(catch_up={"window": window})
+        history.settle(60)
+        assert answer(history, 60, BROKEN)[0] == like(ExecutionCheckFailed, retry_at=retry_at)
+
+
 def test_the_pause_between_checks_is_bounded():
     history = guarded(
         trigger={"type": "once", "at": "2026-01-05T00:01:00Z"}, catch_up={"window": "1h"}

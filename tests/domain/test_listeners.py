@@ -138,6 +138,7 @@ def test_listeners_of_partitions_are_forgotten_together():
     assert {each.stream for each in listeners.match("default", "a", {"n": 1})} == left
     assert {each.stream for each in listeners.match("default", "b.c", {})} == left
     assert len(listeners) == 2 * len(left)
+    assert set(listeners.partitions) == {partition_of_stream(each) for each in left}
     listeners.drop(range(64))
     assert (len(listeners), listeners.hears("default", "a")) == (0, False)
 

@@ -144,5 +144,13 @@ def _leave_out(node: ast.AST, items: list[Any], index: int) -> None:
             del node.keys[index], node.values[index]
         case ast.FunctionDef() if ast.get_docstring(node) is not None:
             node.body[index + 1] = ast.Pass()
-        case _:
+        case _ if not _says_nothing(items[index]):
             items[index] = ast.Pass()
+
+
+def _says_nothing(statement: ast.stmt) -> bool:
+    """True of the docstring of an attribute, and of what only a type checker reaches."""
+    match statement:
+        case ast.Expr(ast.Constant() | ast.Call(ast.Name("assert_never"))):
+            return True
+    return False

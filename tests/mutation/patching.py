@@ -61,10 +61,14 @@ def apply(mutant: Mutant, patch: Patch) -> bool:
         return False
     for function in live:
         function.__code__ = code
-    for each in gc.get_objects():
-        if isinstance(each, _lru_cache_wrapper):
-            each.cache_clear()
+    for each in caches():
+        each.cache_clear()
     return True
+
+
+def caches() -> list[_lru_cache_wrapper[object]]:
+    """What remembers the results of functions."""
+    return [each for each in gc.get_objects() if isinstance(each, _lru_cache_wrapper)]
 
 
 def _functions(node: ast.AST, prefix: str = "") -> Iterator[tuple[str, Function]]:

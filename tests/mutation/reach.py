@@ -9,6 +9,7 @@ from typing import Any
 import coverage
 import msgspec
 import pytest
+from patching import caches
 
 BUDGET = 20.0
 """Seconds of tests that are tried on a mutant, as they take without one: the quickest of them."""
@@ -68,9 +69,15 @@ class Measure:
         )
         self.coverage.start()
 
+    def pytest_collection_finish(self) -> None:
+        """Find the caches, once all is imported."""
+        self.caches = caches()
+
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Any:
-        """Name what follows by the test."""
+        """Name what follows by the test, which finds nothing remembered by those before."""
+        for each in self.caches:
+            each.cache_clear()
         self.coverage.switch_context(item.nodeid)
         return (yield)
 

@@ -162,8 +162,10 @@ def test_the_id_follows_source_and_content_and_not_the_line_number():
 
 
 def test_the_same_line_twice_is_two_schedules():
-    first, second = (to_definition(job, "me")["id"] for job in jobs("@daily x\n@daily x", "user"))
-    assert first != second
+    found = [to_definition(job, "me")["id"] for job in jobs("@daily x\n@daily x", "user")]
+    assert found == ["crontab.me.be9050055730b700", "crontab.me.2f9535dd8de6e32a"], (
+        "ids stay what they were"
+    )
 
 
 @given(

@@ -62,6 +62,7 @@ def test_what_is_no_instant_is_refused(value):
     with pytest.raises(InvalidField) as refusal:
         parse_instant(value, field="at")
     assert refusal.value.field == "at"
+    assert refusal.value.value == (None if value is None else str(value))
 
 
 def test_instants_are_written_in_utc_with_microseconds_only_if_there_are_any():
