@@ -9,7 +9,9 @@ import pytest
 from nats.aio.client import Client
 
 from horae_infrastructure.embedded import Nats
-from horae_infrastructure.nats import close, connect
+from horae_infrastructure.nats import close, connect, streams
+from horae_infrastructure.nats.connection import Connection
+from horae_infrastructure.nats.work import NatsWorkBus
 
 
 @pytest.fixture
@@ -17,6 +19,17 @@ async def nc(nats_url: str) -> AsyncIterator[Client]:
     client = await connect(nats_url, name="test")
     yield client
     await close(client)
+
+
+@pytest.fixture
+async def bus(nc: Connection) -> AsyncIterator[NatsWorkBus]:
+    """Work goes out by a stream that has nothing of other tests."""
+    await streams.ensure(nc.jetstream(), streams.work_stream(streams.StreamSettings()))
+    await nc.jetstream().purge_stream(streams.WORK)
+    bus = NatsWorkBus(nc)
+    await bus.start()
+    yield bus
+    await bus.stop()
 
 
 @pytest.fixture

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import TypeVar
 
-from horae_application.messages import Reply
+from horae_application.messages import Reply, Request
 from horae_application.work import Work
+from horae_infrastructure.nats import NatsService
+from horae_infrastructure.nats.connection import Connection
+
+Engine = TypeVar("Engine", bound=Callable[[Request], Awaitable[Reply]])
 
 
 def work(tenant: str, *, action=None, lease: str = "1.1", **facts) -> Work:
@@ -26,3 +33,19 @@ def work(tenant: str, *, action=None, lease: str = "1.1", **facts) -> Work:
 
 def accepted(position: str, **facts) -> Reply:
     return Reply(200, {"ok": True, "position": position, **facts})
+
+
+@asynccontextmanager
+async def answering(nc: Connection, engine: Engine, *commands: str) -> AsyncIterator[Engine]:
+    """While it lasts, an engine answers these commands."""
+    service = NatsService(
+        nc,
+        commands=engine,
+        queries=engine,
+        command_names=commands,
+        query_names=[],
+        version="1.0.0",
+    )
+    await service.start()
+    yield engine
+    await service.stop(0.1)

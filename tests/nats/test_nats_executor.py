@@ -9,12 +9,12 @@ from contextlib import asynccontextmanager
 
 import msgspec
 import pytest
-from nats_works import accepted, work
+from nats_works import accepted, answering, work
 
 from horae_application.messages import Reply, Request
 from horae_application.registry import Registry
 from horae_domain.errors import IllegalState, PayloadTooLarge, StaleLease, Unavailable
-from horae_infrastructure.nats import NatsCaller, NatsService, connect, streams
+from horae_infrastructure.nats import NatsCaller, connect, streams
 from horae_infrastructure.nats.executor import WorkPuller
 from horae_infrastructure.nats.work import NatsWorkBus
 from horae_workers.executor import Executor
@@ -55,28 +55,8 @@ class Engine:
 
 @pytest.fixture
 async def engine(nc):
-    engine = Engine()
-    service = NatsService(
-        nc,
-        commands=engine,
-        queries=engine,
-        command_names=["execution.start", "execution.report"],
-        query_names=[],
-        version="1.0.0",
-    )
-    await service.start()
-    yield engine
-    await service.stop(0.1)
-
-
-@pytest.fixture
-async def bus(nc):
-    await streams.ensure(nc.jetstream(), streams.work_stream(streams.StreamSettings()))
-    await nc.jetstream().purge_stream(streams.WORK)
-    bus = NatsWorkBus(nc)
-    await bus.start()
-    yield bus
-    await bus.stop()
+    async with answering(nc, Engine(), "execution.start", "execution.report") as engine:
+        yield engine
 
 
 @asynccontextmanager
@@ -359,19 +339,12 @@ async def test_stop_waits_for_what_runs_and_hands_back_what_does_not_end(nc, ten
 async def test_pullers_survive_a_wiped_server(own_server, own_nc):
     import shutil
 
-    engine = Engine()
-    service = NatsService(
-        own_nc,
-        commands=engine,
-        queries=engine,
-        command_names=["execution.start", "execution.report"],
-        query_names=[],
-        version="1.0.0",
-    )
-    await service.start()
     bus = NatsWorkBus(own_nc, check_every=0.2)
     await bus.start()
-    async with pulling(own_nc, "t", succeed):
+    async with (
+        answering(own_nc, Engine(), "execution.start", "execution.report") as engine,
+        pulling(own_nc, "t", succeed),
+    ):
         bus.publish([work("t", payload=1)])
         await engine.reported.acquire()
         own_server.kill()
@@ -381,7 +354,6 @@ async def test_pullers_survive_a_wiped_server(own_server, own_nc):
         while {each["result"]["n"] for each in engine.reports} != {1, 2}:
             await asyncio.wait_for(engine.reported.acquire(), 100)
     await bus.stop()
-    await service.stop(0.1)
 
 
 async def test_lease_of_the_answer_reaches_the_handler(nc, tenant, engine, bus):

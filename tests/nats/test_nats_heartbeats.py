@@ -7,14 +7,13 @@ import json
 from contextlib import asynccontextmanager
 
 import pytest
-from nats_works import accepted, work
+from nats_works import accepted, answering, work
 
 from horae_application.messages import Reply, Request
 from horae_application.registry import Registry
 from horae_domain.errors import StaleLease
-from horae_infrastructure.nats import NatsCaller, NatsService, streams
+from horae_infrastructure.nats import NatsCaller, streams
 from horae_infrastructure.nats.executor import WorkPuller
-from horae_infrastructure.nats.work import NatsWorkBus
 from horae_workers.executor import Executor
 
 
@@ -42,28 +41,9 @@ class Engine:
 
 @pytest.fixture
 async def engine(nc):
-    engine = Engine()
-    service = NatsService(
-        nc,
-        commands=engine,
-        queries=engine,
-        command_names=["execution.start", "execution.heartbeat", "execution.report"],
-        query_names=[],
-        version="1.0.0",
-    )
-    await service.start()
-    yield engine
-    await service.stop(0.1)
-
-
-@pytest.fixture
-async def bus(nc):
-    await streams.ensure(nc.jetstream(), streams.work_stream(streams.StreamSettings()))
-    await nc.jetstream().purge_stream(streams.WORK)
-    bus = NatsWorkBus(nc)
-    await bus.start()
-    yield bus
-    await bus.stop()
+    names = ("execution.start", "execution.heartbeat", "execution.report")
+    async with answering(nc, Engine(), *names) as engine:
+        yield engine
 
 
 @asynccontextmanager
