@@ -12,12 +12,12 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from examples.sagas.partner import partner_url
-from horae import Context, Horae
+from horae import Call, Context, Horae
 
 app = Horae("sagas")
 
 
-def keep(ctx: Context, kind: str, text: str) -> str:
+def keep(ctx: Context | Call, kind: str, text: str) -> str:
     """Write down what was done, once for each execution, however often it is delivered."""
     with closing(_database()) as database, database:
         row = (ctx.execution_id, kind, text)

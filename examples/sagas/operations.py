@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel
 
 from examples.sagas.base import app, keep, kept
+from examples.sagas.pace import scaled, scaled_trigger
 from examples.sagas.partner import partner_url
 from horae import Call, Context, command, cron, every, on_event
 
@@ -36,7 +37,7 @@ def next_window(now: datetime) -> datetime:
     if OPENS <= local.time() < CLOSES:
         return now
     day = local.date() + timedelta(days=local.time() >= OPENS)
-    return datetime.combine(day, OPENS, BERLIN)
+    return now + scaled(datetime.combine(day, OPENS, BERLIN) - now)
 
 
 @app.command
@@ -92,13 +93,13 @@ workflows, agents = app.service("workflows"), app.service("agents")
 @workflows.command("Backup")
 def backup(call: Call, told: dict[str, str]) -> str:
     """Start the workflow; all attempts of a run have the same key."""
-    return f"{told['database']} {call.due:%a}"
+    return keep(call, "backups", f"{told['database']} {call.due:%a}")
 
 
 @agents.command("Report")
 def report(call: Call, told: dict[str, str]) -> str:
     """Let an agent write it."""
-    return f"{told['about']} of {call.due:%d.%m.}"
+    return keep(call, "reports", f"{told['about']} of {call.due:%d.%m.}")
 
 
 app.declare(
@@ -128,6 +129,7 @@ async def new_tenant(ctx: Context, tenant: dict[str, str]) -> list[str]:
     """Make them in the tenant itself."""
     client = ctx.client.in_tenant(tenant["id"])
     for id_, trigger in FIRST.items():
+        when = scaled_trigger(trigger)
         action = {"type": "queue", "queue": id_}
-        await client.create_schedule(id_, trigger, action, idempotency_key=f"first:{id_}")
+        await client.create_schedule(id_, when, action, idempotency_key=f"first:{id_}")
     return list(FIRST)

@@ -117,7 +117,7 @@ def market_is_open(ctx: Context) -> bool:
 @trading.command("Rebalance")
 def rebalance(call: Call, order: dict[str, str]) -> str:
     """What the trading service does about it."""
-    return f"{order['book']} on {call.due:%a}"
+    return keep(call, "rebalances", f"{order['book']} on {call.due:%a}")
 
 
 app.declare(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -32,6 +33,8 @@ class Market:
             answer = minutes.get(ctx.due.minute, answers[-1])
             if isinstance(answer, Exception):
                 raise answer
+            if answer is HANGS:
+                await asyncio.sleep(3600)
             return answer
 
         told = {"when": WHEN} | trigger
@@ -47,6 +50,7 @@ class Market:
 
 QUIET = {"volatility": 0.01, "trading_volume": 2_000_000}
 WILD = {"volatility": 0.06, "trading_volume": 2_000_000}
+HANGS = object()
 
 
 def checked(engine):
@@ -115,11 +119,14 @@ async def test_data_that_the_expression_cannot_judge_is_an_error_and_not_false(a
 
 
 async def test_a_check_that_hangs_is_given_up(monkeypatch):
-    monkeypatch.setattr(checks, "CHECK_TIMEOUT", 0.0)
-    market = Market(WILD)
+    monkeypatch.setattr(checks, "CHECK_TIMEOUT", 0.05)
+    market = Market(HANGS, WILD)
     async with testing.engine(market.app) as engine:
         await engine.advance("1 minute")
-        assert (await engine.get_schedule("respond"))["last_check"]["outcome"] in {"failed", "held"}
+        assert (await engine.get_schedule("respond"))["last_check"]["outcome"] == "failed"
+        await engine.advance("1 minute")
+        assert checked(engine) == [(1, "failed"), (2, "held")]
+        assert [minute for minute, _ in market.runs] == [2]
 
 
 async def test_a_cooldown_follows_a_firing():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -16,14 +15,8 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
-def desk(monkeypatch, tmp_path):
-    monkeypatch.setenv("DESK_DIR", str(tmp_path))
-    monkeypatch.syspath_prepend(ROOT)
-    from examples.desk import app as module
-
-    yield module
-    for name in [name for name in sys.modules if name.split(".")[0] == "examples"]:
-        del sys.modules[name]
+def desk(example):
+    return example("desk.app")
 
 
 async def test_a_minute_at_the_desk(desk, tmp_path):
@@ -49,8 +42,8 @@ async def test_a_minute_at_the_desk(desk, tmp_path):
     assert report["low"] <= report["mean"] <= report["high"]
 
 
-async def test_settlement_is_tried_again_while_the_market_is_down(desk, monkeypatch):
-    market = sys.modules["examples.desk.market"]
+async def test_settlement_is_tried_again_while_the_market_is_down(example, desk, monkeypatch):
+    market = example("desk.market")
     monkeypatch.setattr(market, "OUTAGES", 1.1)
     async with testing.engine(desk.app) as engine:
         run = await engine.trigger_schedule("settlement")

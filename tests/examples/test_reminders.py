@@ -2,27 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-import pytest
-
 from horae import testing
 
-ROOT = Path(__file__).parents[2]
 
-
-@pytest.fixture
-def reminders(monkeypatch):
-    monkeypatch.syspath_prepend(ROOT)
-    from examples.reminders import app as module
-
-    yield module
-    for name in [name for name in sys.modules if name.split(".")[0] == "examples"]:
-        del sys.modules[name]
-
-
-async def test_unpaid_orders_are_reminded_of_and_paid_ones_are_not(reminders):
+async def test_unpaid_orders_are_reminded_of_and_paid_ones_are_not(example):
+    reminders = example("reminders.app")
     async with testing.engine(reminders.app) as engine:
         await engine.advance("50 seconds")
         listed = (await engine.list_schedules(type="command"))["schedules"]

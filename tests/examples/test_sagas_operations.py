@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime
 
 from horae import testing
@@ -10,16 +9,12 @@ from horae import testing
 THURSDAY = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def kept(kind):
-    return sys.modules["examples.sagas.base"].kept(kind)
-
-
 async def results(engine, id_):
     page = await engine.list_executions(schedule_id=id_, status="succeeded", limit=100)
     return [each["result"] for each in reversed(page["executions"])]
 
 
-async def test_migration_waits_for_the_window_unless_it_is_open(saga):
+async def test_migration_waits_for_the_window_unless_it_is_open(saga, kept):
     operations = saga("operations", "defer-migration")
     async with testing.engine(operations.app, start=datetime(2026, 1, 1, 8, tzinfo=UTC)) as engine:
         await engine.publish_event("migration.wanted", {"table": "orders"})
@@ -32,9 +27,8 @@ async def test_migration_waits_for_the_window_unless_it_is_open(saga):
     assert kept("migrations") == ["orders at 02:00", "users at 02:30"]
 
 
-async def test_services_are_looked_at_every_five_minutes(saga):
+async def test_services_are_looked_at_every_five_minutes(saga, partner):
     operations = saga("operations", "health")
-    partner = sys.modules["examples.sagas.partner"]
     async with testing.engine(operations.app, http_networks="127.0.0.0/8") as engine:
         await engine.advance("5 minutes")
         partner.state["down"] = {"search"}
@@ -46,7 +40,7 @@ async def test_services_are_looked_at_every_five_minutes(saga):
     assert "search" in down["attempts"][0]["error"]["message"]
 
 
-async def test_one_clean_up_follows_an_hour_after_the_last_change(saga):
+async def test_one_clean_up_follows_an_hour_after_the_last_change(saga, kept):
     operations = saga("operations", "clean-up")
     async with testing.engine(operations.app) as engine:
         await engine.publish_event("policy.changed", {"policy": "logs", "days": 30})
@@ -59,7 +53,7 @@ async def test_one_clean_up_follows_an_hour_after_the_last_change(saga):
     assert sorted(kept("clean-ups")) == ["logs: 7 days", "mails: 9 days"]
 
 
-async def test_index_is_built_four_times_a_day(saga):
+async def test_index_is_built_four_times_a_day(saga, kept):
     operations = saga("operations", "re-index")
     async with testing.engine(operations.app) as engine:
         await engine.advance("1 day")

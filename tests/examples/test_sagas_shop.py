@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import sys
+from datetime import timedelta
 
 from horae import testing
 
 
-def kept(kind):
-    return sys.modules["examples.sagas.base"].kept(kind)
+async def test_order_is_cancelled_after_half_an_hour_unless_it_is_paid(delayed):
+    events, delay = ("order.placed", "order.paid"), timedelta(minutes=30)
+    done = await delayed("shop", "cancel-order", events, "order", delay, "cancelled")
+    assert done == ["order 2"]
 
 
-async def test_order_is_cancelled_after_half_an_hour_unless_it_is_paid(saga):
-    shop = saga("shop", "cancel-order")
-    async with testing.engine(shop.app) as engine:
-        for order in (1, 2):
-            await engine.publish_event("order.placed", {"order": order})
-        await engine.advance("29 minutes")
-        await engine.publish_event("order.paid", {"order": 1})
-        assert kept("cancelled") == []
-        await engine.advance("1 minute")
-    assert kept("cancelled") == ["order 2"]
-
-
-async def test_payment_is_tried_three_times_and_then_given_up(saga):
+async def test_payment_is_tried_three_times_and_then_given_up(saga, kept, partner):
     shop = saga("shop", "charge")
-    partner = sys.modules["examples.sagas.partner"]
     async with testing.engine(shop.app, http_networks="127.0.0.0/8") as engine:
         await engine.publish_event("payment.due", {"card": "good", "amount": 5})
         await engine.publish_event("payment.due", {"card": "empty", "amount": 7})

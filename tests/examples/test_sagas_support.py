@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from horae import testing
 
 
-def kept(kind):
-    return sys.modules["examples.sagas.base"].kept(kind)
+async def test_ticket_is_escalated_after_two_days_unless_it_is_resolved(delayed):
+    events, delay = ("ticket.opened", "ticket.resolved"), timedelta(hours=48)
+    done = await delayed("support", "escalate-ticket", events, "ticket", delay, "escalations")
+    assert done == ["ticket 2 is open for two days"]
 
 
-async def test_ticket_is_escalated_after_two_days_unless_it_is_resolved(saga):
-    support = saga("support", "escalate-ticket")
-    async with testing.engine(support.app) as engine:
-        for ticket in (1, 2):
-            await engine.publish_event("ticket.opened", {"ticket": ticket})
-        await engine.advance("47 hours")
-        await engine.publish_event("ticket.resolved", {"ticket": 1})
-        assert kept("escalations") == []
-        await engine.advance("1 hour")
-    assert kept("escalations") == ["ticket 2 is open for two days"]
-
-
-async def test_failed_workflow_is_escalated_after_a_day_unless_it_is_repaired(saga):
+async def test_failed_workflow_is_escalated_after_a_day_unless_it_is_repaired(saga, kept):
     support = saga("support", "workflow", "escalate-workflow")
     async with testing.engine(support.app) as engine:
         first = await engine.trigger_schedule("workflow", payload={"broken": True})
@@ -40,7 +29,7 @@ async def test_failed_workflow_is_escalated_after_a_day_unless_it_is_repaired(sa
     assert kept("workflows") == ["still broken: a step of the workflow has failed"]
 
 
-async def test_notification_comes_an_hour_after_the_completion(saga):
+async def test_notification_comes_an_hour_after_the_completion(saga, kept):
     support = saga("support", "workflow", "after-workflow")
     async with testing.engine(support.app) as engine:
         await engine.trigger_schedule("workflow", payload={"broken": False})
@@ -50,7 +39,7 @@ async def test_notification_comes_an_hour_after_the_completion(saga):
     assert kept("notifications") == ["the workflow is done"]
 
 
-async def test_user_gets_seven_mails_at_ten_in_the_own_zone(saga):
+async def test_user_gets_seven_mails_at_ten_in_the_own_zone(saga, kept):
     support = saga("support", "welcome")
     start = datetime(2026, 3, 6, 12, tzinfo=UTC)  # two days before New York's clocks change
     ann = {"name": "ann", "timezone": "America/New_York"}
@@ -69,11 +58,7 @@ async def test_user_gets_seven_mails_at_ten_in_the_own_zone(saga):
     assert kept("mails") == [f"mail {number} to ann" for number in range(1, 8)]
 
 
-async def test_offer_is_asked_about_after_a_day_unless_it_is_answered(saga):
-    support = saga("support", "remind")
-    async with testing.engine(support.app) as engine:
-        for offer in ("a", "b"):
-            await engine.publish_event("offer.sent", {"offer": offer})
-        await engine.publish_event("offer.answered", {"offer": "b"})
-        await engine.advance("24 hours")
-    assert kept("reminders") == ["offer a is not answered"]
+async def test_offer_is_asked_about_after_a_day_unless_it_is_answered(delayed):
+    events, delay = ("offer.sent", "offer.answered"), timedelta(hours=24)
+    done = await delayed("support", "remind", events, "offer", delay, "reminders")
+    assert done == ["offer 2 is not answered"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime
 
 from horae import testing
@@ -10,15 +9,7 @@ from horae import testing
 FRIDAY = datetime(2026, 1, 2, 12, tzinfo=UTC)
 
 
-def partner():
-    return sys.modules["examples.sagas.partner"]
-
-
-def kept(kind):
-    return sys.modules["examples.sagas.base"].kept(kind)
-
-
-async def test_transfer_is_looked_for_until_it_is_confirmed_or_ten_times(saga):
+async def test_transfer_is_looked_for_until_it_is_confirmed_or_ten_times(saga, kept, partner):
     trading = saga("trading", "confirm-transfer")
     async with testing.engine(trading.app) as engine:
         await engine.publish_event("transfer.sent", {"tx": "0xa"})
@@ -27,23 +18,23 @@ async def test_transfer_is_looked_for_until_it_is_confirmed_or_ten_times(saga):
         assert kept("transfers") == ["0xa is confirmed 3 times"]
         await engine.advance("1 hour")
     assert kept("transfers")[1:] == ["0xb is not confirmed: PollLimit"]
-    assert partner().looks["/tx/0xb"] == 11
+    assert partner.looks["/tx/0xb"] == 11
 
 
-async def test_volatility_is_answered_once_in_fifteen_minutes(saga):
+async def test_volatility_is_answered_once_in_fifteen_minutes(saga, kept, partner):
     trading = saga("trading", "hedge")
     async with testing.engine(trading.app) as engine:
         await engine.advance("5 minutes")
         assert kept("hedges") == []
-        partner().state["volatility"] = 0.08
+        partner.state["volatility"] = 0.08
         await engine.advance("10 minutes")
         assert kept("hedges") == ["hedged at 0.08"]
-        partner().state["volatility"] = 0.06
+        partner.state["volatility"] = 0.06
         await engine.advance("10 minutes")
         assert kept("hedges") == ["hedged at 0.08", "hedged at 0.06"]
 
 
-async def test_position_is_booked_when_it_is_confirmed_and_else_unwound(saga):
+async def test_position_is_booked_when_it_is_confirmed_and_else_unwound(saga, kept):
     trading = saga("trading", "yield-position")
     async with testing.engine(trading.app) as engine:
         await engine.publish_event("position.wanted", {"pool": "a"})
@@ -66,13 +57,13 @@ async def test_book_is_rebalanced_on_days_on_which_the_market_is_open(saga):
     assert shown == [("succeeded", "A on Mon"), closed, closed, ("succeeded", "A on Fri")]
 
 
-async def test_exchange_that_is_down_disturbs_none_of_the_others(saga):
+async def test_exchange_that_is_down_disturbs_none_of_the_others(saga, kept, partner):
     names = ("binance", "coinbase", "kraken", "okx")
     trading = saga("trading", *(f"sync-{name}" for name in names))
-    partner().state["down"] = {"kraken"}
+    partner.state["down"] = {"kraken"}
     async with testing.engine(trading.app) as engine:
         await engine.advance("1 minute")
-        partner().state["down"].clear()
+        partner.state["down"].clear()
         await engine.advance("30 seconds")
         counts = [(await engine.get_schedule(f"sync-{name}"))["statistics"] for name in names]
     # Down at 30 and 35 seconds; the run of the first minute is tried again when it is back.

@@ -1,4 +1,4 @@
-"""`python -m tests.faults [sqlite] [postgres] [engines] [red]`: the fault suite; all unless told."""
+"""`python -m tests.faults [sqlite] [postgres] [engines] [sagas] [red]`: the fault suite; all unless told."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.faults import engines, red
 from tests.faults.cluster import Cluster
 from tests.faults.harness import IN_FLIGHT, Run
+from tests.faults.sagas import scenario as sagas
 
 ROOT = Path(__file__).parents[2]
 NODES = {
@@ -42,10 +44,7 @@ def suite(
     """Run one suite and let the checker count."""
     cluster = Cluster(folder, STORES.get(store, store), NODES[store], source)
     run = Run(cluster, args.seed, in_flight=args.in_flight, slow=args.slow)
-    began = time.monotonic()
-    run.say = lambda text: print(
-        f"{time.monotonic() - began:7.1f} {text}", file=sys.stderr, flush=True
-    )
+    run.say = saying()
     if store == "engines":
         scenario = engines.scenario(run, **counts)
     else:
@@ -57,6 +56,34 @@ def suite(
         return judged(cluster)
     finally:
         cluster.close()
+
+
+def served_examples(args: argparse.Namespace, folder: Path) -> dict:
+    """Run the worked examples and kill in the midst of their waits."""
+    settings = sagas.SETTINGS | {
+        "SAGAS_DIR": str(folder / "sagas"),
+        "SAGAS_PARTNER": sagas.partner.partner_url(),
+    }
+    program = Path(sagas.__file__).with_name("node.py")
+    cluster = Cluster(
+        folder, args.sagas_store, sagas.NODES, args.source,
+        program=program, settings=settings, worker=False,
+    )  # fmt: skip
+    run = sagas.Sagas(cluster, args.seed)
+    run.say = saying()
+    try:
+        asyncio.run(sagas.scenario(run, args.waves))
+        return judged(cluster, "tests.faults.sagas.check")
+    finally:
+        cluster.close()
+
+
+def saying() -> Callable[[str], None]:
+    """What prints how far a run is."""
+    began = time.monotonic()
+    return lambda text: print(
+        f"{time.monotonic() - began:7.1f} {text}", file=sys.stderr, flush=True
+    )
 
 
 def show_red(args: argparse.Namespace, base: Path) -> bool:
@@ -71,10 +98,10 @@ def show_red(args: argparse.Namespace, base: Path) -> bool:
     return missed
 
 
-def judged(cluster: Cluster) -> dict:
+def judged(cluster: Cluster, checker: str = "tests.faults.check") -> dict:
     """What the checker says, in a process of its own that imports nothing of Horae."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.faults.check", cluster.store_url, str(cluster.folder)],
+        [sys.executable, "-m", checker, cluster.store_url, str(cluster.folder)],
         cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False,
     )  # fmt: skip
     table, _, report = done.stdout.strip().rpartition("\n")
@@ -85,7 +112,9 @@ def judged(cluster: Cluster) -> dict:
 def main() -> int:
     """Run what was asked for; 1 if any promise was broken."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
-    parser.add_argument("suites", nargs="*", default=["sqlite", "postgres", "engines", "red"])
+    parser.add_argument(
+        "suites", nargs="*", default=["sqlite", "postgres", "engines", "sagas", "red"]
+    )
     parser.add_argument("--kills", type=int, default=20, help="of each target")
     parser.add_argument("--targets", nargs="*", default=[], help="all unless told")
     parser.add_argument("--seed", type=int, default=1)
@@ -94,6 +123,11 @@ def main() -> int:
     parser.add_argument("--engine-kills", type=int, default=4, help="in the suite of two engines")
     parser.add_argument("--stops", type=int, default=4, help="in the suite of two engines")
     parser.add_argument("--races", type=int, default=60, help="in the suite of two engines")
+    parser.add_argument("--waves", type=int, default=9, help="of the suite sagas, a kill in each")
+    stores = ["sqlite", "postgres"]
+    parser.add_argument(
+        "--sagas-store", choices=stores, default="sqlite", help="of the suite sagas"
+    )
     names = [each.name for each in red.PLANTED]
     parser.add_argument("--defects", nargs="*", default=names, help="in the suite red")
     parser.add_argument("--source", type=Path, default=ROOT, help="the tree whose code is run")
@@ -110,7 +144,10 @@ def main() -> int:
             counts = {"kills": args.kills}
             if name == "engines":
                 counts = {"kills": args.engine_kills, "stops": args.stops, "races": args.races}
-            report = suite(name, args, args.source, base / name, counts)
+            if name == "sagas":
+                report = served_examples(args, base / name)
+            else:
+                report = suite(name, args, args.source, base / name, counts)
             broken |= bool(report["violations"])
             (base / f"{name}.json").write_text(json.dumps(report, indent=1))
     return int(broken)

@@ -77,10 +77,26 @@ class Cluster:
         store: `sqlite` or `postgres`.
         nodes: roles by the name of the node.
         source: the tree whose code is run.
+        program: of the nodes.
+        settings: further ones of the nodes, by their names in the environment.
+        worker: whether a foreign worker serves a queue.
     """
 
-    def __init__(self, folder: Path, store: str, nodes: dict[str, str], source: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        store: str,
+        nodes: dict[str, str],
+        source: Path,
+        *,
+        program: Path = HERE / "node.py",
+        settings: dict[str, str] | None = None,
+        worker: bool = True,
+    ) -> None:
         self.folder = folder
+        self._program = program
+        self._settings = settings or {}
+        self._worker = worker
         self.store = store
         self.source = source
         folder.mkdir(parents=True)
@@ -109,12 +125,13 @@ class Cluster:
         self._prepare_store()
         for name, roles in self._nodes.items():
             self.processes[name] = self._node(name, roles)
-        self.processes["worker"] = Process(
-            "worker",
-            [sys.executable, str(HERE / "worker.py"), self.nats.url],
-            self._environment("worker"),
-            self.folder / "worker.log",
-        )
+        if self._worker:
+            self.processes["worker"] = Process(
+                "worker",
+                [sys.executable, str(HERE / "worker.py"), self.nats.url],
+                self._environment("worker"),
+                self.folder / "worker.log",
+            )
         for process in self.processes.values():
             process.start()
 
@@ -156,7 +173,7 @@ class Cluster:
         return f"sqlite:///{self.folder}/horae.db"
 
     def _node(self, name: str, roles: str) -> Process:
-        command = [sys.executable, str(HERE / "node.py"), roles]
+        command = [sys.executable, str(self._program), roles]
         return Process(name, command, self._environment(name), self.folder / f"{name}.log")
 
     def _environment(self, name: str) -> dict[str, str]:
@@ -171,4 +188,5 @@ class Cluster:
             "HORAE_STOP_LIMIT": "10",
             "FAULTS_LEDGER": str(self.ledger),
             "FAULTS_INTENTS": str(self.intents),
+            **self._settings,
         }

@@ -15,6 +15,7 @@ SINGLE = (
     "execution.buffered.v1",
     "execution.skipped.v1",
     "execution.held.v1",
+    "execution.checking.v1",
 )
 
 

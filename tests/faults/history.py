@@ -11,7 +11,7 @@ from tests.faults.oracle import micros
 
 SQL = (
     "SELECT {position}, recorded_at, {stream}, originator_version, topic, state"
-    " FROM horae_events ORDER BY 1"
+    " FROM horae_events WHERE {position} > {after} ORDER BY 1"
 )
 
 
@@ -37,17 +37,18 @@ class History(NamedTuple):
     witness: list[tuple[str, str | None, int]]
 
 
-def read_history(url: str) -> History:
-    """Everything that a store holds."""
+def read_history(url: str, after: int = 0) -> History:
+    """Everything that a store holds, after a position."""
     if url.startswith("sqlite:///"):
         path = url.removeprefix("sqlite:///")
         with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
-            sql = SQL.format(position="rowid", stream="hex(originator_id)")
+            sql = SQL.format(position="rowid", stream="hex(originator_id)", after=after)
             return History(list(map(_row, connection.execute(sql))), [])
     import psycopg
 
     with psycopg.connect(url) as connection:
-        sql = SQL.format(position="notification_id", stream="replace(originator_id::text, '-', '')")
+        stream = "replace(originator_id::text, '-', '')"
+        sql = SQL.format(position="notification_id", stream=stream, after=after)
         rows = list(map(_row, connection.execute(sql)))
         witness = connection.execute("SELECT session, owner, events FROM faults_witness")
         return History(rows, witness.fetchall())

@@ -140,7 +140,14 @@ class Client:
         await self._nc.close()
 
     async def command(
-        self, name: str, body: dict, *, key: str | None = None, patience: float = PATIENCE, **about
+        self,
+        name: str,
+        body: dict,
+        *,
+        key: str | None = None,
+        patience: float = PATIENCE,
+        tenant: str = "default",
+        **about,
     ) -> dict | None:
         """The answer, None if its outcome stays unknown."""
         self._count += 1
@@ -155,7 +162,7 @@ class Client:
         deadline = asyncio.get_running_loop().time() + patience
         while reply is None and asyncio.get_running_loop().time() < deadline:
             tries += 1
-            reply = await self._ask(name, body, headers, min(3.0, patience))
+            reply = await self._ask(f"{tenant}.command.{name}", body, headers, min(3.0, patience))
             if reply is None:
                 await asyncio.sleep(0.2)
         outcome = "unknown" if reply is None else "ok" if reply["ok"] else "fail"
@@ -171,10 +178,10 @@ class Client:
             return None
         return json.loads(msg.data).get("total")
 
-    async def _ask(self, name: str, body: dict, headers: dict, timeout: float) -> dict | None:
+    async def _ask(self, subject: str, body: dict, headers: dict, timeout: float) -> dict | None:
         try:
             msg = await self._nc.request(
-                f"horae.default.command.{name}",
+                f"horae.{subject}",
                 json.dumps(body).encode(),
                 timeout=timeout,
                 headers=dict(headers),
