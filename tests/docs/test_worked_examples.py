@@ -6,16 +6,11 @@ import json
 import re
 import sys
 from importlib import import_module
-from pathlib import Path
 
 import pytest
+from documents import ROOT, blocks
 
-ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs/howto").glob("example-*.md"))
-
-
-def blocks(page, language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture

@@ -166,11 +166,11 @@ class Sagas:
         """Say that a workflow is repaired, when it is to be escalated."""
         for _ in range(300):
             for wait in (await asyncio.to_thread(self.look)).all():
-                if wait.kind == "delay" and wait.example == "escalate-workflow":
-                    if wait.asked.data["trigger"]["execution_id"] == execution:
-                        await asyncio.sleep(self.rng.uniform(0, LEAST / 2))
-                        await self._event("workflow.repaired", {"execution": execution})
-                        return
+                escalates = wait.kind == "delay" and wait.example == "escalate-workflow"
+                if escalates and wait.asked.data["trigger"]["execution_id"] == execution:
+                    await asyncio.sleep(self.rng.uniform(0, LEAST / 2))
+                    await self._event("workflow.repaired", {"execution": execution})
+                    return
             await asyncio.sleep(0.1)
 
     async def _changes(self) -> None:
