@@ -160,11 +160,12 @@ async def lists(url: str, count: int) -> None:
             )  # fmt: skip
 
     views = open_views(url)
-    projector = Projector(Log(events()), views)
+    log = Log(events())
+    projector = Projector(log, views)
     begun = perf_counter()
     await projector.catch_up()
     print(f"{count} schedules in {perf_counter() - begun:.1f} s")
-    queries = Queries(views, progress=projector)
+    queries = Queries(views, log, progress=projector)
     half = (NOW + timedelta(seconds=count // 2)).isoformat()
     near = (NOW + timedelta(seconds=count // 2 + 2000)).isoformat()
     asked = {

@@ -113,7 +113,9 @@ async def _add_views(stack: AsyncExitStack, runtime: Runtime) -> None:
         _log.warning("no views yet, queries wait for them", error=str(error))
     alone = runtime.store.single_process and "engine" in runtime.roles
     runtime.projector = Projector(runtime.store, views, alone=alone)
-    runtime.queries = Queries(views, probes=partial(probes, runtime), progress=runtime.projector)
+    runtime.queries = Queries(
+        views, runtime.store, probes=partial(probes, runtime), progress=runtime.projector
+    )
     task = asyncio.create_task(runtime.projector.run())
     stack.push_async_callback(cancel, task)
     await _first_look(runtime.projector)

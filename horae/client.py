@@ -418,6 +418,26 @@ class Client(CommandCalls):
         body |= {name: value for name, value in (("id", id), ("time", time)) if value is not None}
         return await self.command("event.publish", body)
 
+    async def find_event(
+        self,
+        type: str,  # noqa: A002 - the wire's name
+        match: Mapping[str, Any] | None = None,
+        *,
+        since: Instant,
+    ) -> Json | None:
+        """The first external event of a type that was received since an instant, or None.
+
+        Only what somebody listens for, or keeps by `keep_events`, is sure to be recorded and found.
+
+        Args:
+            type: such as `trade.confirmed`.
+            match: the values that have to stand in its data, by their dotted paths.
+            since: at most 10,000 external events ago.
+        """
+        asked = {"type": type, "match": match or {}, "since": since}
+        found: Json | None = (await self.query("event.find", asked))["event"]
+        return found
+
     # --- queues -----------------------------------------------------------------------------------
 
     async def limit_queue(self, queue: str, **limits: Any) -> Json:

@@ -211,7 +211,7 @@ async def engine(
     runtime.store = store
     runtime.projector = Projector(store, views)
     runtime.queries = Queries(
-        views, probes=partial(probes, runtime), progress=runtime.projector, now=clock.now
+        views, store, probes=partial(probes, runtime), progress=runtime.projector, now=clock.now
     )
     runtime.executor = Executor(
         served.registry,

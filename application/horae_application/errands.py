@@ -183,6 +183,27 @@ class Errands:
         found: dict[str, Any] = await self._calls.list_schedules(**filters)
         return found
 
+    async def check_for_event(
+        self,
+        type: str,  # noqa: A002 - the wire's name
+        criteria: Mapping[str, Any] | None = None,
+        *,
+        since: datetime | str | None = None,
+    ) -> dict[str, Any] | None:
+        """The first external event of a type that has been received since, or None.
+
+        The schedule names the type in `keep_events`, unless something listens for it anyway: else it
+        may not be recorded.
+
+        Args:
+            type: such as `trade.confirmed`.
+            criteria: the values that have to stand in its data, by their dotted paths.
+            since: an instant; that of what has triggered the run unless told.
+        """
+        begun = since or self.work.trigger.get("at") or self.work.due
+        found: dict[str, Any] | None = await self._calls.find_event(type, criteria, since=begun)
+        return found
+
     def run(self, call: Coroutine[Any, Any, T]) -> T:
         """Wait for one of these calls in a synchronous handler.
 

@@ -684,6 +684,10 @@ class Definition(Model):
     """What runs when the action has failed for good, or timed out (W7)."""
     wait_for: WaitFor | None = None
     cancel_on: Ends | None = None
+    keep_events: Annotated[
+        tuple[EventPattern, ...], BeforeValidator(_one_or_many), Field(max_length=16)
+    ] = ()
+    """Types of external events that are recorded though nobody listens, so that handlers find them."""
 
     @model_validator(mode="before")
     @classmethod

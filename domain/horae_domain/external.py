@@ -95,15 +95,18 @@ def wants(line: Line) -> list[Interest]:
     schedule, definition = line.schedule, line.definition
     if schedule.status.ended:
         return []
+    wanted = [(event, Role.KEEP) for event in definition.keep_events]
     match definition.trigger:
         case EventTrigger(event=event) if _enabled(line):
-            heard = event
+            wanted.append((event, Role.TRIGGER))
         case OutcomeTrigger(schedule=upstream) if _enabled(line):
-            heard = OUTCOME + upstream
+            wanted.append((OUTCOME + upstream, Role.TRIGGER))
         case _:
-            return []
+            pass
+    if not wanted:
+        return []
     stream = schedule_stream(schedule.tenant, schedule.id)
-    return [Interest(schedule.tenant, heard, Listener(Role.TRIGGER, stream))]
+    return [Interest(schedule.tenant, event, Listener(role, stream)) for event, role in wanted]
 
 
 def _enabled(line: Line) -> bool:

@@ -223,6 +223,12 @@ def value_at(data: Any, path: str) -> Any:
     return value
 
 
+def same_at(data: Any, path: str, value: Any) -> bool:
+    """True if a JSON value stands at a dotted path; 1 and 1.0 are one number, and true is none."""
+    found = value_at(data, path)
+    return found is not MISSING and _digest((found,)) == _digest((value,))
+
+
 def _key(match: Match) -> tuple[Paths, bytes]:
     ordered = sorted(match)
     return tuple(path for path, _ in ordered), _digest(tuple(value for _, value in ordered))

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field
 
-from horae_domain.definition import Dst, Identifier, Instant, Model, Nothing, Trigger
+from horae_domain.definition import (
+    DottedPath,
+    Dst,
+    EventType,
+    Identifier,
+    Instant,
+    Model,
+    Nothing,
+    Trigger,
+)
 from horae_domain.errors import InvalidField
 from horae_domain.wire import ExecutionId, read_object, validate
 
@@ -227,6 +236,15 @@ class GetTenant(Query):
     name = "tenant.get"
 
 
+class FindEvent(Query):
+    """`event.find`: the first external event of a type with values, received since an instant."""
+
+    name = "event.find"
+    type: EventType
+    match: Annotated[dict[DottedPath, Any], Field(max_length=16)] = Field(default_factory=dict)
+    since: Instant
+
+
 class Health(Query):
     """`health`: the components, their state and their issues (Q5)."""
 
@@ -250,6 +268,7 @@ QUERIES: dict[str, type[Query]] = {
         ListQueues,
         GetQueue,
         GetTenant,
+        FindEvent,
         Health,
     )
 }

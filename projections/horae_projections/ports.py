@@ -46,6 +46,11 @@ class LogRow(Protocol):
         ...
 
     @property
+    def recorded_at(self) -> int:
+        """Microseconds since the epoch; it never decreases with the position."""
+        ...
+
+    @property
     def name(self) -> str:
         """The stable name of its kind."""
         ...
@@ -66,6 +71,12 @@ class LogReader(Protocol):
 
     def read(self, after: int, limit: int) -> Sequence[LogRow]:
         """The next events with a position greater than `after`, in order."""
+        ...
+
+    def read_named(
+        self, after: int, until: int, names: Sequence[str], limit: int
+    ) -> Sequence[LogRow]:
+        """The events of some names with positions after one and up to another, in order."""
         ...
 
     def head(self) -> int:

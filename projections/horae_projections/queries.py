@@ -23,6 +23,7 @@ from horae_projections.health import Probe, assess
 from horae_projections.hiding import may_hide, without_secrets
 from horae_projections.messages import (
     ExecutionLogs,
+    FindEvent,
     GetCommand,
     GetExecution,
     GetQueue,
@@ -40,7 +41,8 @@ from horae_projections.messages import (
     ScheduleHistory,
     read_query,
 )
-from horae_projections.ports import Key, ViewStore, ViewUnavailable
+from horae_projections.ports import Key, LogReader, ViewStore, ViewUnavailable
+from horae_projections.received import find
 from horae_projections.rows import (
     ALL_QUEUES,
     EXECUTIONS,
@@ -88,6 +90,7 @@ class Queries:
 
     Args:
         views: what is read.
+        log: in which external events are looked for.
         probes: of a tenant's health query, by component; see `horae_projections.health`.
         progress: the projector, if it runs in this process; else the view's position is polled.
         now: the clock.
@@ -96,12 +99,14 @@ class Queries:
     def __init__(
         self,
         views: ViewStore,
+        log: LogReader,
         *,
         probes: Callable[[str], Mapping[str, Probe]] = _no_probes,
         progress: Progress | None = None,
         now: Callable[[], datetime] = _now,
     ) -> None:
         self._views = views
+        self._log = log
         self._probes = probes
         self._progress = progress
         self._now = now
@@ -162,6 +167,8 @@ class Queries:
                 position, (stored,) = await self._views.rows([Key(QUEUES, tenant, ALL_QUEUES)])
                 row = QueueRow() if stored is None else unpack(QUEUES, stored)
                 return {"ok": True, "position": position} | queues.answer_tenant(tenant, row)
+            case FindEvent():
+                return await asyncio.to_thread(find, self._log, tenant, query)
             case _:
                 raise InvalidField(f"no such query: {query.name}", field="name")
 

@@ -104,6 +104,7 @@ class Desk:
         self.projector = Projector(self.log, views, idle=0.05)
         self.queries = Queries(
             views,
+            self.log,
             probes=lambda _: {"views": self.projector.health},
             progress=self.projector,
             now=lambda: self.now,

@@ -244,7 +244,7 @@ class TestReadingYourWrites:
 
     async def test_without_a_projector_here_the_view_is_watched(self, desk: Desk):
         await desk.tell(created())
-        desk.queries = Queries(desk.views)
+        desk.queries = Queries(desk.views, desk.log)
         number = desk.write(requested())
         body = {"id": execution_id(1), "min_position": f"{desk.log.identity}.0.{number}"}
         asked = asyncio.create_task(desk.ask("execution.get", **body))
@@ -291,7 +291,9 @@ class TestHealth:
     )
     async def test_the_worst_issue_decides(self, desk: Desk, state: dict, status: str):
         queries = Queries(
-            desk.views, probes=lambda _: {"well": lambda: {"status": "up"}, "x": lambda: state}
+            desk.views,
+            desk.log,
+            probes=lambda _: {"well": lambda: {"status": "up"}, "x": lambda: state},
         )
         answer = await queries.answer("default", "health", b"")
         assert answer["status"] == status
@@ -306,7 +308,7 @@ class TestHealth:
         async def hangs():
             await asyncio.Event().wait()
 
-        queries = Queries(desk.views, probes=lambda _: {"fails": fails, "hangs": hangs})
+        queries = Queries(desk.views, desk.log, probes=lambda _: {"fails": fails, "hangs": hangs})
         answer = await queries.answer("default", "health", b"")
         assert answer["status"] == "unhealthy"
         assert {each["status"] for each in answer["components"].values()} == {"down"}
