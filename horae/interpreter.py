@@ -1,4 +1,4 @@
-"""How the interpreter of a process that serves is set."""
+"""How the interpreter of a process that serves, or that reads many schedules, is set."""
 
 from __future__ import annotations
 

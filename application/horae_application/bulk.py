@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -18,8 +18,8 @@ LARGEST = 100_000
 """Schedules that one request changes."""
 PAGE = 1_000
 """Schedules asked for at once."""
-BATCH = 500
-"""Commands under way at once."""
+LANES = 100
+"""Commands under way at once: as long as these take, others wait for their answers."""
 MAX_FAILURES = 100
 """Refusals that an answer names."""
 MAX_IDS = 1_000
@@ -51,18 +51,10 @@ async def change_all(
     """
     rows, position = await _matching(look, request.tenant, asked.filter, head)
     wanted = [row["id"] for row in rows if _changes(row, asked)]
-    replies: list[Reply] = []
-    if not asked.dry_run:
-        for first in range(0, len(wanted), BATCH):
-            batch = (_one(bring, request, asked, id_) for id_ in wanted[first : first + BATCH])
-            replies += await asyncio.gather(*batch)
-    refused = {
-        id_: reply.body["error"]
-        for id_, reply in zip(wanted, replies, strict=False)
-        if not reply.ok
-    }
+    replies = {} if asked.dry_run else await _each(bring, request, asked, wanted)
+    refused = {id_: reply.body["error"] for id_, reply in replies.items() if not reply.ok}
     changed = [id_ for id_ in wanted if id_ not in refused]
-    positions = [position, *(reply.body["position"] for reply in replies if reply.ok)]
+    positions = [position, *(reply.body["position"] for reply in replies.values() if reply.ok)]
     body = {
         "ok": True,
         "operation": asked.operation,
@@ -123,6 +115,21 @@ def _changes(row: Row, asked: BulkSchedules) -> bool:
             return not add <= tags or bool(tags & set(asked.tags.remove) - add)
         case _:
             return True
+
+
+async def _each(
+    bring: Bring, request: Request, asked: BulkSchedules, ids: Sequence[str]
+) -> dict[str, Reply]:
+    """The reply to each, some at a time."""
+    left = iter(ids)
+    replies: dict[str, Reply] = {}
+
+    async def lane() -> None:
+        for id_ in left:
+            replies[id_] = await _one(bring, request, asked, id_)
+
+    await asyncio.gather(*(lane() for _ in range(LANES)))
+    return {id_: replies[id_] for id_ in ids}
 
 
 async def _one(bring: Bring, request: Request, asked: BulkSchedules, id_: str) -> Reply:

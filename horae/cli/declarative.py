@@ -94,9 +94,11 @@ def diff(
 
 
 def _read(file: str, set_: str | None) -> Manifest:
+    from horae import interpreter
     from horae.cli.files import read_schedules
     from horae.manifest import read_manifest
 
+    interpreter.tune()
     content = read_schedules(file)
     name = set_ or content.set or ("stdin" if file == "-" else Path(file).stem)
     return read_manifest(name, content.schedules)

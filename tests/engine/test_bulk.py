@@ -83,7 +83,7 @@ async def test_more_than_a_page_is_changed_whole(
     engine: TestEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bulk, "PAGE", 2)
-    monkeypatch.setattr(bulk, "BATCH", 3)
+    monkeypatch.setattr(bulk, "LANES", 3)
     monkeypatch.setattr(bulk, "MAX_IDS", 4)
     answer = await engine.bulk_schedules("cancel", {})
     assert counts(answer) == (10, 9, 1, 0)

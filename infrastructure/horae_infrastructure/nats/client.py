@@ -28,12 +28,15 @@ from horae_infrastructure.tracing import current_headers
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
-ATTEMPT_TIMEOUT, BULK_ATTEMPT = 2.0, 30.0
-"""Seconds that one attempt of a command waits for its answer; one of many parts takes longer, and
-asking again too soon would only make it more."""
-TIMEOUT, BULK_TIMEOUT = 10.0, 90.0
-"""Seconds that all attempts have, unless told; a take-over lasts 5."""
-_BULK = frozenset({"schedule.create_many", "schedule.bulk", "history.sweep"})
+ATTEMPT_TIMEOUT, TIMEOUT = 2.0, 10.0
+"""Seconds that one attempt of a command waits for its answer, and that all have, unless told; a take-over
+lasts 5."""
+LONGER = {
+    "schedule.create_many": (30.0, 90.0),
+    "schedule.bulk": (300.0, 600.0),
+    "history.sweep": (30.0, 90.0),
+}
+"""The same of commands of many parts: asking again too soon would only make it more."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds between attempts."""
 
@@ -82,10 +85,8 @@ class NatsCaller:
         told = self._headers(correlation_id, headers)
         told[subjects.IDEMPOTENCY_KEY] = key or str(uuid.uuid4())
         subject = subjects.request_subject(self.tenant, "command", name)
-        bulk = name in _BULK
-        seconds = timeout if timeout is not None else BULK_TIMEOUT if bulk else TIMEOUT
-        attempt = BULK_ATTEMPT if bulk else ATTEMPT_TIMEOUT
-        deadline = time.monotonic() + seconds
+        attempt, seconds = LONGER.get(name, (ATTEMPT_TIMEOUT, TIMEOUT))
+        deadline = time.monotonic() + (seconds if timeout is None else timeout)
         return await self._ask_again(subject, body, told, deadline, attempt, again=lambda _: True)
 
     async def query(
