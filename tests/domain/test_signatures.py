@@ -114,6 +114,17 @@ def test_message_that_is_not_as_it_was_signed_or_not_recent_is_refused(change):
         verify([SECRET], headers, body, now=now)
 
 
+@pytest.mark.parametrize("name", ["webhook-id", "webhook-timestamp", "webhook-signature"])
+def test_header_that_is_missing_is_named(name):
+    headers = sign([SECRET], "msg-1", 1000, b"{}")
+    later = [each for each in headers if list(headers).index(each) > list(headers).index(name)]
+    for absent in ([name], [name, *later]):
+        left = {each: text for each, text in headers.items() if each not in absent}
+        with pytest.raises(SignatureInvalid, match=name) as caught:
+            verify([SECRET], left, b"{}", now=1000)
+        assert caught.value.field == name
+
+
 @pytest.mark.parametrize(
     "timestamp", ["-1000", "1e3", "1000.0", "\u0661\u0660\u0660", "9" * 5000, " 1000"]
 )

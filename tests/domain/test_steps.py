@@ -290,6 +290,14 @@ def test_replay_of_an_attempt_that_nothing_leads_to_is_found():
     assert replay(stray) == {}
 
 
+def test_what_has_not_begun_is_told_nothing():
+    events = begun().events
+    started = next(n for n, each in enumerate(events) if isinstance(each, AttemptStarted))
+    assert replay(events[:started]) == {}
+    (commands,) = replay(events[: started + 1]).values()
+    assert len(commands) == 1
+
+
 def test_replay_passes_over_what_belongs_to_no_schedule():
     history = begun()
     paused = SchedulePaused(at=at(1), schedule_id="elsewhere")

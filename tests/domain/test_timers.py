@@ -250,8 +250,10 @@ def test_last_timeout_of_an_attempt_elsewhere_is_not_lifted():
 def test_what_was_asked_to_stop_is_not_asked_back():
     history = started()
     history.ask_to_stop(61)
-    with pytest.raises(IllegalState, match="asked back"):
+    with pytest.raises(IllegalState, match="asked back") as caught:
         history.cancel_timer(62, "stop")
+    assert (caught.value.field, caught.value.value) == ("id", f"stop:{history.run.id}@1")
+    assert caught.value.details == {"state": "running"}
 
 
 # --- not there -----------------------------------------------------------------------------------

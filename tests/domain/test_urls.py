@@ -19,6 +19,8 @@ from horae_domain.urls import MAX_URL, Url, parse_url
         ("https://e.org:8443/a/b?c=d&e=%20", Url("https", "e.org", 8443, "/a/b?c=d&e=%20"), "e.org:8443"),
         ("https://e.org?x=1", Url("https", "e.org", 443, "/?x=1"), "e.org"),
         ("http://[2606:4700::1111]:8080/", Url("http", "2606:4700::1111", 8080, "/"), "[2606:4700::1111]:8080"),
+        ("http://e.org:1024", Url("http", "e.org", 1024, "/"), "e.org:1024"),
+        ("http://e.org:65535", Url("http", "e.org", 65535, "/"), "e.org:65535"),
         ("http://e.org/me@home", Url("http", "e.org", 80, "/me@home"), "e.org"),
     ],
 )  # fmt: skip
@@ -40,6 +42,7 @@ def test_url_is_taken_apart(text, url, authority):
         ("https://example.com/#part", "no fragment"),
         ("https://example.com:22/", "a port"),
         ("https://example.com:25/", "a port"),
+        ("https://example.com:1023/", "a port"),
         ("https://example.com:0/", "a port"),
         ("https://example.com:65536/", "a port"),
         ("https://example.com:/", "ASCII"),

@@ -135,6 +135,12 @@ def test_error_survives_the_wire(kind):
     assert again.details == {"known": ["x"]}
 
 
+def test_roots_of_errors_have_the_status_of_their_kind():
+    assert (HoraeError.code, HoraeError.status) == ("error", 500)
+    assert (NotFound.code, NotFound.status) == ("not_found", 404)
+    assert (Conflict.code, Conflict.status) == ("conflict", 409)
+
+
 def test_error_says_no_more_than_it_knows():
     assert InvalidField("why").to_json() == {"code": "invalid_field", "message": "why"}
     assert InvalidField("why", value=0).value == "0"

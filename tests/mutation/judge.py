@@ -71,7 +71,7 @@ class Copy:
         """Whether a test fails where the module is imported with the mutant."""
         target = self.path / PACKAGE / mutant.module
         target.write_text(mutant.code, "utf-8")
-        tests = reach.tests_of(mutant.module)
+        tests = reach.quickest()
         try:
             code = _in_child(lambda: self._pytest(_Chosen(tests)), 60 + 3 * reach.cost(tests))
         finally:

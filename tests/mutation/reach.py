@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,9 @@ class Reach(msgspec.Struct):
         found = self._at(module, lines) or self._at(module, around)
         return self._quickest(found - {""})
 
-    def tests_of(self, module: str) -> list[str]:
-        """Those that reach a module's functions, then the others; the quickest first."""
-        near = self._at(module, self.lines.get(module, {})) - {""}
-        return self._quickest(near, self.seconds.keys() - near)
+    def quickest(self) -> list[str]:
+        """Of all, whatever they reach."""
+        return self._quickest(self.seconds)
 
     def at_import(self, module: str, lines: Iterable[int]) -> bool:
         """Whether one of the lines is run before the tests are."""
@@ -46,16 +46,10 @@ class Reach(msgspec.Struct):
         known = self.lines.get(module, {})
         return {test for line in lines for test in known.get(line, ())}
 
-    def _quickest(self, *groups: Iterable[str]) -> list[str]:
-        chosen: list[str] = []
-        left = BUDGET
-        for group in groups:
-            for test in sorted(group, key=lambda each: (self.seconds[each], each)):
-                left -= self.seconds[test]
-                if left < 0:
-                    return chosen
-                chosen.append(test)
-        return chosen
+    def _quickest(self, tests: Iterable[str]) -> list[str]:
+        ordered = sorted(tests, key=lambda each: (self.seconds[each], each))
+        spent = accumulate(self.seconds[each] for each in ordered)
+        return [test for test, sum_ in zip(ordered, spent, strict=True) if sum_ <= BUDGET]
 
 
 class Measure:

@@ -167,6 +167,36 @@ def test_the_next_of_a_rule(rule, after, found):
     assert first_of(rule, datetime.fromisoformat(after).replace(tzinfo=UTC)) == found
 
 
+@pytest.mark.parametrize(
+    ("rule", "after", "found"),
+    [
+        ("FREQ=YEARLY", "2040-01-01", "2040-05-15T10:30:20"),
+        ("FREQ=YEARLY;INTERVAL=3", "2040-06-01", "2041-05-15T10:30:20"),
+        ("FREQ=YEARLY;BYMONTH=3", "2040-01-01", "2040-03-15T10:30:20"),
+        ("FREQ=YEARLY;BYHOUR=4", "2040-01-01", "2040-05-15T04:30:20"),
+        ("FREQ=YEARLY;BYMONTHDAY=7", "2040-01-01", "2040-01-07T10:30:20"),
+        ("FREQ=MONTHLY", "2040-01-01", "2040-01-15T10:30:20"),
+        ("FREQ=MONTHLY;INTERVAL=5", "2040-01-01", "2040-02-15T10:30:20"),
+        ("FREQ=MONTHLY;BYMINUTE=4", "2040-01-01", "2040-01-15T10:04:20"),
+        ("FREQ=MONTHLY;BYSECOND=4", "2040-01-16", "2040-02-15T10:30:04"),
+        ("FREQ=WEEKLY", "2040-01-01", "2040-01-06T10:30:20"),
+        ("FREQ=DAILY;BYMINUTE=4", "2040-01-01", "2040-01-01T10:04:20"),
+        ("FREQ=HOURLY;BYMINUTE=4", "2040-01-01", "2040-01-01T00:04:20"),
+        ("FREQ=MINUTELY", "2040-01-01", "2040-01-01T00:00:20"),
+    ],
+)
+def test_what_a_rule_does_not_say_it_takes_from_its_start(rule, after, found):
+    told = datetime.fromisoformat(after).replace(tzinfo=UTC)
+    assert first_of(rule, told, start="20260515T103020") == found
+
+
+def test_a_time_left_out_keeps_its_name():
+    text, after = BERLIN + "RRULE:FREQ=DAILY", datetime(2026, 3, 28, 12, tzinfo=UTC)
+    for gap in ("edge", "shift"):
+        found = rrule_recurrence(text, "UTC", ANCHOR, gap).next(after)
+        assert found.nominal == "2026-03-29T02:30:00[Europe/Berlin]"
+
+
 def test_a_rule_that_counts_ends_with_its_last():
     rule = "FREQ=DAILY;COUNT=3"
     assert first_of(rule, datetime(2026, 1, 2, tzinfo=UTC)) == "2026-01-03T00:00:00"
