@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from horae_application import messages
 from horae_application.creating import CreateTogether
+from horae_application.depths import causing
 from horae_application.lines import Lines
 from horae_application.ownership import Ownership
 from horae_application.ports import StoredEvent
@@ -43,6 +44,7 @@ class Needs:
         streams = dict.fromkeys([*due, *(each.stream for each in late)])
         extra: dict[str, None] = dict.fromkeys(each.id for each in late)
         for task in tasks:
+            extra |= dict.fromkeys(causing(task))
             several = dict.fromkeys(self._several(task))
             extra |= several
             if isinstance(task.command, CreateTogether):

@@ -18,6 +18,7 @@ from horae_application.ports import StoredEvent
 from horae_application.quarantine import quarantine
 from horae_application.task import Answer, Task
 from horae_domain import decider, external, waits
+from horae_domain.circles import MAX_DEPTH, depth_of
 from horae_domain.codec import decode
 from horae_domain.errors import IdempotencyConflict, InvalidField
 from horae_domain.events import (
@@ -249,7 +250,7 @@ class Receiving:
             upstream = fold_execution(
                 self._lines.load((), [event.execution_id])[event.execution_id]
             )
-            happened = external.chained(event, upstream.trigger if upstream else {})
+            happened = external.chained(event, depth_of(upstream))
         else:
             return
         concerned = [each for each in found if self._unknown(each, row.position, since)]
@@ -257,7 +258,7 @@ class Receiving:
         news = [each for each in self._by_urgency(concerned) if self._new(each, row, happened)]
         if isinstance(event, ExternalEventReceived):
             self.tell(event, news, cause)
-        elif happened.facts["depth"] <= external.MAX_DEPTH + 1:
+        elif happened.facts["depth"] <= MAX_DEPTH + 1:
             for each in news:
                 line = self._draft.line(each.stream)
                 if line is not None and external.listens_for(line, happened.facts["outcome"]):
@@ -294,10 +295,10 @@ class Receiving:
 
     def _follow(self, ended: external.Ending, cause: Cause) -> None:
         listeners = self._draft.hearing.match(ended.tenant, OUTCOME + ended.schedule_id, None)
-        upstream = self._trigger_of(ended)
-        if upstream.get("depth", 0) > external.MAX_DEPTH:
+        depth = self._depth_of(ended)
+        if depth > MAX_DEPTH:
             return  # that it was cut off here is an outcome, too
-        happened = external.chained(ended, upstream)
+        happened = external.chained(ended, depth)
         self._lines.load([each.stream for each in listeners])
         asked = [
             (each, external.identity_of(line, happened))
@@ -310,9 +311,8 @@ class Receiving:
             if id_ not in known and not self._draft.adds_to(id_):
                 self._let(each.stream, cause, external.fire, happened)
 
-    def _trigger_of(self, ended: external.Ending) -> Mapping[str, Any]:
+    def _depth_of(self, ended: external.Ending) -> int:
         if isinstance(ended, ExecutionSkipped):
-            return ended.trigger
+            return depth_of(ended)
         stream = schedule_stream(ended.tenant, ended.schedule_id)
-        run = self._draft.run(stream, ended.execution_id)
-        return {} if run is None else run.trigger
+        return depth_of(self._draft.run(stream, ended.execution_id))

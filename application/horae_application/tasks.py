@@ -10,6 +10,7 @@ from uuid import uuid4
 from horae_application import messages
 from horae_application.commanding import Commanding
 from horae_application.creating import Creation
+from horae_application.depths import carried_by
 from horae_application.draft import Draft
 from horae_application.limiting import Limiting
 from horae_application.lines import fold_execution
@@ -226,7 +227,7 @@ class Desk:
             request.correlation_id,
             request.actor,
             request.traceparent,
-            request.carried,
+            carried_by(task, self._loaded),
         )
 
     # --- schedules --------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from horae_domain import backfill_runs, overlap, waits
 from horae_domain import execution as executions
 from horae_domain import schedule as schedules
+from horae_domain.circles import MAX_DEPTH, TOO_DEEP, depth_in
 from horae_domain.decision import Decision
 from horae_domain.definition import Priority
 from horae_domain.edits import Edit, PatchSchedule, RetagSchedule, as_update
@@ -24,7 +25,7 @@ from horae_domain.events import ExternalEventReceived
 from horae_domain.execution import Execution, Report
 from horae_domain.firing import close_pause, go_on, settle, settle_all
 from horae_domain.identity import execution_id
-from horae_domain.occurrence_events import occurrence_id
+from horae_domain.occurrence_events import occurrence_id, skipped
 from horae_domain.planning import around_plans
 from horae_domain.recurrence import Occurrence
 from horae_domain.schedule import (
@@ -100,6 +101,10 @@ def trigger(decision: Decision, asked: Trigger) -> str:
     id_ = occurrence_id(line, "key", occurrence)
     if line.find(id_) is None:
         payload = {"payload": asked.payload, "overridden": asked.overridden}
+        if depth_in(asked.cause.carried) > MAX_DEPTH:
+            told = skipped(line, "key", occurrence, TOO_DEEP, line.lane, asked.cause, **payload)
+            decision.add(told)
+            return id_
         overlap.admit(decision, "key", occurrence, asked.cause, **payload)
     return id_
 

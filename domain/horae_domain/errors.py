@@ -21,6 +21,7 @@ HoraeError                      code, field, value, details; what a wire reply c
 │   ├── RevisionConflict        409 revision_conflict    expected_revision is not the current one
 │   ├── IdempotencyConflict     409 idempotency_conflict the key was used with another request
 │   ├── IllegalState            409 illegal_state        the command does not fit the state
+│   ├── ChainTooDeep            409 chain_too_deep       schedules that make each other end here
 │   └── StaleLease              409 stale_lease          the work was handed to somebody else
 ├── TooManyRequests             429 too_many_requests    not done: a limit; send it again later
 ├── Internal                    500 internal             a fault of ours; the logs have the reason
@@ -181,6 +182,12 @@ class IllegalState(Conflict):
     """The command does not fit the state of the thing."""
 
     code = "illegal_state"
+
+
+class ChainTooDeep(Conflict):
+    """Schedules have made each other so often, one after the other, that it ends here."""
+
+    code = "chain_too_deep"
 
 
 class StaleLease(Conflict):

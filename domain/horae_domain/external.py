@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, assert_never
 
 from horae_domain import execution as executions
 from horae_domain import overlap, waits
+from horae_domain.circles import MAX_DEPTH, TOO_DEEP
 from horae_domain.decision import Decision
 from horae_domain.definition import Definition, EventTrigger, OutcomeTrigger
 from horae_domain.errors import ExpressionFailed, InvalidExpression
@@ -38,8 +39,6 @@ from horae_domain.occurrence_events import occurrence_id, skipped
 from horae_domain.recurrence import Occurrence
 from horae_domain.schedule import FILTERED, Cause, Status
 
-MAX_DEPTH = 16
-"""How many executions may follow from one another by their outcomes; circles end there."""
 CANCELLED = "cancelled_by_event"
 """The reason of what an external event has ended."""
 MAX_NOTE = 500
@@ -208,7 +207,7 @@ def _refusal(line: Line, happened: Happening, at: datetime, fault: str | None) -
     if fault is not None:
         return "filter_error"
     if happened.facts.get("depth", 0) > MAX_DEPTH:
-        return "chain_too_deep"
+        return TOO_DEEP
     if line.cooldown_until is not None and at < line.cooldown_until:
         return "cooldown"
     return None
@@ -254,14 +253,14 @@ def outcome_of(event: Event) -> str | None:
     return _ENDS.get(type(event))
 
 
-def chained(event: Ending, upstream: Mapping[str, Any]) -> Happening:
-    """The end of an execution, itself triggered by `upstream`, as schedules see it."""
+def chained(event: Ending, depth: int) -> Happening:
+    """The end of an execution that is so deep, as schedules see it."""
     outcome = _ENDS[type(event)]
     facts: dict[str, Any] = {
         "schedule": event.schedule_id,
         "execution_id": event.execution_id,
         "outcome": outcome,
-        "depth": int(upstream.get("depth", 0)) + 1,
+        "depth": depth + 1,
         "at": format_instant(event.at),
         "data": _said(event),
     }

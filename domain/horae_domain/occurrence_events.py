@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from horae_domain.circles import deepened, depth_in
 from horae_domain.definition import Definition
 from horae_domain.events import (
     ExecutionBuffered,
@@ -94,7 +95,7 @@ def occurrence_fields(
         **about(schedule.tenant, schedule.id, cause),
         "correlation_id": belongs_to or cause.correlation_id,
         "traceparent": asked.traceparent,
-        "carried": dict(asked.carried),
+        "carried": deepened(asked.carried, depth_in(schedule.carried)),
         "execution_id": occurrence_id(line, kind, occurrence),
         "kind": kind,
         "due": occurrence.due,

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, assert_never
 
 import msgspec
 
+from horae_domain.circles import deepened, depth_in, expect_room
 from horae_domain.definition import (
     AWAITED,
     Definition,
@@ -237,6 +238,8 @@ def _create(schedule: Schedule | None, command: CreateSchedule) -> list[Event]:
         raise ScheduleExists(
             f"schedule {definition.id} exists with other content", field="id", value=definition.id
         )
+    depth = depth_in(cause.carried)
+    expect_room(depth)
     anchor = anchor_of(definition, cause.at)
     created = ScheduleCreated(
         definition=definition.canonical(),
@@ -248,6 +251,7 @@ def _create(schedule: Schedule | None, command: CreateSchedule) -> list[Event]:
         ),
         tzdata=tzdata_version(),
         causation_id=cause.carried.get(CAUSATION),
+        depth=depth,
         **about(command.tenant, definition.id, cause),
     )
     if definition.enabled:
@@ -435,6 +439,8 @@ def _created(
         names = "correlation_id", "traceparent", "carried"
         belongs_to = {name: getattr(event, name) for name in names}
         event = event.created()
+    elif event.depth:
+        belongs_to = {"carried": deepened({}, event.depth)}
     definition = restore_definition(event.definition)
     earlier = former.definitions if former else {}
     return Schedule(

@@ -9,6 +9,7 @@ from stepping import WORK, Recorder, Stepped, number, same_partition
 
 from horae_application.listening import LISTENS
 from horae_application.ports import AlreadyWritten, StoreUnavailable
+from horae_domain.circles import MAX_DEPTH
 from horae_domain.events import (
     ExecutionCancelled,
     ExecutionRequested,
@@ -16,7 +17,6 @@ from horae_domain.events import (
     ExternalEventReceived,
     ScheduleQuarantined,
 )
-from horae_domain.external import MAX_DEPTH
 from horae_domain.identity import external_event_stream
 
 TRADES = {"type": "event", "event": "trade.*"}

@@ -132,7 +132,9 @@ BECAUSE = Because(
 BEGUN: dict[str, Any] = {"definition": DEFINITION, "anchor": AT, "next_due": AT, "tzdata": "2026.1"}
 
 EXAMPLES: list[Event] = [
-    ScheduleCreated(incarnation=2, revision=3, causation_id=RUN["execution_id"], **BEGUN, **ALL),
+    ScheduleCreated(
+        incarnation=2, revision=3, causation_id=RUN["execution_id"], depth=2, **BEGUN, **ALL
+    ),
     CommandScheduled(
         command="SendReminder",
         data={"order_id": "o-1"},

@@ -9,6 +9,7 @@ import pytest
 from histories import History, at, cause, definition, like, said
 
 from horae_domain import external
+from horae_domain.circles import MAX_DEPTH
 from horae_domain.definition import Overlap, parse_definition
 from horae_domain.errors import InvalidExpression, InvalidField, InvalidTrigger
 from horae_domain.events import (
@@ -46,8 +47,8 @@ def receive(history: History, seconds: float, id_: str = "e-1", **told: Any) -> 
     return history.do(external.fire, happened, cause(seconds))
 
 
-def follow(history: History, seconds: float, ended: Any, **upstream: Any) -> list[Any]:
-    happened = external.chained(ended, upstream)
+def follow(history: History, seconds: float, ended: Any, depth: int = 0) -> list[Any]:
+    happened = external.chained(ended, depth)
     return history.do(external.fire, happened, cause(seconds))
 
 
@@ -477,7 +478,7 @@ def test_execution_waits_for_the_delay_after_the_outcome():
 
 
 def test_same_outcome_is_the_same_execution_whatever_the_delay_is_by_then():
-    happened = external.chained(ended(), {})
+    happened = external.chained(ended(), 0)
     soon, late = (History(trigger=AFTER | told) for told in ({}, {"delay": "1 hour"}))
     assert external.identity_of(soon.line, happened) == external.identity_of(late.line, happened)
 
@@ -497,10 +498,10 @@ def test_only_outcomes_that_are_listed_are_listened_for():
 
 def test_chain_ends_at_its_greatest_depth():
     history = History(trigger=AFTER)
-    [last] = follow(history, 9, ended(), depth=external.MAX_DEPTH - 1)
-    assert last.trigger["depth"] == external.MAX_DEPTH
+    [last] = follow(history, 9, ended(), depth=MAX_DEPTH - 1)
+    assert last.trigger["depth"] == MAX_DEPTH
     history = History(trigger=AFTER)
-    [cut] = follow(history, 9, ended(), depth=external.MAX_DEPTH)
+    [cut] = follow(history, 9, ended(), depth=MAX_DEPTH)
     assert cut == like(ExecutionSkipped, reason="chain_too_deep")
 
 

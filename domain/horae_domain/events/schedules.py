@@ -24,6 +24,8 @@ class ScheduleCreated(Event, frozen=True, kw_only=True):
     tzdata: str = ""
     causation_id: str | None = None
     """The execution that has made it."""
+    depth: int = 0
+    """How many executions that one has followed from, and itself."""
 
 
 class CommandScheduled(Event, frozen=True, kw_only=True):
