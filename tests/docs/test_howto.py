@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from documents import ROOT, blocks
 
 from horae import testing
 from horae.cli.files import read_schedules
 from horae.manifest import carry_out, check, compare, read_manifest
 
-HOWTO = Path(__file__).parents[2] / "docs" / "howto"
+HOWTO = ROOT / "docs" / "howto"
 SUNDAY = datetime(2026, 1, 4, 12, tzinfo=UTC)
-
-
-def blocks(page: str, language: str) -> list[str]:
-    text = (HOWTO / page).read_text()
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
 def names(page: str) -> dict[str, Any]:
     """What the Python of a page defines."""
     found: dict[str, Any] = {}
-    for block in blocks(page, "python"):
+    for block in blocks(HOWTO / page, "python"):
         exec(compile(block, page, "exec"), found)
     return found
 
@@ -58,7 +53,7 @@ async def test_apscheduler() -> None:
 
 async def test_kubernetes_cronjob(tmp_path: Path) -> None:
     page = tmp_path / "billing.yaml"
-    page.write_text(blocks("from-kubernetes-cronjob.md", "yaml")[0])
+    page.write_text(blocks(HOWTO / "from-kubernetes-cronjob.md", "yaml")[0])
     content = read_schedules(str(page))
     programs = [each["action"]["command"] for each in content.schedules]
     for each in content.schedules:  # the programs of that image are not here

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Any
 
+from documents import blocks
 from typer.testing import CliRunner
 
 from horae import testing
 from horae.cli.main import app
 
-TEXT = (Path(__file__).parents[2] / "docs" / "howto" / "queues.md").read_text()
+PAGE = "docs/howto/queues.md"
 
 
 async def test_queues() -> None:
     page: dict[str, Any] = {}
-    for block in re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL):
+    for block in blocks(PAGE, "python"):
         exec(compile(block, "queues.md", "exec"), page)
     async with testing.engine(page["app"]) as engine:
         await page["limited"](engine)
@@ -31,7 +31,7 @@ async def test_queues() -> None:
 
 
 def test_the_commands_are_those_of_the_command_line() -> None:
-    [session] = re.findall(r"^```console\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+    [session] = blocks(PAGE, "console")
     for line in re.findall(r"^\$ horae (.*)$", session, re.MULTILINE):
         told = CliRunner().invoke(app, [*line.split()[:2], "--help"])
         assert told.exit_code == 0, line
