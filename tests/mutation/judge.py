@@ -20,7 +20,7 @@ from patching import apply, patch_of
 from reach import Measure, Reach
 
 TESTS = "tests/domain"
-OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "-p", "no:cov", "-p", "no:xdist", "--capture=no")
+OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "--capture=no")
 OPTIONS += ("-W", "ignore::pytest.PytestAssertRewriteWarning")
 OPTIONS += (
     "-k",
