@@ -14,8 +14,21 @@ from nats.aio.client import Client as Nats
 from nats.aio.msg import Msg
 from pydantic import BaseModel
 
-from horae import Call, Context, Horae, Retry, ServiceError, command, every, manual, testing
+from horae import (
+    Call,
+    Context,
+    Horae,
+    Retry,
+    ServiceError,
+    command,
+    every,
+    manual,
+    new_schedule,
+    on_event,
+    testing,
+)
 from horae.client import Client
+from horae_domain.circles import MAX_DEPTH
 from horae_domain.errors import InvalidField, UnknownHandler
 from horae_infrastructure.nats import close, connect
 from horae_infrastructure.settings import Settings
@@ -211,7 +224,12 @@ async def nc(nats_url: str) -> AsyncIterator[Nats]:
 async def test_service_in_plain_nats_does_the_command_of_a_schedule(
     told: Settings, nc: Nats
 ) -> None:
+    affairs: list[tuple[str | None, str | None]] = []
+
     async def serve(msg: Msg) -> None:
+        headers = msg.headers or {}
+        names = "Horae-Correlation-Id", "Horae-Causation-Id"
+        affairs.append((headers.get(names[0]), headers.get(names[1])))
         await msg.respond(json.dumps({"did": json.loads(msg.data)}).encode())
 
     await nc.subscribe(f"horae.{told.tenant}.commands.trading.Rebalance", cb=serve)
@@ -220,9 +238,34 @@ async def test_service_in_plain_nats_does_the_command_of_a_schedule(
         client = runtime.client()
         body = {"trigger": manual(), "action": command("trading", "Rebalance"), "payload": 7}
         await client.create_schedule("r", **body, allow_unknown=True)
-        await client.trigger_schedule("r")
+        await client.command("schedule.trigger", {"id": "r"}, correlation_id="affair-1")
         run = await asyncio.wait_for(ended(client, "r"), 100)
     assert run["result"] == {"did": 7}
+    assert affairs == [("affair-1", run["id"])]
+
+
+async def test_service_that_triggers_its_own_schedule_is_stopped_at_the_greatest_depth(
+    told: Settings, nc: Nats
+) -> None:
+    answers: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    subject = f"horae.{told.tenant}.command.schedule.trigger"
+
+    async def serve(msg: Msg) -> None:
+        cause = {"Horae-Causation-Id": (msg.headers or {})["Horae-Causation-Id"]}
+        answer = await nc.request(subject, b'{"id": "r"}', headers=cause, timeout=100)
+        answers.put_nowait(json.loads(answer.data))
+        await msg.respond(b"null")
+
+    await nc.subscribe(f"horae.{told.tenant}.commands.trading.Rebalance", cb=serve)
+    await nc.flush()
+    async with Horae("engine").serve(told) as runtime:
+        client = runtime.client()
+        action = command("trading", "Rebalance", timeout=100)
+        await client.create_schedule("r", manual(), action, allow_unknown=True, overlap="allow")
+        await client.trigger_schedule("r")
+        found = [await asyncio.wait_for(answers.get(), 100) for _ in range(MAX_DEPTH + 1)]
+    assert {each["status"] for each in found[:-1]} <= {"pending", "running"}
+    assert (found[-1]["status"], found[-1]["reason"]) == ("skipped", "chain_too_deep")
 
 
 async def test_executor_elsewhere_sends_what_the_engine_does_not(told: Settings, nc: Nats) -> None:
@@ -241,6 +284,19 @@ async def test_executor_elsewhere_sends_what_the_engine_does_not(told: Settings,
         run = await asyncio.wait_for(ended(client, "r"), 30)
     assert run["result"] == "sent from elsewhere"
     assert run["attempts"][0]["worker"].startswith("executor@")
+
+
+async def test_executor_elsewhere_makes_schedules_from_templates(told: Settings) -> None:
+    action = new_schedule(manual(), {"type": "queue", "queue": "q"}, id="of-${trigger.data.name}")
+    engine = Horae("engine").serve(told, roles=("engine", "views"))
+    executor = Horae("executor").serve(told, roles=("executor",))
+    async with engine as runtime, executor:
+        client = runtime.client()
+        await client.create_schedule("r", on_event("user.signed-up"), action)
+        await client.publish_event("user.signed-up", {"name": "ada"})
+        run = await asyncio.wait_for(ended(client, "r"), 100)
+        made = await client.get_schedule(run["result"]["id"])
+    assert made["causation_id"] == run["id"]
 
 
 async def test_command_for_later_is_stored_and_done_by_the_service(told: Settings) -> None:
