@@ -14,6 +14,7 @@ from horae_domain.listeners import (
     Listeners,
     Role,
     is_pattern,
+    same_at,
     value_at,
 )
 
@@ -173,3 +174,19 @@ def test_patterns_are_told_from_types():
     assert is_pattern("a.*")
     assert is_pattern(">")
     assert not is_pattern("a.b")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "same"),
+    [
+        ("a.b", 1, True),
+        ("a.b", 1.0, True),
+        ("a.b", True, False),
+        ("a.b", "1", False),
+        ("a", {"b": 1}, True),
+        ("a.c", None, False),
+        ("n", None, True),
+    ],
+)
+def test_value_in_data_is_compared_as_json(path, value, same):
+    assert same_at({"a": {"b": 1}, "n": None}, path, value) is same
