@@ -58,6 +58,12 @@ def test_an_occurrence_waits_for_its_conditions_and_fires_when_they_are_met():
     assert history.line.fired == 1
 
 
+def test_what_is_due_is_decided_before_an_answer():
+    history = guarded()
+    history.settle(60)
+    assert answer(history, 121, MET)[0] == like(ExecutionChecking, due=at(120))
+
+
 def test_what_does_not_meet_its_conditions_is_skipped_for_that_and_counts_for_nothing():
     history = guarded(max_executions=1, cooldown="1h")
     history.settle(60)

@@ -855,3 +855,14 @@ def test_handed_over_is_the_decision_with_its_first_attempt():
         started.run, version=0
     )
     assert (history.run.version, started.run.version) == (1, 2)
+
+
+def test_what_is_buffered_ends_a_row_of_skips():
+    history = History()
+    history.settle(60)
+    history.settle(120)
+    history.settle(180)
+    assert history.line.skips == 2
+    history.update(181, overlap="buffer_all")
+    history.settle(240)
+    assert (len(history.parked), history.line.skips) == (1, 0)
