@@ -44,6 +44,11 @@ async def _confirm(client: Any, count: int) -> None:
     await asyncio.gather(*asked)
 
 
+def _each(before: dict[str, float], after: dict[str, float], count: int) -> int:
+    """What each has cost the engine, in microseconds of CPU."""
+    return round(1e6 * (after["engine"] - before["engine"]) / count)
+
+
 async def waits(store: str, count: int, confirmed: int) -> dict[str, Any]:
     """Let so many wait at once, restart, confirm some, and let the deadlines of the others pass.
 
@@ -54,20 +59,25 @@ async def waits(store: str, count: int, confirmed: int) -> dict[str, Any]:
     with Bench(store, 256) as bench:
         async with bench.client() as client:
             await client._caller.command("schedule.create", _saga(seconds))
-            began = time.perf_counter()
+            cpu, began = bench.cpu(), time.perf_counter()
             await _place(client, count)
             placed = time.perf_counter() - began
         await bench.settled("execution.awaiting_confirmation.v1", count, 120)
+        placing = _each(cpu, bench.cpu(), count)
         before = bench.memory()["engine"]
         bench.stop()
         ready = bench.start()
         after = bench.memory()["engine"]
+        cpu = bench.cpu()
         async with bench.client() as client:
             await _confirm(client, confirmed)
         runs = await bench.runs(confirmed, 60)
+        confirming = _each(cpu, bench.cpu(), confirmed)
+        cpu = bench.cpu()
         late = percentiles([start - sent for sent, start in runs])
         await bench.settled("execution.fallback_started.v1", count - confirmed, seconds + 120)
         runs = await bench.runs(count, 120)
+        falling_back = _each(cpu, bench.cpu(), count - confirmed)
         starts = sorted(start for _, start in runs[confirmed:])
         events = bench.count_events()
         if events.get("execution.confirmed.v1", 0) != confirmed:
@@ -76,6 +86,7 @@ async def waits(store: str, count: int, confirmed: int) -> dict[str, Any]:
         return {
             "waiting": count,
             "placed_per_s": round(count / placed),
+            "cpu_us": {"place": placing, "confirm": confirming, "fall back": falling_back},
             "memory_mb": before,
             "memory_after_restart_mb": after,
             "ready_s": round(ready, 2),
