@@ -22,7 +22,6 @@ from horae_application.waiting import Late
 from horae_domain import decider, firing
 from horae_domain.errors import IllegalState, Unavailable
 from horae_domain.events import ScheduleQuarantined
-from horae_domain.execution import Status as RunStatus
 from horae_domain.identity import partition_of_stream
 from horae_domain.retention import Retention
 from horae_domain.schedule import Cause, Status, about
@@ -125,10 +124,10 @@ class Deciding:
     def _expire(
         self, draft: Draft, late: Late, loaded: Mapping[str, Sequence[StoredEvent]]
     ) -> None:
-        """Decide what follows if an execution has waited long enough for its confirmation."""
+        """Decide what follows if an execution has waited long enough outside of its line."""
         id_, stream = late
         run = draft.waiting.get(id_) or fold_execution(loaded.get(id_, ()))
-        if run is None or run.status is not RunStatus.WAITING:
+        if run is None or not run.outside:
             return
         if draft.line(stream) is None or stream in self._lines.quarantined:
             return

@@ -92,7 +92,7 @@ class Draft:
         self.buried: list[str] = []
         """Streams whose line is of no use any more: they cannot be read."""
         self.waiting: dict[str, Execution | None] = {}
-        """Executions that wait for a confirmation, as this draft leaves them; None if they no longer do."""
+        """Executions that wait outside of their lines, as this draft leaves them; None if they no longer do."""
         self.erased: list[str] = []
         """Streams that are gone after it."""
         self.partitions: set[int] = set()
@@ -118,7 +118,7 @@ class Draft:
         return run
 
     def begin(self, stream: str, *waiting: Execution) -> Decision:
-        """Decide on a line, and on executions of its schedule that wait for a confirmation."""
+        """Decide on a line, and on executions of its schedule that wait outside of it."""
         return Decision(self.line(stream), *waiting, settled=stream in self.settled)
 
     def accept(self, stream: str, decision: Decision) -> int | None:

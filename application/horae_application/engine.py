@@ -320,6 +320,7 @@ class Engine:
         for stream in draft.buried:
             self.lines.unrecorded.pop(stream, None)
         for stream, line in draft.changed():
+            self.lines.recall(stream, line)
             if line.settled:
                 self.lines.drop([stream])
                 self.lines.schedule(stream, None)

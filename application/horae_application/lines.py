@@ -19,7 +19,7 @@ from horae_application.log import get_logger
 from horae_application.ports import EventStore, LedgerRow, StoredEvent
 from horae_application.pulse import Pulse
 from horae_application.quarantine import MAX_REASON
-from horae_application.waiting import Deadlines, Late, is_wait, stream_in, stream_of
+from horae_application.waiting import Deadlines, Late, is_delay, is_wait, stream_in, stream_of
 from horae_domain import execution as executions
 from horae_domain import schedule as schedules
 from horae_domain.codec import Undecodable, decode
@@ -29,7 +29,7 @@ from horae_domain.identity import NOWHERE, partition_of_stream, schedule_stream
 from horae_domain.instants import from_micros, to_micros
 from horae_domain.ledger import Line, live_ids, pack, unpack
 from horae_domain.listeners import Listener
-from horae_domain.schedule import Schedule
+from horae_domain.schedule import Schedule, Status
 
 WINDOW = 5_000_000
 """How far ahead of now, in microseconds, timers are read from the store."""
@@ -37,6 +37,8 @@ PAGE = 5_000
 """Timers read at once."""
 FIRST = (-1, NOBODY)
 """Before every line that is due at some time; see `listening.LISTENS`."""
+FOREVER = 2**62
+"""After every timer, in microseconds."""
 CACHE = 2_000
 """Lines kept although nothing of theirs is alive or due soon."""
 UNFINISHED = 1_000
@@ -114,7 +116,7 @@ class Lines:
         self._kept = 0
         self._now = from_micros(0)
         self.deadlines = Deadlines(self.room_of)
-        """Of executions that wait for a confirmation."""
+        """Of executions that wait outside of their lines."""
         self.pulse = Pulse()
         """What was heard of the attempts in memory."""
         self.listening = Listening(store)
@@ -288,13 +290,29 @@ class Lines:
     def follow(self, waiting: Mapping[str, Execution | None]) -> None:
         """Executions that begin to wait, or no longer do."""
         for id_, run in waiting.items():
-            until = None if run is None else run.waits_until
+            until = None if run is None else run.returns_at
             micros = None if until is None else to_micros(until)
             if run is None or micros is None or micros >= self._horizon:
                 self.deadlines.forget([id_])
             else:
                 self.deadlines.note(Late(id_, stream_of(run)), micros)
         self.deadlines.release()
+
+    def recall(self, stream: str, line: Line) -> None:
+        """If a schedule has just been cancelled: look at those whose delay goes on at once."""
+        before = self._lines.get(stream)
+        cancelled = line.schedule.status is Status.CANCELLED
+        if not cancelled or before is None or before.schedule is line.schedule:
+            return
+        partitions, after = frozenset((partition_of_stream(stream),)), (0, NOWHERE)
+        while line.schedule.delays:
+            rows = self._store.due(partitions, after, FOREVER, PAGE)
+            for row in rows:
+                if is_delay(row.state) and stream_in(row.state) == stream:
+                    self.deadlines.note(Late(row.stream, stream), 0)
+            if len(rows) < PAGE:
+                return
+            after = (rows[-1].due or 0, rows[-1].stream)
 
     def _held(self, stream: str) -> bool:
         """True if the store does not know when a line next needs its owner."""

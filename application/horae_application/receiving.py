@@ -28,7 +28,7 @@ from horae_domain.events import (
     ScheduleCreated,
     ScheduleUpdated,
 )
-from horae_domain.execution import Execution, Status
+from horae_domain.execution import Execution
 from horae_domain.external import Happening
 from horae_domain.identity import external_event_stream, partition_of_stream, schedule_stream
 from horae_domain.instants import format_instant
@@ -171,7 +171,7 @@ class Receiving:
                 case Listener(Role.CONFIRM, stream, str(id_)):
                     self._let(stream, cause, decider.confirm, id_, event, waiting=id_)
                 case Listener(Role.KEEP, stream, str(id_)):
-                    self._let(stream, cause, waits.keep, id_, event)
+                    self._let(stream, cause, waits.keep, id_, event, waiting=id_)
                 case _:
                     pass
 
@@ -183,7 +183,7 @@ class Receiving:
         run = None if line is None else line.find(id_)
         given = [] if run is not None else self._outside(id_)
         run = run or (given[0] if given else None)
-        if line is None or run is None or run.status is Status.WAITING:
+        if line is None or run is None or run.outside:
             return
         decision = self._draft.begin(listener.stream, *given)
         waits.late(decision, run, event, cause)
@@ -199,11 +199,11 @@ class Receiving:
         return [] if run is None else [run]
 
     def _waiting(self, stream: str, id_: str | None) -> list[Execution]:
-        """The execution, if it waits for a confirmation."""
+        """The execution, if its line does not hold it."""
         line = self._draft.line(stream)
         if id_ is None or (line is not None and line.find(id_) is not None):
             return []
-        return [run for run in self._outside(id_) if run.status is Status.WAITING]
+        return [run for run in self._outside(id_) if run.outside]
 
     def _let(
         self,

@@ -155,7 +155,7 @@ class Runs:
 
     def _cancel(self, task: Task, command: messages.CancelExecution, cause: Cause) -> Answer:
         stream, run, alive = self._find(task.request.tenant, command.id)
-        if not alive and run.status is not Status.WAITING:
+        if not alive and not run.outside:
             if run.status is Status.CANCELLED:
                 return Answer(task, OK, {"execution_id": run.id, "status": "cancelled"})
             raise IllegalState(
@@ -181,7 +181,7 @@ class Runs:
         stream, run, _ = self._find(task.request.tenant, id_)
         if only is not None and run.status not in only:
             raise IllegalState(f"execution {id_} is {run.status}", field="id", state=run.status)
-        decision = self._draft.begin(stream)
+        decision = self._draft.begin(stream, *waiting(run))
         decider.requeue(decision, run, cause)
         index = self._draft.accept(stream, decision)
         run = decision.fate(run)
@@ -192,11 +192,11 @@ class Runs:
         self, task: Task, command: messages.ReprioritizeExecution, cause: Cause
     ) -> Answer:
         stream, run, alive = self._find(task.request.tenant, command.id)
-        if not alive:
+        if not (alive or run.aside):
             raise IllegalState(
                 f"execution {run.id} is {run.status}", field="id", state=str(run.status)
             )
-        decision = self._draft.begin(stream)
+        decision = self._draft.begin(stream, *waiting(run))
         decider.reprioritize(decision, run.id, command.priority, cause)
         index = self._draft.accept(stream, decision)
         run = decision.run(run.id)
@@ -206,7 +206,7 @@ class Runs:
     def _timer(self, task: Task, command: messages.TimerCommand, cause: Cause) -> Answer:
         """A timer that is moved or cancelled, and where that leaves its execution."""
         stream, run, alive = self._find(task.request.tenant, command.timer.subject)
-        if not alive and run.status is not Status.WAITING:
+        if not alive and not run.outside:
             raise TimerNotFound("nothing waits under this id", field="id", value=command.id)
         decision = self._draft.begin(stream, *waiting(run))
         if isinstance(command, messages.MoveTimer):
@@ -226,8 +226,8 @@ class Runs:
 
 
 def waiting(run: Execution) -> list[Execution]:
-    """The execution, if it waits for a confirmation, so that its line does not hold it."""
-    return [run] if run.status is Status.WAITING else []
+    """The execution, if its line does not hold it."""
+    return [run] if run.outside else []
 
 
 _ANY = Definition.model_construct(retry=Retry())  # type: ignore[call-arg]

@@ -1,7 +1,7 @@
-"""Executions that wait for a confirmation, of which memory holds no more than when it is too late.
+"""Executions that wait outside of their line, of which memory holds no more than until when they do.
 
-Each has a row of its own in the ledger, under its own id. It is folded from its stream when an event
-comes, or when its deadline does.
+They wait for a confirmation, or for the end of a delay. Each has a row of its own in the ledger, under its
+own id. It is folded from its stream when an event comes, or when its deadline does.
 """
 
 from __future__ import annotations
@@ -16,25 +16,33 @@ from horae_domain.execution import Execution
 from horae_domain.identity import partition_of_stream, schedule_stream, to_bytes, to_text
 from horae_domain.instants import to_micros
 
-MARK = b"W"
-"""How the state of such a row begins; that of a line is another one."""
+FOR_EVENT = b"W"
+"""How the state of the row begins of what waits for a confirmation; that of a line is another one."""
+FOR_TIME = b"D"
+"""The same of what waits for the end of a delay."""
 
 
 def row_of_wait(run: Execution) -> LedgerRow:
     """The ledger's row of an execution that waits."""
-    until = run.waits_until
+    until = run.returns_at
     due = None if until is None else to_micros(until)
-    return LedgerRow(partition_of_stream(run.id), run.id, due, MARK + to_bytes(stream_of(run)))
+    state = (FOR_TIME if run.aside else FOR_EVENT) + to_bytes(stream_of(run))
+    return LedgerRow(partition_of_stream(run.id), run.id, due, state)
 
 
 def is_wait(state: bytes) -> bool:
     """True if a row of the ledger is that of an execution that waits."""
-    return state.startswith(MARK)
+    return state.startswith((FOR_EVENT, FOR_TIME))
+
+
+def is_delay(state: bytes) -> bool:
+    """True if such a row is of what waits for the end of a delay."""
+    return state.startswith(FOR_TIME)
 
 
 def stream_in(state: bytes) -> str:
     """The schedule's stream of such a row."""
-    return to_text(state[len(MARK) :])
+    return to_text(state[1:])
 
 
 def stream_of(run: Execution) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from horae_domain import backfill_runs, overlap, waits
+from horae_domain import backfill_runs, delays, overlap, waits
 from horae_domain import execution as executions
 from horae_domain import schedule as schedules
 from horae_domain.circles import MAX_DEPTH, TOO_DEEP, depth_in
@@ -195,7 +195,8 @@ def confirm(decision: Decision, id_: str, event: ExternalEventReceived, cause: C
 
 
 def expire(decision: Decision, id_: str, cause: Cause) -> None:
-    """Decide what follows if an execution has waited long enough for its confirmation."""
+    """Decide what follows if an execution has waited long enough outside of its line."""
+    delays.end(decision, cause)
     waits.expire(decision, id_, cause)
     if decision.events:
         go_on(decision, cause)

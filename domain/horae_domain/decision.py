@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from horae_domain.errors import ExecutionNotFound, ScheduleNotFound
-from horae_domain.events import AwaitingConfirmation, Event, ExecutionEvent
-from horae_domain.execution import Execution, Status
+from horae_domain.events import AwaitingConfirmation, Event, ExecutionEvent, ExecutionRequested
+from horae_domain.execution import Execution
 from horae_domain.execution import evolve as evolve_execution
 from horae_domain.ledger import Line, evolve
 
@@ -20,8 +20,7 @@ class Decision:
         """True once the timeouts that are over at its instant are decided."""
         self.given = {run.id: run for run in waiting}
         self.waiting = dict(self.given)
-        """Executions that wait for a confirmation, which their line does not hold; those that were
-        given and those that begin to."""
+        """Executions that wait outside of their line; those that were given and those that begin to."""
 
     def add(self, *events: Event) -> None:
         """Record events and fold them, so that what follows is decided on them."""
@@ -36,8 +35,9 @@ class Decision:
         run = self.waiting.pop(event.execution_id, None)
         if run is None and isinstance(event, AwaitingConfirmation):
             run = self.require().find(event.execution_id)
-        after = None if run is None else evolve_execution(run, event)
-        if after is not None and after.status is Status.WAITING:
+        begins = isinstance(event, ExecutionRequested) and event.aside
+        after = evolve_execution(run, event) if run is not None or begins else None
+        if after is not None and after.outside:
             self.waiting[after.id] = after
 
     def require(self) -> Line:

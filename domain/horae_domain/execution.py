@@ -25,6 +25,7 @@ from horae_domain.events import (
     CompensationStarted,
     Confirmation,
     ConfirmationReceived,
+    DelayEnded,
     Event,
     ExecutionApproved,
     ExecutionBuffered,
@@ -190,6 +191,8 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     """When it is ready again; since when, if it is."""
     delay: str = "delay"
     """What `resume_at` is the end of, a kind of timer."""
+    aside: bool = False
+    """True while it waits for the end of its delay and no line holds it."""
     start_by: datetime | None = None
     end_by: datetime | None = None
     stop_by: datetime | None = None
@@ -253,6 +256,16 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
         """True if its conditions are to be checked."""
         pauses = self.resume_at is not None and self.resume_at > now
         return self.status is Status.CHECKING and not pauses
+
+    @property
+    def outside(self) -> bool:
+        """True if it is alive and no line holds it."""
+        return self.status is Status.WAITING or (self.aside and self.status.alive)
+
+    @property
+    def returns_at(self) -> datetime | None:
+        """When what no line holds has to be looked at, if nobody says anything before."""
+        return self.wake if self.aside else self.waits_until
 
     @property
     def stopping(self) -> bool:
@@ -583,8 +596,8 @@ _BAD_ENDS: dict[str, type[ExecutionFailed | ExecutionTimedOut | ExecutionDeadLet
 
 
 def carried(execution: Execution) -> dict[str, Any]:
-    """All that its owner has to know of an execution that waited, and was in nobody's memory."""
-    if execution.status is not Status.WAITING:
+    """All that its owner has to know of an execution that was in nobody's memory."""
+    if not execution.outside:
         return {}
     told = {
         name: value
@@ -1018,6 +1031,8 @@ def _changes_of_saga(execution: Execution, event: Event) -> dict[str, Any]:
         case ExecutionConfirmed():
             confirmed = {"confirmations": (*execution.confirmations, event.confirmation)}
             return _next_stage(stages.THEN, event.at) | confirmed
+        case DelayEnded():
+            return {"status": Status.PENDING, "aside": False}
         case FallbackStarted():
             return _next_stage(event.stage, event.at) | _falls_back(event.because)
         case CompensationStarted():
@@ -1032,13 +1047,13 @@ def _falls_back(because: Because) -> dict[str, Any]:
     return {"because": because, "end_by": None}
 
 
-RETURNS = (ExecutionConfirmed, FallbackStarted, CompensationStarted)
-"""Events after which what waited is with its schedule again."""
+RETURNS = (DelayEnded, ExecutionConfirmed, FallbackStarted, CompensationStarted)
+"""Events after which what waited outside is with its schedule again."""
 
 
 def _next_stage(stage: str, at: datetime) -> dict[str, Any]:
     """Ready for a stage, with nothing said of it."""
-    fresh = {"failures": 0, "polls": 0, "unsure": False, "start_by": None}
+    fresh = {"failures": 0, "polls": 0, "unsure": False, "start_by": None, "aside": False}
     waits = {"waits": (), "need": 0, "wait_until": None}
     return _NO_ATTEMPT | fresh | waits | {"status": Status.PENDING, "stage": stage, "resume_at": at}
 
@@ -1158,6 +1173,7 @@ def _requested(event: ExecutionRequested) -> Execution:
         moved_to=event.moved_to,
         note=event.note,
         planned_by=event.planned_by,
+        aside=event.aside,
     )
 
 

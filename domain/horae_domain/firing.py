@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, assert_never
 
 import msgspec
 
-from horae_domain import backfill_runs, overlap, waits
+from horae_domain import backfill_runs, delays, overlap, waits
 from horae_domain import execution as executions
 from horae_domain.decision import Decision
 from horae_domain.definition import AWAITED, CatchUpMode, ManualTrigger
@@ -70,6 +70,7 @@ def settle(decision: Decision, cause: Cause) -> None:
     if decision.require().waits_for_run:
         close_overlap(decision, cause)
     _settle_live(decision, cause)
+    delays.end(decision, cause)
     trip(decision, cause)
     overlap.release(decision, cause)
     if decision.require().fires_by(cause.at):

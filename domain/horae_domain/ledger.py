@@ -171,7 +171,7 @@ def _evolve_execution(line: Line, event: ExecutionEvent) -> Line:
     parked = run.status.parked
     return msgspec.structs.replace(
         line,
-        live=_placed(line.live, run, there=run.status.fired),
+        live=_placed(line.live, run, there=run.status.fired and not run.aside),
         parked=_placed(line.parked, run, there=parked),
         **(
             _untimed_changes(line, event)

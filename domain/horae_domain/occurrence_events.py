@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from horae_domain.circles import deepened, depth_in
-from horae_domain.definition import Definition
+from horae_domain.definition import Definition, Overlap
 from horae_domain.events import (
     ExecutionBuffered,
     ExecutionChecking,
@@ -121,12 +121,14 @@ def requested(
 ) -> ExecutionRequested:
     """The occurrence fires, perhaps with a `payload` of its own (`overridden`) or a `trigger`."""
     scheduled = kind not in OFF_CALENDAR
+    later = kind in UNTIMED and occurrence.due > cause.at
     return ExecutionRequested(
         run_number=line.fired + 1 if scheduled else None,
         priority=str(line.definition.priority),
         queue=line.definition.place,
         **bounds(line.definition, max(cause.at, occurrence.due) if kind in UNTIMED else cause.at),
         next_due=_next_after(line, kind, occurrence, fired=1),
+        aside=later and line.definition.overlap is Overlap.ALLOW,
         **payload,
         **occurrence_fields(line, kind, occurrence, cause),
     )

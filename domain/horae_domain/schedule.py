@@ -161,6 +161,12 @@ class Schedule(msgspec.Struct, frozen=True, kw_only=True):
         definitions = self.definitions.values()
         return any(each.cancel_on or each.wait_for for each in definitions)
 
+    @property
+    def delays(self) -> bool:
+        """True if executions of it may wait for some time after the event that they are of."""
+        triggers = [each.trigger for each in self.definitions.values()]
+        return any(isinstance(each, EventTrigger) and each.delay for each in triggers)
+
 
 # --- decide --------------------------------------------------------------------------------------
 

@@ -150,7 +150,7 @@ def _known_by_now(awaited: Awaited, known: Mapping[str, Any]) -> Match:
 
 def keep(decision: Decision, id_: str, event: ExternalEventReceived, cause: Cause) -> None:
     """Let an execution know, when it begins to wait, that this came before (W5)."""
-    run = decision.require().find(id_)
+    run = decision.require().find(id_) or decision.waiting.get(id_)
     if run is None or len(run.confirmations) >= MAX_EARLY or _had(run, event):
         return
     early = Confirmation(

@@ -15,6 +15,7 @@ from horae_domain.events import (
     AttemptStarted,
     CancellationRequested,
     CommandScheduled,
+    DelayEnded,
     Event,
     ExecutionApproved,
     ExecutionBuffered,
@@ -453,6 +454,8 @@ def _change_waiting(row: ExecutionRow, event: ExecutionEvent) -> None:
             _delay(row, event.at)
         case ExecutionApproved() | ExecutionConditionsMet():
             row.status = "buffered"
+        case DelayEnded():
+            row.status = "pending"
         case ExecutionDropped():
             _end(row, "skipped", event.at, event.reason)
             row.blocked_by = event.blocked_by or row.blocked_by

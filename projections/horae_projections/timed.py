@@ -11,6 +11,7 @@ from horae_domain.events import (
     CancellationRequested,
     CompensationStarted,
     ConfirmationTimedOut,
+    DelayEnded,
     ExecutionCheckFailed,
     ExecutionChecking,
     ExecutionConditionsMet,
@@ -74,6 +75,8 @@ def _changed(row: ExecutionRow, event: ExecutionEvent) -> Timers:
             return row.timers | {event.timer: event.to}
         case TimerCancelled():
             return {kind: at for kind, at in row.timers.items() if kind != event.timer}
+        case DelayEnded():
+            return {kind: at for kind, at in row.timers.items() if kind != "delay"}
         case AwaitingConfirmation():
             return _told(confirmation=event.deadline) | _overall(row)
         case StageCompleted() | ExecutionConfirmed() | ConfirmationTimedOut():

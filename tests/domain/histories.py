@@ -110,6 +110,7 @@ class History:
     def __init__(self, seconds: float = 0, **told: Any) -> None:
         self.events: list[Event] = []
         self._line: Line | None = None
+        self.waiting: dict[str, Execution] = {}
         self.command(create(seconds, **told))
 
     @property
@@ -127,14 +128,14 @@ class History:
 
     @property
     def run(self) -> Execution:
-        """The only live execution."""
-        (only,) = self.live
+        """The only execution that is unfinished, in its line or outside."""
+        (only,) = [*self.live, *self.waiting.values()]
         return only
 
     def do(self, act: Callable[..., object], *args: object) -> list[Event]:
-        decision = Decision(self._line)
+        decision = Decision(self._line, *self.waiting.values())
         act(decision, *args)
-        self._line = decision.line
+        self._line, self.waiting = decision.line, decision.waiting
         self.events += decision.events
         self.check()
         return decision.events

@@ -12,7 +12,6 @@ from typing import Any
 from histories import History, at, cause, streams
 
 from horae_domain import decider, external, waits
-from horae_domain.decision import Decision
 from horae_domain.definition import Definition
 from horae_domain.events import Event, ExternalEventReceived
 from horae_domain.execution import Execution
@@ -43,19 +42,14 @@ class SagaHistory(History):
     """A schedule that is triggered by hand, and its executions."""
 
     def __init__(self, **told: Any) -> None:
-        self.waiting: dict[str, Execution] = {}
         super().__init__(**{"trigger": {"type": "manual"}, "overlap": "allow", **told})
 
     def do(self, act: Callable[..., object], *args: object) -> list[Event]:
-        decision = Decision(self._line, *self.waiting.values())
-        act(decision, *args)
-        self._line, self.waiting = decision.line, decision.waiting
-        self.events += decision.events
-        self.check()
+        events = super().do(act, *args)
         for id_, run in self.waiting.items():
             assert self.told_of(id_) == run
         replay(self.events)
-        return decision.events
+        return events
 
     @property
     def terms(self) -> Definition:

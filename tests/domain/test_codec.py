@@ -29,6 +29,7 @@ from horae_domain.events import (
     ConfirmationLate,
     ConfirmationReceived,
     ConfirmationTimedOut,
+    DelayEnded,
     Event,
     ExecutionApproved,
     ExecutionBuffered,
@@ -202,6 +203,7 @@ EXAMPLES: list[Event] = [
         **BY_HAND,
         **OCCURRENCE,
         trigger=FACTS,
+        aside=True,
         **RUN,
     ),
     ExecutionSkipped(
@@ -318,6 +320,7 @@ EXAMPLES: list[Event] = [
     ExecutionConfirmed(confirmation=CONFIRMATION, run={"attempt": 1}, **RUN),
     ConfirmationTimedOut(received=1, **RUN),
     ConfirmationLate(event_id="e-1", type="Paid", source="shop", status="timed_out", **RUN),
+    DelayEnded(run={"attempt": 1}, **RUN),
     FallbackStarted(stage="fallback", because=BECAUSE, run={"attempt": 1}, **RUN),
     CompensationStarted(
         next="undo:charge", done=["charge"], because=BECAUSE, run={"attempt": 1}, **RUN

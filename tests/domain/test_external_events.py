@@ -8,14 +8,18 @@ from typing import Any
 import pytest
 from histories import History, at, cause, definition, like, said
 
-from horae_domain import external
+from horae_domain import external, waits
 from horae_domain.circles import MAX_DEPTH
 from horae_domain.definition import Overlap, parse_definition
 from horae_domain.errors import InvalidExpression, InvalidField, InvalidTrigger
 from horae_domain.events import (
     AttemptFailed,
+    AwaitingConfirmation,
+    ConfirmationReceived,
+    DelayEnded,
     ExecutionBuffered,
     ExecutionCancelled,
+    ExecutionConfirmed,
     ExecutionDeadLettered,
     ExecutionDropped,
     ExecutionFailed,
@@ -25,6 +29,7 @@ from horae_domain.events import (
     ExecutionSucceeded,
     ExecutionTimedOut,
     ExternalEventReceived,
+    FallbackStarted,
     ScheduleCompleted,
 )
 from horae_domain.execution import Status
@@ -33,6 +38,7 @@ from horae_domain.listeners import OUTCOME, Interest, Listener, Role
 
 TRADES = {"type": "event", "event": "trade.*"}
 LATER = TRADES | {"delay": "5 minutes"}
+WORK = {"type": "function", "name": "work"}
 AFTER = {"type": "outcome", "schedule": "load", "of": ["succeeded", "failed"]}
 STREAM = schedule_stream("default", "job")
 
@@ -93,10 +99,53 @@ def test_execution_waits_for_the_delay_after_the_event():
     history = History(trigger=LATER)
     receive(history, 7)
     assert (history.run.status, history.run.resume_at) == (Status.DELAYED, at(307))
+    assert history.live == []
+    assert history.run.returns_at == at(307)
+    assert history.line.wake is None
+    assert history.settle(306) == []
+    assert history.settle(307) == [like(DelayEnded)]
+    assert (history.run.status, history.waiting) == (Status.PENDING, {})
+    assert history.run.resume_at == at(307)
+    history.start(308)
+    assert history.report(309, said()) == [like(ExecutionSucceeded)]
+
+
+def test_delay_is_kept_in_the_line_where_an_unfinished_execution_is_in_the_way():
+    history = History(trigger=LATER, overlap="skip")
+    receive(history, 7)
+    assert (history.run.status, history.waiting) == (Status.DELAYED, {})
     assert history.line.wake == at(307)
     assert not history.run.ready(at(306))
     assert history.run.ready(at(307))
     assert not history.line.unsettled
+
+
+def test_delay_ends_with_the_cancellation_of_its_schedule():
+    history = History(trigger=LATER)
+    receive(history, 7)
+    history.cancel(8)
+    assert history.settle(9) == [like(ExecutionCancelled, reason="schedule_cancelled")]
+    assert history.waiting == {}
+
+
+def test_wait_begins_with_the_end_of_the_delay_and_knows_what_came_before():
+    wait = {"event": "paid", "match": {"amount": "trigger.data.amount"}, "then": WORK}
+    history = History(trigger=LATER, action={"type": "none"}, wait_for=wait)
+    receive(history, 7)
+    early = event(8, "early", type="paid")
+    assert history.do(waits.keep, history.run.id, early, cause(8)) == [like(ConfirmationReceived)]
+    assert history.settle(307) == [
+        like(DelayEnded), like(AwaitingConfirmation), like(ExecutionConfirmed)
+    ]  # fmt: skip
+
+
+def test_fallback_of_what_was_over_with_its_delay_carries_all_of_it():
+    history = History(trigger=LATER, timeout={"overall": 60}, fallback=WORK)
+    receive(history, 7)
+    [fallback] = history.settle(400)
+    assert fallback == like(FallbackStarted, stage="fallback")
+    assert history.run.trigger["id"] == "e-1"
+    assert history.waiting == {}
 
 
 def test_delay_counts_from_the_event_not_from_its_arrival():

@@ -72,7 +72,7 @@ DEFAULTS = {
     "queue": "default",
     **dict.fromkeys(("incarnation", "revision", "delivery", "need", "weight"), 1),
     **dict.fromkeys(("left", "failures", "polls", "received"), 0),
-    **dict.fromkeys(("overridden", "unbounded", "local", "unsure"), False),
+    **dict.fromkeys(("overridden", "unbounded", "local", "unsure", "aside"), False),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from desk import Desk, at, attempt_failed, created, execution_id, requested, started
 from test_rows_plans import Planner
@@ -11,7 +12,7 @@ from test_rows_plans import Planner
 from horae_domain import backfilling
 from horae_domain.backfills import Order
 from horae_domain.decision import Decision
-from horae_domain.events import ExecutionHeld, TimerCancelled, TimerMoved
+from horae_domain.events import DelayEnded, ExecutionHeld, TimerCancelled, TimerMoved
 from horae_domain.planning import HoldOccurrence, MoveOccurrence, SkipOccurrence
 from horae_domain.schedule import (
     CancelSchedule,
@@ -192,3 +193,19 @@ async def test_tenants_see_their_own_timers(desk: Desk):
 
 def test_message_of_the_list_knows_its_filters():
     assert ListTimers(kind="retry,poll").kind == ("retry", "poll")
+
+
+async def test_delay_is_a_timer_until_it_has_ended(desk: Desk):
+    facts = {"event": "Ordered", "data": 1}
+    begun = requested(when=at(60), start_by=at(400))
+    aside = msgspec.structs.replace(begun, due=at(300), trigger=facts, aside=True)
+    await desk.tell(created(), aside)
+    shown = await desk.ask("execution.get", id=execution_id(1))
+    assert shown["status"] == "delayed"
+    assert {each["kind"] for each in shown["timers"]} == {"delay", "schedule_to_start"}
+    await desk.tell(
+        DelayEnded(at=at(300), schedule_id=begun.schedule_id, execution_id=execution_id(1))
+    )
+    shown = await desk.ask("execution.get", id=execution_id(1))
+    assert shown["status"] == "pending"
+    assert {each["kind"] for each in shown["timers"]} == {"schedule_to_start"}

@@ -15,7 +15,7 @@ class ExecutionRequested(ExecutionEvent, frozen=True, kw_only=True):
 
     It ends if it has not started by `start_by`, or not ended by `end_by`. It came at `moved_to`, if
     somebody moved it there or its schedule put it off; `note` and `planned_by` are of whoever planned
-    this occurrence.
+    this occurrence. `aside` says that its schedule's line does not hold it before its delay is over.
     """
 
     kind: str
@@ -41,6 +41,7 @@ class ExecutionRequested(ExecutionEvent, frozen=True, kw_only=True):
     traceparent: str | None = None
     carried: dict[str, str] = {}
     trigger: dict[str, Any] = {}
+    aside: bool = False
 
 
 class ExecutionSkipped(ExecutionEvent, frozen=True, kw_only=True):

@@ -57,6 +57,12 @@ class ConfirmationLate(ExecutionEvent, frozen=True, kw_only=True):
     status: str = ""
 
 
+class DelayEnded(ExecutionEvent, frozen=True, kw_only=True):
+    """The delay of what stood aside is over; `run` is all that its owner has to know."""
+
+    run: dict[str, Any] = {}
+
+
 class FallbackStarted(ExecutionEvent, frozen=True, kw_only=True):
     """What was to be done has failed, or was not confirmed: the fallback is next.
 
