@@ -120,6 +120,12 @@ def test_delay_is_kept_in_the_line_where_an_unfinished_execution_is_in_the_way()
     assert not history.line.unsettled
 
 
+def test_schedule_knows_whether_its_executions_may_be_delayed():
+    assert History(trigger=LATER).line.schedule.delays
+    assert not History(trigger=TRADES).line.schedule.delays
+    assert not History().line.schedule.delays
+
+
 def test_delay_ends_with_the_cancellation_of_its_schedule():
     history = History(trigger=LATER)
     receive(history, 7)

@@ -71,7 +71,7 @@ DEFAULTS = {
     "priority": "medium",
     "queue": "default",
     **dict.fromkeys(("incarnation", "revision", "delivery", "need", "weight"), 1),
-    **dict.fromkeys(("left", "failures", "polls", "received"), 0),
+    **dict.fromkeys(("left", "failures", "polls", "received", "depth"), 0),
     **dict.fromkeys(("overridden", "unbounded", "local", "unsure", "aside"), False),
 }
 
