@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from horae_domain import backfill_runs, delays, overlap, waits
+from horae_domain import backfill_runs, delays, excluding, overlap, waits
 from horae_domain import execution as executions
 from horae_domain import schedule as schedules
 from horae_domain.circles import MAX_DEPTH, TOO_DEEP, depth_in
@@ -68,6 +68,7 @@ def command(decision: Decision, asked: ScheduleCommand | Edit) -> None:
             settle_all(decision, asked.cause)
         if isinstance(asked, UpdateSchedule | ResumeSchedule | CancelSchedule):
             close_pause(decision, asked.cause)
+            excluding.close(decision, asked.cause)
     _change(decision, asked)
     if isinstance(asked, UpdateSchedule | ResumeSchedule):
         go_on(decision, asked.cause)

@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal, Self
 import msgspec
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Discriminator,
@@ -31,6 +30,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from horae_domain.calendars import Calendars
 from horae_domain.cron import parse_cron
 from horae_domain.durations import format_duration, parse_duration
 from horae_domain.errors import (
@@ -41,7 +41,7 @@ from horae_domain.errors import (
     PayloadTooLarge,
 )
 from horae_domain.expressions import compile_expression
-from horae_domain.instants import format_instant, parse_instant
+from horae_domain.fields import Instant, Model
 from horae_domain.rrules import check_rule
 from horae_domain.templates import TAGGED, check_template
 from horae_domain.urls import parse_url
@@ -62,13 +62,6 @@ def _duration(value: Any) -> timedelta:
         return parse_duration(value, field="")
     except HoraeError as error:
         raise PydanticCustomError("duration", "{reason}", {"reason": error.message}) from error
-
-
-def _instant(value: Any) -> datetime:
-    try:
-        return parse_instant(value, field="")
-    except HoraeError as error:
-        raise PydanticCustomError("instant", "{reason}", {"reason": error.message}) from error
 
 
 def _positive(value: timedelta) -> timedelta:
@@ -117,11 +110,6 @@ Duration = Annotated[
     PlainSerializer(format_duration, return_type=str, when_used="json"),
 ]
 Span = Annotated[Duration, AfterValidator(_positive)]
-Instant = Annotated[
-    datetime,
-    BeforeValidator(_instant),
-    PlainSerializer(format_instant, return_type=str, when_used="json"),
-]
 Identifier = Annotated[str, Field(pattern=ID_PATTERN)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 CheckName = Annotated[str, Field(pattern=CHECK_PATTERN, max_length=128)]
@@ -168,12 +156,6 @@ class Priority(StrEnum):
 
 
 _RANKS = {Priority.CRITICAL: 0, Priority.HIGH: 1, Priority.MEDIUM: 2, Priority.LOW: 3}
-
-
-class Model(BaseModel):
-    """Strict about unknown fields, immutable, and so shared where it is a default."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class CronTrigger(Model):
@@ -675,7 +657,8 @@ class Definition(Model):
     ] = ()
     """Conditions that are checked when an occurrence is due, in this order (G1)."""
 
-    calendars: Annotated[tuple[str, ...], _not_yet(())] = ()
+    calendars: Calendars = ()
+    """What is due while one of them is closed is skipped, or moved to when all are open (T9)."""
     jitter: Duration = timedelta(0)
     """Each occurrence comes by up to so much later, by a hash of it."""
     spread: Span | None = None
@@ -714,7 +697,7 @@ class Definition(Model):
             raise PydanticCustomError("too_large", "at most 1 MiB of JSON")
         return value
 
-    @field_validator("jitter", "spread")
+    @field_validator("calendars", "jitter", "spread")
     @classmethod
     def _has_times(cls, value: Any, info: ValidationInfo) -> Any:
         if value and isinstance(info.data.get("trigger"), (ManualTrigger, *AWAITED)):
@@ -748,7 +731,7 @@ class Definition(Model):
     @property
     def shifts(self) -> bool:
         """True if occurrences may come later than at their nominal instants."""
-        return bool(self.jitter or self.spread)
+        return bool(self.calendars or self.jitter or self.spread)
 
     @property
     def limit(self) -> int | None:
@@ -805,6 +788,8 @@ def field_path(location: tuple[int | str, ...]) -> str:
     parts: list[str] = []
     for index, part in enumerate(location):
         if index > 0 and location[index - 1] in TAGGED:
+            continue
+        if index > 1 and location[index - 2] == "calendars":
             continue
         parts.append(str(part))
     path = parts[0] if parts else ""

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, assert_never
 
 import msgspec
 
-from horae_domain import backfill_runs, delays, overlap, waits
+from horae_domain import backfill_runs, delays, excluding, overlap, waits
 from horae_domain import execution as executions
 from horae_domain.decision import Decision
 from horae_domain.definition import AWAITED, CatchUpMode, ManualTrigger
@@ -167,6 +167,9 @@ def _each(decision: Decision, passed: Sequence[Occurrence], cause: Cause) -> Non
         line = decision.require()
         if line.spent:
             return
+        if occurrence.moved_to is None:
+            excluding.exclude(decision, occurrence.due, cause)
+            line = decision.require()
         if verdict_on(line, occurrence) in BY_PLAN:
             _as_planned(decision, occurrence, cause)
         elif line.waits_for_run:
@@ -226,6 +229,8 @@ def pass_over(
         if stretch and (alone or occurrence.moved_to or _interrupted(line, stretch, occurrence)):
             decision.add(ranged(line, stretch, outcome, reason, cause))
             stretch = []
+        if not stretch and occurrence.moved_to is None:
+            excluding.exclude(decision, occurrence.due, cause)
         if alone:
             _as_planned(decision, occurrence, cause)
         elif occurrence.moved_to is not None:
@@ -240,8 +245,8 @@ def pass_over(
 
 
 def _interrupted(line: Line, stretch: Sequence[Occurrence], following: Occurrence) -> bool:
-    """True if an occurrence between them was moved elsewhere."""
-    return any(
+    """True if an occurrence between them was moved elsewhere, or left out by a calendar."""
+    return excluding.between(line, stretch[-1].due, following.due) or any(
         plan.away and stretch[-1].due < plan.due < following.due for plan in line.plans.values()
     )
 

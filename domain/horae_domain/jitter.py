@@ -2,8 +2,8 @@
 
 Both are functions of what they belong to, so that every engine, a preview and a replay agree. Jitter
 is a hash of the schedule and the nominal label; the share of a spread is a hash of the schedule alone,
-so that the schedule keeps its rhythm. Neither reaches the next occurrence: what there is no room for
-is scaled down to the room, as Temporal does it.
+so that the schedule keeps its rhythm. Neither reaches the next occurrence, or a time at which a calendar
+closes: what there is no room for is scaled down to the room, as Temporal does it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from horae_domain.identity import fraction
+from horae_domain.observed import ObservedRecurrence
 
 if TYPE_CHECKING:
     from horae_domain.definition import Definition
@@ -25,10 +26,19 @@ def put_off(
     definition: Definition, recurrence: Recurrence, occurrence: Occurrence, tenant: str
 ) -> Occurrence:
     """The occurrence where the jitter and the spread of its schedule put it."""
-    following = recurrence.next(occurrence.falls)
+    if not (definition.jitter or definition.spread):
+        return occurrence
+    following = recurrence.next(occurrence.due)
     room = None if following is None else following.due - occurrence.falls
+    if isinstance(recurrence, ObservedRecurrence):
+        room = recurrence.open_for(occurrence.falls, room or _longest(definition))
     later = delay(definition, tenant, occurrence.nominal, room)
     return occurrence._replace(put_off_to=occurrence.falls + later) if later else occurrence
+
+
+def _longest(definition: Definition) -> timedelta:
+    """What jitter and spread never reach."""
+    return definition.jitter + (definition.spread or _NONE) + _MICROSECOND
 
 
 def delay(definition: Definition, tenant: str, nominal: str, room: timedelta | None) -> timedelta:

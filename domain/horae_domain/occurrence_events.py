@@ -112,8 +112,9 @@ def _plan_fields(line: Line, kind: str, occurrence: Occurrence) -> dict[str, Any
     moved_to = occurrence.moved_to or occurrence.put_off_to
     plan = line.plans.get(occurrence.nominal)
     if plan is None:
-        return {} if moved_to is None else {"moved_to": moved_to}
-    return {"moved_to": moved_to, "note": plan.note, "planned_by": plan.author}
+        return {} if moved_to is None else {"moved_to": moved_to, "note": occurrence.because}
+    note = plan.note or occurrence.because
+    return {"moved_to": moved_to, "note": note, "planned_by": plan.author}
 
 
 def requested(

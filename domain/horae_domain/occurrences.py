@@ -18,14 +18,16 @@ from horae_domain.definition import (
     RruleTrigger,
 )
 from horae_domain.jitter import put_off
+from horae_domain.observed import LeftOut, ObservedRecurrence, observed
 from horae_domain.recurrence import (
+    CronRecurrence,
     Occurrence,
     OnceRecurrence,
     Recurrence,
     cron_recurrence,
     interval_recurrence,
 )
-from horae_domain.rrules import rrule_recurrence
+from horae_domain.rrules import RruleRecurrence, rrule_recurrence
 
 TICK = timedelta(microseconds=1)
 """The engine's resolution of time; `instant - TICK` makes an exclusive bound inclusive."""
@@ -67,7 +69,19 @@ def first_bound(definition: Definition, at: datetime) -> datetime:
 
 
 def recurrence_of(definition: Definition, anchor: datetime) -> Recurrence | None:
-    """The bare recurrence of a definition's trigger; None if it has no calendar."""
+    """The recurrence of a definition under its calendars; None if its trigger has no instants."""
+    recurrence = bare_recurrence_of(definition, anchor)
+    if recurrence is None or not definition.calendars:
+        return recurrence
+    if isinstance(recurrence, CronRecurrence | RruleRecurrence):
+        zone = recurrence.timezone
+    else:
+        zone = "UTC"
+    return observed(recurrence, definition.calendars, zone, definition.end_at)
+
+
+def bare_recurrence_of(definition: Definition, anchor: datetime) -> Recurrence | None:
+    """The recurrence of a definition's trigger alone; None if it has no instants."""
     match definition.trigger:
         case CronTrigger(expression=expression, timezone=timezone):
             return cron_recurrence(
@@ -133,6 +147,27 @@ def passed_by(
         return instant
     last = previous_occurrence(definition, anchor, instant + TICK, tenant=tenant)
     return last.due - TICK if last is not None and last.falls > instant else instant
+
+
+def left_out(
+    definition: Definition,
+    anchor: datetime,
+    after: datetime,
+    before: datetime,
+    away: Container[str] = (),
+) -> list[LeftOut]:
+    """What is due between two instants, neither included, and does not fire for the calendars.
+
+    Nothing covers those whose nominal label is in `away`.
+    """
+    recurrence = recurrence_of(definition, anchor)
+    if not isinstance(recurrence, ObservedRecurrence):
+        return []
+    if definition.start_at is not None:
+        after = max(after, definition.start_at - TICK)
+    if definition.end_at is not None:
+        before = min(before, definition.end_at + TICK)
+    return list(recurrence.left_out(after, before, away))
 
 
 def due_within(

@@ -33,6 +33,8 @@ class Occurrence(NamedTuple):
     """What its identity is ordered by, if not by `due`: what an edit of the schedule cannot change."""
     put_off_to: datetime | None = None
     """Where its schedule puts it: not before its nominal instant, and before the next one's."""
+    because: str = ""
+    """The calendar that is closed at its nominal instant, if it was moved for that."""
 
     @property
     def falls(self) -> datetime:
@@ -55,6 +57,8 @@ class Recurrence(Protocol):
     def previous(self, before: datetime) -> Occurrence | None:
         """The last occurrence strictly before an instant; None if there is none."""
         ...
+
+    def __hash__(self) -> int: ...
 
 
 class _Stretch(NamedTuple):

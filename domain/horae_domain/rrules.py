@@ -40,7 +40,7 @@ class RruleRecurrence:
     def __init__(
         self, parts: Parts, start: datetime, gap: Gap | None, overlap: Overlap | None
     ) -> None:
-        self._zone = parts.zone
+        self.timezone = parts.zone
         self._timeline = timeline(parts.zone)
         self._rules = [_Rule(text, start) for text in parts.rules]
         self._excluding = [_Rule(text, start) for text in parts.excluded_rules]
@@ -136,7 +136,7 @@ class RruleRecurrence:
 
     def _occurrence(self, second: int, wall: datetime, fold: int) -> Occurrence:
         suffix = "/1" if fold else ""
-        nominal = f"{wall.isoformat()}[{self._zone}]{suffix}"
+        nominal = f"{wall.isoformat()}[{self.timezone}]{suffix}"
         return Occurrence(EPOCH + timedelta(seconds=second), nominal)
 
 

@@ -25,6 +25,7 @@ from horae_domain.definition import (
 )
 from horae_domain.errors import (
     IllegalState,
+    InvalidField,
     InvalidTrigger,
     RevisionConflict,
     ScheduleExists,
@@ -289,9 +290,19 @@ def _first_due(
         )
     occurrence = next_occurrence(definition, anchor, after, tenant=tenant)
     if occurrence is None:
-        field = "end_at" if definition.end_at else "trigger"
-        raise InvalidTrigger("the schedule would never fire", field=field)
+        raise _never(definition, anchor, after, tenant)
     return occurrence.falls
+
+
+def _never(
+    definition: Definition, anchor: datetime, after: datetime, tenant: str
+) -> InvalidField | InvalidTrigger:
+    """Why a schedule would never fire."""
+    unobserved = definition.model_copy(update={"calendars": ()})
+    if definition.calendars and next_occurrence(unobserved, anchor, after, tenant=tenant):
+        return InvalidField("the calendars let nothing fire", field="calendars")
+    field = "end_at" if definition.end_at else "trigger"
+    return InvalidTrigger("the schedule would never fire", field=field)
 
 
 def _update(schedule: Schedule, command: UpdateSchedule) -> list[Event]:
@@ -342,12 +353,8 @@ def expect_revision(schedule: Schedule, expected: int | None) -> None:
 
 def _has_same_times(former: Definition, definition: Definition) -> bool:
     """True if an edit leaves the instants as they are, though none may be left."""
-    return (former.trigger, former.dst, former.start_at, former.end_at) == (
-        definition.trigger,
-        definition.dst,
-        definition.start_at,
-        definition.end_at,
-    )
+    names = ("trigger", "dst", "start_at", "end_at", "calendars")
+    return all(getattr(former, name) == getattr(definition, name) for name in names)
 
 
 def _kept_anchor(schedule: Schedule, definition: Definition) -> datetime | None:

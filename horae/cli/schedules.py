@@ -188,7 +188,8 @@ def preview(
     if file is not None:
         content = read_json_file(file)
         trigger = content.get("trigger", content)
-        kept = {name: content[name] for name in ("dst", "start_at", "end_at") if name in content}
+        names = ("dst", "start_at", "end_at", "calendars")
+        kept = {name: content[name] for name in names if name in content}
         body |= kept | {"trigger": trigger}
     answer = query(nats, tenant, "schedule.preview", body)
     if as_json:

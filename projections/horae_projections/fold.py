@@ -209,7 +209,7 @@ def _decided_at_once(row: ScheduleRow, event: OccurrencesDecided) -> None:
         _decided(row, event.next_due)
     if event.decision == "missed":
         _counts(row).missed += event.count or 0
-    else:
+    elif event.decision == "skipped":
         _counts(row).skipped += event.count or 0
 
 

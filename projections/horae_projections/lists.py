@@ -37,8 +37,8 @@ from horae_projections.rows import (
 KINDS = {name: kind for kind, name in answers.TRIGGERS.items()}
 """The kinds of identity of triggers that are told by other names."""
 DECISION_STATUSES = (
-    "missed", "skipped", "planned", "backfill", "checked", "updated", "paused", "tripped", "resumed",
-    "cancelled", "failed",
+    "missed", "skipped", "excluded", "planned", "backfill", "checked", "updated", "paused", "tripped",
+    "resumed", "cancelled", "failed",
 )  # fmt: skip
 
 Answer = dict[str, Any]

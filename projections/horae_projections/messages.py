@@ -6,17 +6,17 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field
 
+from horae_domain.calendars import Calendars
 from horae_domain.definition import (
     DottedPath,
     Dst,
     EventType,
     Identifier,
-    Instant,
-    Model,
     Nothing,
     Trigger,
 )
 from horae_domain.errors import InvalidField
+from horae_domain.fields import Instant, Model
 from horae_domain.wire import ExecutionId, read_object, validate
 
 TriggerType = Literal[
@@ -40,7 +40,17 @@ ExecutionStatus = Literal[
 ]
 HistoryStatus = (
     ExecutionStatus
-    | Literal["missed", "planned", "backfill", "checked", "updated", "paused", "tripped", "resumed"]
+    | Literal[
+        "missed",
+        "excluded",
+        "planned",
+        "backfill",
+        "checked",
+        "updated",
+        "paused",
+        "tripped",
+        "resumed",
+    ]
 )
 RunKind = Literal["cron", "interval", "once", "manual", "backfill", "event", "outcome", "condition"]
 TimerKind = Literal[
@@ -146,6 +156,7 @@ class PreviewSchedule(Query):
     dst: Dst = Dst()
     start_at: Instant | None = None
     end_at: Instant | None = None
+    calendars: Calendars = ()
     from_: Annotated[Instant | None, Field(alias="from")] = None
     count: Annotated[int, Field(ge=1, le=1000)] = 10
 

@@ -15,6 +15,7 @@ from horae_domain.occurrences import (
     TICK,
     anchor_of,
     first_bound,
+    left_out,
     next_occurrence,
     passed_by,
 )
@@ -33,6 +34,8 @@ class Coming(NamedTuple):
     due: datetime
     nominal: str
     plan: Plan | None
+    because: str = ""
+    """The calendar for which it was moved."""
 
     @property
     def fires(self) -> bool:
@@ -109,7 +112,7 @@ def _calendar(
         due, nominal = occurrence.due, occurrence.nominal
         plan = plans.get(nominal)
         if plan is None or not plan.away:
-            yield Coming(occurrence.falls, due, nominal, plan)
+            yield Coming(occurrence.falls, due, nominal, plan, occurrence.because)
         after = due if now is None else max(due, now)
 
 
@@ -132,11 +135,14 @@ def instants_of(definition: Definition, found: list[Coming]) -> list[str]:
     return [shown(definition, each.at) for each in found if each.fires]
 
 
-def answer(definition: Definition, found: list[Coming]) -> Answer:
-    """Instants as they will fire, and of each occurrence what is known."""
+def answer(
+    definition: Definition, anchor: datetime | None, after: datetime, found: list[Coming]
+) -> Answer:
+    """Instants as they will fire, of each occurrence what is known, and what calendars leave out."""
     handler = getattr(definition.action, "name", None)
     return {
         "next": instants_of(definition, found),
+        "excluded": _excluded(definition, anchor, after, found),
         "occurrences": [
             {
                 "at": shown(definition, each.at),
@@ -145,13 +151,33 @@ def answer(definition: Definition, found: list[Coming]) -> Answer:
                 "moved": each.at != each.due,
                 "skipped": not each.fires,
                 "held": each.plan is not None and each.plan.verdict is Verdict.HOLD,
-                "note": each.plan.note if each.plan else "",
+                "note": (each.plan.note if each.plan else "") or each.because,
                 "author": each.plan.author if each.plan else None,
                 **payload_of(each.plan, handler),
             }
             for each in found
         ],
     }
+
+
+def _excluded(
+    definition: Definition, anchor: datetime | None, after: datetime, found: list[Coming]
+) -> list[Answer]:
+    """What calendars leave out until the last of these."""
+    if not (definition.calendars and found):
+        return []
+    anchor = anchor_of(definition, after) if anchor is None else anchor
+    away = {each.nominal for each in found if each.plan is not None and each.plan.away}
+    last = max(each.due for each in found)
+    return [
+        {
+            "first": shown(definition, each.first),
+            "last": shown(definition, each.last),
+            "count": each.instants,
+            "reason": each.reason,
+        }
+        for each in left_out(definition, anchor, after, last, away)
+    ]
 
 
 def payload_of(plan: Plan | None, handler: str | None) -> Answer:

@@ -203,17 +203,20 @@ class Queries:
                 definition, anchor, after, query.count, row.plans,
                 tenant=tenant, first=row.next_due,
             )  # fmt: skip
-            return {"ok": True, "position": position} | preview.answer(definition, found)
+            return {"ok": True, "position": position} | preview.answer(
+                definition, anchor, after, found
+            )
         definition = Definition(
             id="preview",
             trigger=query.trigger,
             dst=query.dst,
             start_at=query.start_at,
             end_at=query.end_at,
+            calendars=query.calendars,
             action={"type": "function", "name": "preview"},
         )
         found = preview.upcoming(definition, None, after, query.count, tenant=tenant)
-        return {"ok": True} | preview.answer(definition, found)
+        return {"ok": True} | preview.answer(definition, None, after, found)
 
     async def _execution(self, tenant: str, query: GetExecution) -> Answer:
         position, (stored,) = await self._views.rows([Key(EXECUTIONS, tenant, query.id)])

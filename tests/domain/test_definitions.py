@@ -105,6 +105,13 @@ FIELD = "invalid_field"
 TRIGGER = "invalid_trigger"
 LARGE = "payload_too_large"
 
+LATER = "2026-02-01T00:00:00Z"
+
+
+def calendar(type_, **told):
+    return {"calendars": [{"type": type_, **told}]}
+
+
 REFUSED = {
     "cron that cannot be": (cron(expression="0 0 30 2 *"), TRIGGER, "trigger.expression"),
     "cron out of range": (cron(expression="61 * * * *"), TRIGGER, "trigger.expression"),
@@ -224,7 +231,40 @@ REFUSED = {
     "too much concurrency": ({"concurrency": 100_001}, FIELD, "concurrency"),
     "no executions": ({"max_executions": 0}, FIELD, "max_executions"),
     "guards": ({"requires": ["a b"]}, FIELD, "requires[0]"),
-    "calendars": ({"calendars": ["work"]}, FIELD, "calendars"),
+    "no such calendar": ({"calendars": ["work"]}, FIELD, "calendars[0].type"),
+    "calendars by hand": (
+        {"calendars": ["weekdays"], "trigger": {"type": "manual"}},
+        FIELD,
+        "calendars",
+    ),
+    "17 calendars": ({"calendars": ["weekdays"] * 17}, FIELD, "calendars"),
+    "calendar's field": (calendar("weekdays", color="red"), FIELD, "calendars[0].color"),
+    "calendar's policy": (calendar("weekdays", policy="drop"), FIELD, "calendars[0].policy"),
+    "calendar's name": (calendar("weekdays", name="a b"), FIELD, "calendars[0].name"),
+    "calendar's zone": (calendar("weekdays", timezone="Mars"), FIELD, "calendars[0].timezone"),
+    "calendar's days": (calendar("weekdays", days=["MO"]), FIELD, "calendars[0].days[0]"),
+    "no days": (calendar("business_hours", days=[]), FIELD, "calendars[0].days"),
+    "no such time": (
+        calendar("business_hours", from_time="24:01"),
+        FIELD,
+        "calendars[0].from_time",
+    ),
+    "hours of nothing": (calendar("business_hours", from_time="17:00"), FIELD, "calendars[0]"),
+    "hours after all": (calendar("business_hours", from_time="24:00"), FIELD, "calendars[0]"),
+    "no dates": (calendar("holidays", dates=[]), FIELD, "calendars[0].dates"),
+    "no such date": (calendar("holidays", dates=["2026-02-29"]), FIELD, "calendars[0].dates[0]"),
+    "no such day": (calendar("holidays", dates=["02-30"]), FIELD, "calendars[0].dates[0]"),
+    "other date": (calendar("holidays", dates=["1 May"]), FIELD, "calendars[0].dates[0]"),
+    "naive blackout": (
+        calendar("blackout", start_at="2026-01-01T00:00:00", end_at=LATER),
+        FIELD,
+        "calendars[0].start_at",
+    ),
+    "blackout backwards": (
+        calendar("blackout", start_at=LATER, end_at=LATER),
+        FIELD,
+        "calendars[0]",
+    ),
     "no spread": ({"spread": "0s"}, FIELD, "spread"),
     "spread by hand": ({"spread": "5m", "trigger": {"type": "manual"}}, FIELD, "spread"),
     "jitter of events": (
@@ -279,7 +319,6 @@ def test_refusal_says_value_and_rule():
     assert "pattern" in error.message
     assert refusal(MINIMAL | {"colour": "red"}).message == "colour: unknown field"
     assert refusal(MINIMAL | {"tags": ["a"] * 65}).value is None
-    assert "does not offer" in refusal(MINIMAL | {"calendars": ["a"]}).message
     assert "100ms" in refusal(MINIMAL | interval(every="1ms")).message
     large = refusal(MINIMAL | {"payload": "a" * MAX_PAYLOAD})
     assert isinstance(large, PayloadTooLarge)

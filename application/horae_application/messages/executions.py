@@ -8,7 +8,8 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from horae_application.messages.base import AttemptCommand, Command, ExecutionCommand
-from horae_domain.definition import Duration, Identifier, Instant, Model, Priority, size_of
+from horae_domain.definition import Duration, Identifier, Priority, size_of
+from horae_domain.fields import Instant, Model
 from horae_domain.wire import ExecutionId, Json, Note, json_value
 
 

@@ -8,8 +8,8 @@ from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
 from horae_application.messages.base import Command, SingleCommand
-from horae_domain.definition import Instant
 from horae_domain.errors import HoraeError
+from horae_domain.fields import Instant
 from horae_domain.timers import OF_SCHEDULES, TimerId, parse_timer_id
 from horae_domain.wire import Json, Note
 

@@ -9,7 +9,7 @@ from pydantic_core import PydanticCustomError
 
 from horae_application.messages.base import Command, DefinitionCommand, SingleCommand
 from horae_domain.backfills import Order
-from horae_domain.definition import Instant, Model
+from horae_domain.fields import Instant, Model
 from horae_domain.wire import Json, Key, Note
 
 

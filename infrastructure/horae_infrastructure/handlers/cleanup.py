@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import ConfigDict
 
 from horae_application.context import Context
-from horae_domain.definition import Model
+from horae_domain.fields import Model
 
 NAME = "horae.cleanup"
 

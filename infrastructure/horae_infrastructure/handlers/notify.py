@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from horae_application.context import Context
 from horae_application.result import Result
-from horae_domain.definition import Model
+from horae_domain.fields import Model
 
 HIDDEN = "***"
 """What queries show in place of a URL's secrets."""
