@@ -20,6 +20,7 @@ from horae_projections.answers import instant
 from horae_projections.merged import FOREVER, Answer, Source, between, merged
 from horae_projections.messages import ListTimers
 from horae_projections.ports import INFINITY, Listing, Range, ViewStore
+from horae_projections.preview import due_of_next
 from horae_projections.rows import (
     ACTIVE,
     COMMAND_TYPE,
@@ -51,7 +52,7 @@ async def timers(views: ViewStore, tenant: str, query: ListTimers) -> Answer:
 
 def _source(kind: str, tenant: str, query: ListTimers) -> Source:
     if kind == "schedule":
-        return Source(_next_instants(tenant, query), _next_key, _next)
+        return Source(_next_instants(tenant, query), _next_key, partial(_next, tenant))
     listing = _waiting(kind, tenant, query)
     if kind in OF_SCHEDULES:
         return Source(listing, lambda row: _key(row.due), _wait)
@@ -95,11 +96,16 @@ def _next_key(row: ScheduleRow) -> float:
     return _key(row.fires_at)
 
 
-def _next(id_: str, row: ScheduleRow) -> Answer:
+def _next(tenant: str, id_: str, row: ScheduleRow) -> Answer:
     """The next instant of a schedule, under the name of the occurrence that comes then."""
-    plan = row.next_plan
-    due = row.fires_at if plan is None else plan.due
+    plan, due = row.next_plan, row.fires_at
     assert due is not None  # noqa: S101 - only what fires is in this list
+    if plan is None:
+        due = due_of_next(tenant, id_, row)
+        plans = (row.plans or {}).values()
+        plan = next((each for each in plans if each.due == due and not each.away), None)
+    else:
+        due = plan.due
     return _timer(
         str(of_occurrence(id_, due)),
         "schedule",

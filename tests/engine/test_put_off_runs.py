@@ -34,6 +34,14 @@ async def test_a_run_comes_when_the_preview_says_and_is_told_its_nominal_time():
         (first,) = later["occurrences"]
         assert first["due"] == "2026-01-01T03:00:00Z"
         assert first["moved"]
+        (timer,) = (await engine.list_timers())["timers"]
+        assert timer["due"] == previewed["next"][0]
+        await engine.skip_occurrence("job", at(1))
+        (timer,) = (await engine.list_timers())["timers"]
+        assert timer["skipped"]
+        await engine.move_timer(timer["id"], coming[0])
+        await engine.approve_occurrence("job", at(1))
+        assert (await engine.preview_schedule(id="job", count=3))["next"] == previewed["next"]
         await engine.advance("3 hours 40 minutes")
         found = await engine.list_executions(schedule_id="job")
         assert runs == [(at(n), at(n), timedelta(0)) for n in (1, 2, 3)]
