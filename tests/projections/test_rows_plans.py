@@ -249,7 +249,7 @@ async def test_nothing_to_come_is_nothing_to_preview(planner: Planner):
     assert (await planner.desk.ask("schedule.get", id="a", count=0))["next"] == []
     asked = {"trigger": {"type": "interval", "every": 60}, "end_at": format_instant(NOW)}
     answer = await planner.desk.ask("schedule.preview", from_=format_instant(at(1)), **asked)
-    assert answer == {"ok": True, "next": [], "occurrences": []}
+    assert answer == {"ok": True, "next": [], "excluded": [], "occurrences": []}
 
 
 async def test_a_backfill_stands_in_the_history_and_leaves_the_calendar_alone(desk: Desk):
