@@ -80,10 +80,6 @@ class ObservedRecurrence:
         bound = limit // _TICK
         return timedelta(microseconds=self._times.open_for(to_micros(instant), bound))
 
-    def reason_at(self, instant: datetime) -> str:
-        """Which calendar is closed; empty if none is."""
-        return self._times.piece(to_micros(instant)).closed_by
-
     def left_out(
         self, after: datetime, before: datetime, away: Container[str] = ()
     ) -> Iterator[LeftOut]:

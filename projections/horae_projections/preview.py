@@ -86,10 +86,10 @@ def next_of(tenant: str, id_: str, row: ScheduleRow, now: datetime, count: int) 
     return instants_of(definition, _first(count, calendar, _moved(plans)))
 
 
-def due_of_next(tenant: str, id_: str, row: ScheduleRow) -> datetime | None:
-    """The nominal instant of the calendar's occurrence that comes at `fires_at`."""
-    told, comes = row.told, row.fires_at
-    if comes is None or not told.keys() & {"calendars", "jitter", "spread"}:
+def due_of_next(tenant: str, id_: str, row: ScheduleRow, comes: datetime) -> datetime:
+    """The nominal instant of the calendar's occurrence that comes at an instant."""
+    told = row.told
+    if not told.keys() & {"calendars", "jitter", "spread"}:
         return comes
     definition = restore_definition(told | {"id": id_})
     anchor = row.anchor or row.created_at

@@ -101,7 +101,7 @@ def _next(tenant: str, id_: str, row: ScheduleRow) -> Answer:
     plan, due = row.next_plan, row.fires_at
     assert due is not None  # noqa: S101 - only what fires is in this list
     if plan is None:
-        due = due_of_next(tenant, id_, row)
+        due = due_of_next(tenant, id_, row, due)
         plans = (row.plans or {}).values()
         plan = next((each for each in plans if each.due == due and not each.away), None)
     else:

@@ -19,6 +19,7 @@ from horae_domain.events import (
 )
 from horae_domain.identity import fraction
 from horae_domain.ledger import SINGLE_SKIPS
+from horae_domain.occurrences import left_out
 
 HOUR = 3600
 DAY = 24 * HOUR
@@ -186,6 +187,18 @@ def test_schedule_ends_with_the_last_instant_that_its_calendar_leaves():
         fired(hour(0, 16), next_due=None),
         like(ScheduleCompleted, reason="end_at"),
     ]
+
+
+def test_what_lies_before_the_start_is_not_excluded():
+    history = begun(start_at="2026-01-05T05:00:00Z")
+    assert history.settle(seconds(hour(0, 9))) == [
+        excluded(hour(0, 5), hour(0, 8), 4, "business_hours"),
+        fired(hour(0, 9)),
+    ]
+
+
+def test_schedule_without_calendars_leaves_nothing_out():
+    assert left_out(definition(trigger=HOURLY), START, at(0), at(DAY)) == []
 
 
 # --- moved ---------------------------------------------------------------------------------------

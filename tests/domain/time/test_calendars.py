@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from horae_domain import observed as observing
+from horae_domain import open_times as opening
 from horae_domain.calendars import Calendars, seconds_of
 from horae_domain.instants import EPOCH, to_micros
 from horae_domain.observed import LeftOut, observed
@@ -145,6 +146,15 @@ def test_years_are_looked_at_for_an_open_instant():
     assert opens("UTC", "2026-01-03T00:00:00Z", *held) == "2029-01-04T00:00:00+00:00"
     assert opens("UTC", "2026-01-02T00:00:00Z", *held) is None
     assert opens("UTC", "2025-12-31T00:00:00Z", *held) == "2025-12-31T00:00:00+00:00"
+
+
+def test_days_that_are_kept_are_bounded(monkeypatch):
+    monkeypatch.setattr(opening, "_KEPT", 2)
+    hours = times("Asia/Kathmandu", "business_hours")
+    for each in range(7):
+        moment = to_micros(at(f"2026-01-{5 + each:02}T06:00:00Z"))
+        assert bool(hours.piece(moment).closed_by) == (each > 4)
+        assert len(hours._days) <= 2
 
 
 def test_how_long_it_stays_open():
