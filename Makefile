@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-WORKERS ?= 2
+WORKERS ?= 3
 # What an image has: all but the embedded servers.
 RUN_EXTRAS := --extra cli --extra nats --extra redis --extra postgres --extra http --extra external --extra notify --extra otel --extra expressions --extra rrule --extra sqlalchemy --extra speed
 

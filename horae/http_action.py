@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
 
-from horae_domain.definition import HttpAction
+from horae_domain.actions import HttpAction
 from horae_domain.wire import validate
 
 Span = str | float | timedelta

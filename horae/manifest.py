@@ -22,9 +22,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 from horae.client import Client
-from horae_domain.definition import Definition, OnceTrigger, digest_of, parse_definition
+from horae_domain.definition import Definition, digest_of, parse_definition
 from horae_domain.errors import HoraeError, InvalidField, Unavailable
 from horae_domain.positions import Position, parse_position
+from horae_domain.triggers import OnceTrigger
 
 Json = dict[str, Any]
 

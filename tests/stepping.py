@@ -14,8 +14,8 @@ from horae_application.ownership import Ownership
 from horae_application.ports import EventStore, StoredEvent
 from horae_application.task import Task
 from horae_application.work import Work
+from horae_domain.actions import Action, FunctionAction, ProcessAction
 from horae_domain.codec import decode
-from horae_domain.definition import Action, FunctionAction, ProcessAction
 from horae_domain.events import Event
 from horae_domain.identity import partition_of
 from horae_domain.instants import to_micros

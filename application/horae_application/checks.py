@@ -22,12 +22,12 @@ from horae_application.services import NoResponders, ServiceError
 from horae_application.task import Task
 from horae_application.work import Work
 from horae_domain.conditions import tick_at
-from horae_domain.definition import ConditionTrigger
 from horae_domain.errors import HoraeError
 from horae_domain.expressions import holds
 from horae_domain.identity import partition_of_stream, schedule_stream
 from horae_domain.instants import format_instant
 from horae_domain.ledger import Line
+from horae_domain.triggers import ConditionTrigger
 
 CHECK_TIMEOUT = 30.0
 """Seconds that a condition or a check may take."""

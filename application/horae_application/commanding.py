@@ -11,10 +11,10 @@ from horae_application.messages import OK
 from horae_application.ports import StoredEvent
 from horae_application.task import Answer, Task
 from horae_domain import commands
-from horae_domain.definition import Priority, Retry, Timeout
 from horae_domain.identity import command_id, schedule_stream
 from horae_domain.instants import format_instant
 from horae_domain.ledger import Line
+from horae_domain.policies import Priority, Retry, Timeout
 from horae_domain.schedule import Cause
 
 

@@ -16,7 +16,7 @@ import msgspec
 from pydantic import BaseModel, ValidationError
 
 from horae_application.log import get_logger
-from horae_domain.definition import translate
+from horae_domain.complaints import translate
 from horae_domain.errors import HoraeError, InvalidField, UnknownCommand
 
 NAME = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")

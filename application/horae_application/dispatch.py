@@ -22,19 +22,16 @@ from horae_application.ports import LocalExecutor, WorkBus
 from horae_application.room import Lack, Room, Uses
 from horae_application.work import HTTP_CALLS, PROCESSES, SCHEDULES, Work
 from horae_domain import decider, stages
-from horae_domain.definition import (
+from horae_domain.actions import (
     CommandAction,
-    CronTrigger,
     Deed,
-    Definition,
     FunctionAction,
     HttpAction,
-    IntervalTrigger,
     ProcessAction,
     QueueAction,
-    RruleTrigger,
     ScheduleAction,
 )
+from horae_domain.definition import Definition
 from horae_domain.durations import format_duration
 from horae_domain.execution import Execution, Status
 from horae_domain.identity import partition_of_stream
@@ -43,6 +40,7 @@ from horae_domain.lanes import Lane
 from horae_domain.ledger import Line
 from horae_domain.schedule import Cause
 from horae_domain.tracing import traceparent_of
+from horae_domain.triggers import CronTrigger, IntervalTrigger, RruleTrigger
 
 OUTSTANDING = 1_000
 """Executions published on the bus at once for one queue or function, so that one that nobody serves

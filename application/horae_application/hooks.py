@@ -18,7 +18,7 @@ import msgspec
 from horae_application.log import get_logger
 from horae_application.threads import in_thread
 from horae_application.work import Work
-from horae_domain.definition import Action
+from horae_domain.actions import Action
 
 MAX_WAITING = 10_000
 """Observations that wait to be told; further ones are dropped."""

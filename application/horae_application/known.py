@@ -10,20 +10,20 @@ from typing import Any, Protocol
 from horae_application import messages
 from horae_application.cqrs import unknown
 from horae_application.messages import Command
-from horae_domain.definition import (
+from horae_domain.actions import (
     CommandAction,
-    ConditionTrigger,
     Deed,
-    Definition,
     FunctionAction,
     HttpAction,
     ProcessAction,
     ScheduleAction,
 )
+from horae_domain.definition import Definition
 from horae_domain.errors import UnknownCommand, UnknownHandler
 from horae_domain.events import COMMAND
 from horae_domain.stages import deeds
 from horae_domain.templates import open_text
+from horae_domain.triggers import ConditionTrigger
 
 
 class Known(Protocol):

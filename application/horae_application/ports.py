@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from horae_application.messages import Reply, Request
 from horae_application.work import Work
-from horae_domain.definition import Deed
+from horae_domain.actions import Deed
 from horae_domain.errors import HoraeError
 
 PARTITIONS = 64

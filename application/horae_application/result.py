@@ -8,8 +8,8 @@ from typing import Any
 import msgspec
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
-from horae_domain.definition import MAX_PAYLOAD
 from horae_domain.durations import parse_duration
+from horae_domain.fields import MAX_PAYLOAD
 
 Span = str | float | timedelta
 

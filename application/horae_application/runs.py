@@ -13,13 +13,14 @@ from horae_application.ports import StoredEvent
 from horae_application.pulse import Pulse
 from horae_application.task import Answer, Task, refusal
 from horae_domain import checking, decider, timers
-from horae_domain.definition import Definition, Retry
+from horae_domain.definition import Definition
 from horae_domain.errors import ExecutionNotFound, IllegalState, StaleLease, TimerNotFound
 from horae_domain.events import ReportRefused
 from horae_domain.execution import STOP_GRACE, Execution, Outcome, Report, Status
 from horae_domain.execution import report as judge_report
 from horae_domain.identity import partition_of_stream, schedule_stream
 from horae_domain.instants import format_instant
+from horae_domain.policies import Retry
 from horae_domain.schedule import Cause
 
 

@@ -21,7 +21,7 @@ from horae_application.registry import Functions, Handler, PayloadInvalid
 from horae_application.result import Result, RetryAfter, encodable
 from horae_application.threads import in_thread
 from horae_application.work import Work
-from horae_domain.definition import CommandAction
+from horae_domain.actions import CommandAction
 from horae_domain.durations import parse_duration
 from horae_domain.errors import HoraeError
 from horae_domain.wire import validate

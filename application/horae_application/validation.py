@@ -13,10 +13,12 @@ from horae_application.known import Known, unserved
 from horae_application.messages import OK, Reply, ValidateSchedule
 from horae_domain import schedule as schedules
 from horae_domain.advice import Advice, advise, upcoming
-from horae_domain.definition import CronTrigger, Definition, complaints, digest_of
+from horae_domain.complaints import complaints
+from horae_domain.definition import Definition, digest_of
 from horae_domain.errors import HoraeError, ScheduleExists
 from horae_domain.instants import format_instant
 from horae_domain.recurrence import Occurrence
+from horae_domain.triggers import CronTrigger
 from horae_domain.zones import load_zone
 
 SHOWN = 5

@@ -12,19 +12,14 @@ from itertools import pairwise
 from typing import Any, NamedTuple
 
 from horae_domain.cron import ALIASES, CronExpression, parse_cron
-from horae_domain.definition import (
-    CatchUpMode,
-    CronTrigger,
-    Definition,
-    IntervalTrigger,
-    OnceTrigger,
-    Overlap,
-)
+from horae_domain.definition import Definition
 from horae_domain.durations import format_duration
 from horae_domain.instants import format_instant, from_micros, to_micros
 from horae_domain.lanes import lane_of
 from horae_domain.occurrences import anchor_of, first_bound, next_occurrence
+from horae_domain.policies import CatchUpMode, Overlap
 from horae_domain.recurrence import Occurrence
+from horae_domain.triggers import CronTrigger, IntervalTrigger, OnceTrigger
 from horae_domain.walker import Walker
 from horae_domain.zones import Change, timeline
 

@@ -13,19 +13,16 @@ from typing import Any, NamedTuple
 
 from horae_domain import decider
 from horae_domain import execution as executions
+from horae_domain.actions import FunctionAction
 from horae_domain.decision import Decision
-from horae_domain.definition import (
-    Definition,
-    FunctionAction,
-    OnceTrigger,
-    restore_definition,
-)
+from horae_domain.definition import Definition, restore_definition
 from horae_domain.durations import format_duration
 from horae_domain.errors import IdempotencyConflict, InvalidTrigger
 from horae_domain.events import COMMAND, CommandScheduled
 from horae_domain.firing import settle
 from horae_domain.instants import format_instant
 from horae_domain.schedule import CancelSchedule, Cause
+from horae_domain.triggers import OnceTrigger
 
 
 class Intent(NamedTuple):

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 from horae_domain import overlap
 from horae_domain.decision import Decision
-from horae_domain.definition import ConditionTrigger
 from horae_domain.events import ScheduleChecked
 from horae_domain.firing import go_on, settle
 from horae_domain.instants import format_instant
@@ -20,6 +19,7 @@ from horae_domain.ledger import Line, payload_for
 from horae_domain.occurrence_events import skipped
 from horae_domain.recurrence import Occurrence
 from horae_domain.schedule import Cause, about
+from horae_domain.triggers import ConditionTrigger
 
 
 class Looked(NamedTuple):

@@ -15,7 +15,6 @@ from horae_domain import execution as executions
 from horae_domain import schedule as schedules
 from horae_domain.circles import MAX_DEPTH, TOO_DEEP, depth_in
 from horae_domain.decision import Decision
-from horae_domain.definition import Priority
 from horae_domain.edits import Edit, PatchSchedule, RetagSchedule, as_update
 from horae_domain.errors import (
     IllegalState,
@@ -27,6 +26,7 @@ from horae_domain.firing import close_pause, go_on, settle, settle_all
 from horae_domain.identity import execution_id
 from horae_domain.occurrence_events import occurrence_id, skipped
 from horae_domain.planning import around_plans
+from horae_domain.policies import Priority
 from horae_domain.recurrence import Occurrence
 from horae_domain.schedule import (
     CancelSchedule,

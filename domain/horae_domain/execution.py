@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, assert_never
 import msgspec
 
 from horae_domain import stages
-from horae_domain.definition import Definition, Retry
+from horae_domain.definition import Definition
 from horae_domain.errors import IllegalState
 from horae_domain.events import (
     AttemptFailed,
@@ -45,6 +45,7 @@ from horae_domain.execution_parked import (
 )
 from horae_domain.execution_state import Execution, Status, about
 from horae_domain.identity import fraction
+from horae_domain.policies import Retry
 from horae_domain.schedule import Cause
 from horae_domain.timeouts import LATE_CLOSE, LATE_END, LATE_START, SILENT, attempt_bounds
 

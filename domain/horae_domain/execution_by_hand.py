@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from horae_domain.definition import Definition, Priority
+from horae_domain.definition import Definition
 from horae_domain.errors import IllegalState
 from horae_domain.events import (
     Event,
@@ -16,6 +16,7 @@ from horae_domain.events import (
 )
 from horae_domain.execution_evolving import REQUEUED, evolve
 from horae_domain.execution_state import Execution, Status, about
+from horae_domain.policies import Priority
 from horae_domain.schedule import Cause
 from horae_domain.timeouts import bounds
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from horae_domain.definition import Priority
 from horae_domain.events import Because, Confirmation
 from horae_domain.instants import first_of, to_micros
+from horae_domain.policies import Priority
 from horae_domain.schedule import Cause
 
 PRIORITY_STEP = 60_000_000

@@ -14,7 +14,7 @@ from horae_domain import execution as executions
 from horae_domain import overlap, waits
 from horae_domain.circles import MAX_DEPTH, TOO_DEEP
 from horae_domain.decision import Decision
-from horae_domain.definition import Definition, EventTrigger, OutcomeTrigger
+from horae_domain.definition import Definition
 from horae_domain.errors import ExpressionFailed, InvalidExpression
 from horae_domain.events import (
     Event,
@@ -38,6 +38,7 @@ from horae_domain.listeners import MISSING, OUTCOME, Interest, Listener, Match, 
 from horae_domain.occurrence_events import occurrence_id, skipped
 from horae_domain.recurrence import Occurrence
 from horae_domain.schedule import FILTERED, Cause, Status
+from horae_domain.triggers import EventTrigger, OutcomeTrigger
 
 CANCELLED = "cancelled_by_event"
 """The reason of what an external event has ended."""

@@ -14,7 +14,6 @@ import msgspec
 from horae_domain import backfill_runs, delays, excluding, overlap, waits
 from horae_domain import execution as executions
 from horae_domain.decision import Decision
-from horae_domain.definition import AWAITED, CatchUpMode, ManualTrigger
 from horae_domain.events import (
     ExecutionDeadLettered,
     ExecutionFailed,
@@ -35,8 +34,10 @@ from horae_domain.occurrence_events import (
 )
 from horae_domain.occurrences import TICK, due_by, passed_by
 from horae_domain.plans import Verdict
+from horae_domain.policies import CatchUpMode
 from horae_domain.recurrence import Occurrence
 from horae_domain.schedule import Cause, Status, about
+from horae_domain.triggers import AWAITED, ManualTrigger
 
 GRACE = timedelta(seconds=10)
 """How late an occurrence may be decided and still count as on time where catch-up is `skip`."""

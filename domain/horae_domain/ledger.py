@@ -16,7 +16,6 @@ import msgspec
 from horae_domain import backfills, plans
 from horae_domain import execution as executions
 from horae_domain import schedule as schedules
-from horae_domain.definition import OnceTrigger
 from horae_domain.events import (
     Event,
     ExecutionBuffered,
@@ -57,6 +56,7 @@ from horae_domain.line import (
 from horae_domain.line_packing import Packed, facts_of, fresh, live_ids, pack, told_of, unpack
 from horae_domain.occurrences import first_bound
 from horae_domain.schedule import Schedule
+from horae_domain.triggers import OnceTrigger
 
 __all__ = [
     "BUFFER",

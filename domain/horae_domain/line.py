@@ -11,14 +11,16 @@ import msgspec
 
 from horae_domain import execution as executions
 from horae_domain.backfills import Backfill, Order
-from horae_domain.definition import AWAITED, ConditionTrigger, Definition, Overlap, Retry
+from horae_domain.definition import Definition
 from horae_domain.execution import Execution
 from horae_domain.instants import first_of
 from horae_domain.lanes import Lane, lane_of
 from horae_domain.occurrences import TICK
 from horae_domain.plans import Plan, Verdict
+from horae_domain.policies import Overlap, Retry
 from horae_domain.recurrence import IntervalRecurrence, interval_recurrence
 from horae_domain.schedule import Schedule, Status
+from horae_domain.triggers import AWAITED, ConditionTrigger
 
 _NO_RETRIES = Retry(max_attempts=1)
 

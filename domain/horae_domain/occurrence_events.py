@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from horae_domain.circles import deepened, depth_in
-from horae_domain.definition import Definition, Overlap
+from horae_domain.definition import Definition
 from horae_domain.events import (
     ExecutionBuffered,
     ExecutionChecking,
@@ -22,6 +22,7 @@ from horae_domain.identity import execution_id
 from horae_domain.lanes import Lane
 from horae_domain.ledger import CROWDED, OFF_CALENDAR, UNPLANNED, UNTIMED, Line
 from horae_domain.occurrences import kind_of, next_occurrence
+from horae_domain.policies import Overlap
 from horae_domain.recurrence import Occurrence
 from horae_domain.schedule import Cause, about
 from horae_domain.timeouts import bounds

@@ -6,17 +6,7 @@ from collections.abc import Container
 from datetime import datetime, timedelta
 from typing import assert_never
 
-from horae_domain.definition import (
-    ConditionTrigger,
-    CronTrigger,
-    Definition,
-    EventTrigger,
-    IntervalTrigger,
-    ManualTrigger,
-    OnceTrigger,
-    OutcomeTrigger,
-    RruleTrigger,
-)
+from horae_domain.definition import Definition
 from horae_domain.jitter import put_off
 from horae_domain.observed import LeftOut, ObservedRecurrence, observed
 from horae_domain.recurrence import (
@@ -28,6 +18,16 @@ from horae_domain.recurrence import (
     interval_recurrence,
 )
 from horae_domain.rrules import RruleRecurrence, rrule_recurrence
+from horae_domain.triggers import (
+    ConditionTrigger,
+    CronTrigger,
+    EventTrigger,
+    IntervalTrigger,
+    ManualTrigger,
+    OnceTrigger,
+    OutcomeTrigger,
+    RruleTrigger,
+)
 
 TICK = timedelta(microseconds=1)
 """The engine's resolution of time; `instant - TICK` makes an exclusive bound inclusive."""

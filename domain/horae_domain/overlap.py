@@ -8,7 +8,6 @@ from typing import Any
 from horae_domain import execution as executions
 from horae_domain import waits
 from horae_domain.decision import Decision
-from horae_domain.definition import Overlap, Priority
 from horae_domain.events import Event
 from horae_domain.execution import STOP_GRACE, Execution, Status
 from horae_domain.lanes import Lane, lane_of
@@ -20,6 +19,7 @@ from horae_domain.occurrence_events import (
     requested,
     skipped,
 )
+from horae_domain.policies import Overlap, Priority
 from horae_domain.recurrence import Occurrence
 from horae_domain.schedule import Cause
 

@@ -14,7 +14,7 @@ import msgspec
 from horae_domain import execution as executions
 from horae_domain import overlap
 from horae_domain.decision import Decision
-from horae_domain.definition import MAX_PAYLOAD, restore_definition
+from horae_domain.definition import restore_definition
 from horae_domain.errors import IllegalState, InvalidField, PayloadTooLarge, TooManyRequests
 from horae_domain.events import (
     Event,
@@ -28,6 +28,7 @@ from horae_domain.events import (
     ScheduleUpdated,
 )
 from horae_domain.execution import Execution
+from horae_domain.fields import MAX_PAYLOAD
 from horae_domain.firing import BY_HAND, go_on, settle_all
 from horae_domain.instants import format_instant
 from horae_domain.ledger import Line, evolve

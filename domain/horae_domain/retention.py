@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from horae_domain.definition import OnceTrigger
 from horae_domain.events import (
     Event,
     ExecutionReleased,
@@ -23,6 +22,7 @@ from horae_domain.events import (
 from horae_domain.execution import Execution, Status
 from horae_domain.ledger import OFF_CALENDAR, UNTIMED, Line, facts_of
 from horae_domain.schedule import Cause, Schedule, about
+from horae_domain.triggers import OnceTrigger
 
 ASKED = frozenset({"key"}) | UNTIMED
 """Kinds of executions that are known again by the id of what asked for them."""

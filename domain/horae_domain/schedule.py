@@ -14,15 +14,7 @@ from typing import Any, NamedTuple, assert_never
 import msgspec
 
 from horae_domain.circles import deepened, depth_in, expect_room
-from horae_domain.definition import (
-    AWAITED,
-    Definition,
-    EventTrigger,
-    IntervalTrigger,
-    ManualTrigger,
-    OnceTrigger,
-    restore_definition,
-)
+from horae_domain.definition import Definition, restore_definition
 from horae_domain.errors import (
     IllegalState,
     InvalidField,
@@ -52,6 +44,7 @@ from horae_domain.expressions import compile_expression
 from horae_domain.instants import format_instant
 from horae_domain.occurrences import anchor_of, first_bound, next_occurrence
 from horae_domain.tracing import CAUSATION
+from horae_domain.triggers import AWAITED, EventTrigger, IntervalTrigger, ManualTrigger, OnceTrigger
 from horae_domain.zones import tzdata_version
 
 FILTERED = frozenset({"data", "event"})

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from horae_domain.definition import Deed, Definition, NoAction, Step, StepsAction
+from horae_domain.actions import Deed, NoAction, Step, StepsAction
+from horae_domain.definition import Definition
 
 if TYPE_CHECKING:
     from horae_domain.execution import Execution

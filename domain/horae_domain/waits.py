@@ -12,8 +12,10 @@ from typing import Any
 
 from horae_domain import execution as executions
 from horae_domain import stages
+from horae_domain.actions import NoAction
+from horae_domain.awaited import Awaited
 from horae_domain.decision import Decision
-from horae_domain.definition import Awaited, Definition, NoAction
+from horae_domain.definition import Definition
 from horae_domain.durations import format_duration
 from horae_domain.events import (
     AwaitingConfirmation,

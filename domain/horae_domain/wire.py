@@ -8,9 +8,10 @@ import msgspec
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
-from horae_domain.definition import MAX_PAYLOAD, size_of, translate
+from horae_domain.complaints import translate
+from horae_domain.definition import size_of
 from horae_domain.errors import InvalidField, PayloadTooLarge
-from horae_domain.fields import Model
+from horae_domain.fields import MAX_PAYLOAD, Model
 
 MAX_REQUEST = 2 * MAX_PAYLOAD
 """Bytes of a whole request; `schedule.create_many` may have `MAX_BULK`."""

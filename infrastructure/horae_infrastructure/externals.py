@@ -20,8 +20,7 @@ from tenacity import (
 from horae_application.errands import UnknownExternal
 from horae_application.result import RetryAfter
 from horae_application.threads import in_thread
-from horae_domain.definition import Duration, Span
-from horae_domain.fields import Model
+from horae_domain.fields import Duration, Model, Span
 from horae_domain.wire import validate
 
 

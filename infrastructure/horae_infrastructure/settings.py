@@ -29,8 +29,8 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from horae_domain.addresses import parse_networks
-from horae_domain.definition import ID_PATTERN
 from horae_domain.errors import HoraeError, InvalidField
+from horae_domain.fields import ID_PATTERN
 from horae_domain.signatures import sign
 from horae_infrastructure.event_subjects import pattern
 from horae_infrastructure.settings_sources import Told, told, unknown_variables, variable

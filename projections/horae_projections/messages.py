@@ -7,16 +7,10 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import BeforeValidator, Field
 
 from horae_domain.calendars import Calendars
-from horae_domain.definition import (
-    DottedPath,
-    Dst,
-    EventType,
-    Identifier,
-    Nothing,
-    Trigger,
-)
 from horae_domain.errors import InvalidField
-from horae_domain.fields import Instant, Model
+from horae_domain.fields import DottedPath, EventType, Identifier, Instant, Model, Nothing
+from horae_domain.policies import Dst
+from horae_domain.triggers import Trigger
 from horae_domain.wire import ExecutionId, read_object, validate
 
 TriggerType = Literal[

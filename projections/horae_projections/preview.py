@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from horae_domain.definition import CronTrigger, Definition, restore_definition
+from horae_domain.definition import Definition, restore_definition
 from horae_domain.instants import format_instant
 from horae_domain.occurrences import (
     TICK,
@@ -20,6 +20,7 @@ from horae_domain.occurrences import (
     passed_by,
 )
 from horae_domain.plans import Plan, Plans, Verdict
+from horae_domain.triggers import CronTrigger
 from horae_domain.zones import load_zone
 from horae_projections.hiding import without_secrets
 from horae_projections.rows import ScheduleRow

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from horae_domain.backfills import Backfill
-from horae_domain.definition import Priority
 from horae_domain.events import COMMAND, CommandScheduled, command_definition
 from horae_domain.instants import from_micros, to_micros
 from horae_domain.plans import Plan, Verdict
+from horae_domain.policies import Priority
 from horae_domain.timers import of_backfill, of_occurrence
 from horae_projections.ports import INFINITY, Entry
 

@@ -15,11 +15,12 @@ from horae_domain.backfills import Order
 from horae_domain.codec import decode, encode, name_of
 from horae_domain.decider import Trigger
 from horae_domain.decision import Decision
-from horae_domain.definition import Definition, Priority, parse_definition
+from horae_domain.definition import Definition, parse_definition
 from horae_domain.events import Event, ExecutionEvent, ExecutionRequested
 from horae_domain.execution import Execution, Outcome, Report
 from horae_domain.execution import evolve as evolve_execution
 from horae_domain.ledger import Line, evolve_handed_over, fold, live_ids, pack, unpack
+from horae_domain.policies import Priority
 from horae_domain.schedule import (
     CancelSchedule,
     Cause,

@@ -6,7 +6,6 @@ import json
 from datetime import datetime, timedelta
 from typing import Any
 
-from horae_domain.definition import Overlap, Priority
 from horae_domain.events import (
     Event,
     ExecutionBuffered,
@@ -24,6 +23,7 @@ from horae_domain.events import (
     ExecutionTimedOut,
 )
 from horae_domain.ledger import Line, evolve
+from horae_domain.policies import Overlap, Priority
 
 Began = ExecutionRequested | ExecutionBuffered | ExecutionChecking
 

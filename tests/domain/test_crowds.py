@@ -13,9 +13,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from lanes_model import lanes_hold, limits_hold
 
 from horae_domain import decider
-from horae_domain.definition import Priority
 from horae_domain.errors import HoraeError
 from horae_domain.execution import Execution, Status
+from horae_domain.policies import Priority
 from horae_domain.schedule import PauseSchedule, ResumeSchedule, UpdateSchedule
 
 pytestmark = pytest.mark.no_cover  # tracing would take as long again; examples cover the lines

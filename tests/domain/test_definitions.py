@@ -9,16 +9,11 @@ from typing import Any
 import pytest
 from histories import MINUTELY, at
 
-from horae_domain.definition import (
-    MAX_PAYLOAD,
-    Overlap,
-    Priority,
-    field_path,
-    parse_definition,
-    restore_definition,
-    size_of,
-)
+from horae_domain.complaints import field_path
+from horae_domain.definition import parse_definition, restore_definition, size_of
 from horae_domain.errors import InvalidField, InvalidTrigger, PayloadTooLarge
+from horae_domain.fields import MAX_PAYLOAD
+from horae_domain.policies import Overlap, Priority
 
 MINIMAL: dict[str, Any] = {
     "id": "job",

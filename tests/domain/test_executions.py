@@ -11,7 +11,6 @@ from histories import HERE, History, at, cause, create, definition, like, said
 
 from horae_domain import decider, execution, ledger
 from horae_domain.decision import Decision
-from horae_domain.definition import Retry
 from horae_domain.errors import ExecutionNotFound, IllegalState, ScheduleNotFound, TooManyRequests
 from horae_domain.events import (
     AttemptFailed,
@@ -29,6 +28,7 @@ from horae_domain.events import (
 )
 from horae_domain.execution import Status, retry_at
 from horae_domain.ledger import fold
+from horae_domain.policies import Retry
 
 ONCE: dict[str, Any] = {"trigger": {"type": "once", "at": at(60)}}
 STEADY = {"delay": "10s", "jitter": 0}

@@ -10,7 +10,7 @@ from histories import History, at, cause, definition, like, said
 
 from horae_domain import external, waits
 from horae_domain.circles import MAX_DEPTH
-from horae_domain.definition import Overlap, parse_definition
+from horae_domain.definition import parse_definition
 from horae_domain.errors import InvalidExpression, InvalidField, InvalidTrigger
 from horae_domain.events import (
     AttemptFailed,
@@ -35,6 +35,7 @@ from horae_domain.events import (
 from horae_domain.execution import Status
 from horae_domain.identity import schedule_stream
 from horae_domain.listeners import OUTCOME, Interest, Listener, Role
+from horae_domain.policies import Overlap
 
 TRADES = {"type": "event", "event": "trade.*"}
 LATER = TRADES | {"delay": "5 minutes"}

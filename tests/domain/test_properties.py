@@ -19,7 +19,7 @@ from horae_domain import decider
 from horae_domain.checking import Verdict, judge
 from horae_domain.codec import decode, encode, name_of
 from horae_domain.decision import Decision
-from horae_domain.definition import Definition, Overlap, Priority, parse_definition
+from horae_domain.definition import Definition, parse_definition
 from horae_domain.edits import PatchSchedule
 from horae_domain.errors import HoraeError
 from horae_domain.events import (
@@ -52,6 +52,7 @@ from horae_domain.execution import FAILURES
 from horae_domain.identity import execution_id
 from horae_domain.ledger import Line, evolve
 from horae_domain.occurrences import TICK, due_by
+from horae_domain.policies import Overlap, Priority
 from horae_domain.recurrence import Occurrence
 from horae_domain.schedule import CreateSchedule, UpdateSchedule
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from horae_domain.definition import parse_definition
+from horae_domain.definition import parse_definition, restore_definition
 from horae_domain.errors import InvalidField
 from horae_domain.templates import MAX_PLACES, fill, made_id, open_text
 
@@ -43,7 +43,9 @@ def refusal(template: Any) -> str:
 
 def test_template_is_kept_as_it_is_written():
     definition = written(DAILY)
-    assert definition.canonical()["action"] == {"type": "schedule", "template": DAILY}
+    canonical = definition.canonical()
+    assert canonical["action"] == {"type": "schedule", "template": DAILY}
+    assert restore_definition({**canonical}) == definition
 
 
 def test_template_needs_no_id():

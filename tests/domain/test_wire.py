@@ -7,7 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from horae_domain import errors
-from horae_domain.definition import MAX_PAYLOAD
 from horae_domain.errors import (
     Conflict,
     HoraeError,
@@ -19,7 +18,7 @@ from horae_domain.errors import (
     UnknownHandler,
     error_from_json,
 )
-from horae_domain.fields import Model
+from horae_domain.fields import MAX_PAYLOAD, Model
 from horae_domain.positions import Position, parse_position
 from horae_domain.wire import (
     MAX_BULK,

@@ -94,7 +94,8 @@ async def test_hook_of_a_type_is_told_of_that_type_alone() -> None:
     assert [each.attributes["schedule_id"] for each in seen] == ["send"]
 
 
-async def test_attempt_that_is_given_up_is_told_so() -> None:
+async def test_attempt_that_is_given_up_is_told_so(monkeypatch) -> None:
+    monkeypatch.setattr(testing, "PATIENCE", 0.1)  # the handler hangs
     app, seen = Horae("desk"), []
     app.hook("scheduler.worker.process")(seen.append)
 

@@ -141,7 +141,7 @@ async def test_buffer_outlives_the_process(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/horae.db"
     first = Horae("test")
     Gates(first)
-    async with first.embedded(url) as engine:
+    async with first.embedded(url, stop_limit=1) as engine:
         await engine.create_schedule(
             "job", manual(), "work", overlap="buffer_all", retry={"delay": "0s", "jitter": 0}
         )
@@ -162,7 +162,12 @@ async def test_buffer_outlives_the_process(tmp_path: Path) -> None:
 
 async def test_waiting_run_is_reprioritised_over_nats(nats_url: str, tmp_path: Path) -> None:
     told = Settings.read(
-        store_url="memory://", nats_url=nats_url, tenant="overlap", data_dir=tmp_path, events=False
+        store_url="memory://",
+        nats_url=nats_url,
+        tenant="overlap",
+        data_dir=tmp_path,
+        events=False,
+        stop_limit=1,
     )
     app = Horae("test")
     Gates(app)

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from horae import Context, Horae, Result, Retry, RetryAfter, cron, every, manual, once, testing
 from horae.testing import TestEngine
 from horae_domain.codec import decode
-from horae_domain.definition import Overlap
 from horae_domain.events import (
     Event,
     ExecutionBuffered,
@@ -22,6 +21,7 @@ from horae_domain.events import (
     ExecutionSkipped,
     OccurrencesDecided,
 )
+from horae_domain.policies import Overlap
 from horae_domain.recurrence import cron_recurrence
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

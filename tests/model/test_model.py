@@ -16,11 +16,12 @@ from hypothesis.stateful import run_state_machine_as_test
 from horae_domain import decider, firing, ledger, overlap
 from horae_domain import execution as executions
 from horae_domain.decision import Decision
-from horae_domain.definition import CatchUpMode, Definition
+from horae_domain.definition import Definition
 from horae_domain.errors import HoraeError
 from horae_domain.events import Event, ExecutionEvent, ExecutionRequested
 from horae_domain.execution import Execution
 from horae_domain.ledger import Line
+from horae_domain.policies import CatchUpMode
 from horae_domain.recurrence import Occurrence
 from horae_domain.schedule import Cause
 from tests.model.machine import Beside

@@ -12,7 +12,7 @@ from nats.js.api import StreamConfig
 from nats_works import work
 
 from horae_application.services import Call, NoReply, NoResponders, ServiceError, call_of, perform
-from horae_domain.definition import CommandAction
+from horae_domain.actions import CommandAction
 from horae_infrastructure.nats import streams
 from horae_infrastructure.nats.services import NatsServices
 

@@ -272,6 +272,11 @@ async def test_the_past_is_not_offered_yet_and_refused_by_name(desk: Desk, name:
     assert "does not offer it" in refused.value.message
 
 
+async def test_null_asks_for_the_present(desk: Desk):
+    await desk.tell(created())
+    assert (await desk.ask("schedule.list", as_of=None))["total"] == 1
+
+
 class TestHealth:
     async def test_without_issues_it_is_healthy(self, desk: Desk):
         await desk.tell(created())

@@ -120,7 +120,7 @@ class TestLeases:
                 # what an append does, in the transaction that has the lock
                 admin.execute(
                     "SELECT horae_append('{7}', %s, '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}',"
-                    " '{}', '{}', '{}', '{}', '{}', 0, NULL)",
+                    " '{}', '{}', '{}', '{}', '{}', '{}', 0, NULL)",
                     ([epochs[7]],),
                 )
             assert claiming.result(100) == {7: 2}

@@ -19,7 +19,7 @@ from horae_application.messages import Reply, ReportExecution
 from horae_application.registry import Registry
 from horae_application.result import Result, RetryAfter
 from horae_application.work import Work
-from horae_domain.definition import FunctionAction, ProcessAction, QueueAction
+from horae_domain.actions import FunctionAction, ProcessAction, QueueAction
 from horae_domain.errors import Unavailable
 from horae_domain.wire import json_value, validate
 from horae_infrastructure.children import ChildProcesses

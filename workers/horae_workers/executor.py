@@ -32,7 +32,7 @@ from horae_application.services import Reach, Services, perform
 from horae_application.threads import in_thread
 from horae_application.tracing import Tracing, traced_attempt
 from horae_application.work import Work
-from horae_domain.definition import (
+from horae_domain.actions import (
     CommandAction,
     Deed,
     FunctionAction,

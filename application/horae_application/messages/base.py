@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from horae_domain.definition import Definition, Identifier
-from horae_domain.fields import Model
+from horae_domain.definition import Definition
+from horae_domain.fields import Identifier, Model
 from horae_domain.wire import ExecutionId
 
 

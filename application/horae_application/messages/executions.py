@@ -8,8 +8,9 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from horae_application.messages.base import AttemptCommand, Command, ExecutionCommand
-from horae_domain.definition import Duration, Identifier, Priority, size_of
-from horae_domain.fields import Instant, Model
+from horae_domain.definition import size_of
+from horae_domain.fields import Duration, Identifier, Instant, Model
+from horae_domain.policies import Priority
 from horae_domain.wire import ExecutionId, Json, Note, json_value
 
 

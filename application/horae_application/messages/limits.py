@@ -7,8 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator
 
 from horae_application.messages.base import Command
-from horae_domain.definition import Duration, Identifier
-from horae_domain.fields import Model
+from horae_domain.fields import Duration, Identifier, Model
 from horae_domain.identity import limits_stream
 from horae_domain.limits import MAX_RATE, Rate, checked_rate, parse_rate
 from horae_domain.wire import Note

@@ -15,9 +15,8 @@ from pydantic_core import PydanticCustomError
 from horae_application.context import Context
 from horae_application.result import Result
 from horae_application.services import Reach
-from horae_domain.definition import Span
 from horae_domain.errors import HoraeError
-from horae_domain.fields import Model
+from horae_domain.fields import Model, Span
 
 Json = dict[str, Any]
 

@@ -17,9 +17,11 @@ from pydantic_core import PydanticCustomError
 
 from horae_application.result import Result
 from horae_application.work import Work
+from horae_domain.actions import HttpAction
 from horae_domain.addresses import Network
-from horae_domain.definition import MAX_PAYLOAD, HttpAction, size_of
+from horae_domain.definition import size_of
 from horae_domain.errors import HoraeError
+from horae_domain.fields import MAX_PAYLOAD
 from horae_domain.instants import format_instant
 from horae_domain.signatures import sign
 from horae_domain.tracing import context_headers

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from horae_application.messages import PublishEvent
-from horae_domain.definition import MAX_PAYLOAD
 from horae_domain.errors import InvalidField, PayloadTooLarge
+from horae_domain.fields import MAX_PAYLOAD
 from horae_domain.instants import format_instant
 from horae_domain.wire import validate
 from horae_infrastructure.event_subjects import Pattern
