@@ -28,9 +28,13 @@ venv: $(VENV)/ready ## Make .venv with everything.
 dev: venv ## Run the engine with embedded NATS and Valkey, and the example application.
 	$(BIN)/horae dev examples.desk.app:app
 
+# Bytecode is kept, whatever the environment says: the tests start hundreds of processes. All tests
+# are collected once before, so that the workers need not rewrite their assertions side by side.
 .PHONY: test
+test: export PYTHONDONTWRITEBYTECODE :=
 test: check ## Run what CI runs: linters, types, layers, all tests with coverage.
 	$(BIN)/coverage erase
+	$(BIN)/python -m pytest --collect-only --quiet --quiet
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term:skip-covered --junitxml=build/tests.xml
 	$(BIN)/coverage report --include="*/horae_domain/*" --fail-under=100 --format=total
 

@@ -41,6 +41,8 @@ class Steps:
         if not self._fitting:
             raise refusal("no time of a day fits this combination")
         self._offsets = _chosen(rule, _offsets(rule, unit))
+        if not self._offsets:
+            raise refusal("BYSETPOS leaves nothing of any period")
         told = rule._original_rule  # noqa: SLF001
         self._of_days = any(told.get(name) is not None for name in BY_DAYS)
 

@@ -87,6 +87,8 @@ def test_what_dateutil_refuses_is_refused(case):
         ("DTSTART;X=1:20260101T000000\nRRULE:FREQ=DAILY", "parameter X"),
         ("DTSTART:20260101T000000Z\nRRULE:FREQ=DAILY;UNTIL=20270101T000000", "in UTC"),
         ("DTSTART:20260101T000000\nRRULE:FREQ=DAILY;UNTIL=20270101T000000Z", "without Z"),
+        ("RRULE:FREQ=SECONDLY;INTERVAL=48;BYSETPOS=2;BYDAY=MO", "BYSETPOS leaves nothing"),
+        ("RRULE:FREQ=HOURLY;BYMINUTE=1,2;BYSETPOS=-3", "BYSETPOS leaves nothing"),
         ("SUMMARY:lunch", "SUMMARY is not known"),
         ("RDATE:" + ",".join(["20260101"] * 1001), "dates"),
         ("RRULE:FREQ=DAILY;BYMONTH=" + "1," * 6000 + "1", "characters"),
