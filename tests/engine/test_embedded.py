@@ -511,3 +511,14 @@ async def test_store_that_is_in_use_is_refused_as_an_error_of_the_tree(tmp_path:
             async with app.embedded("sqlite:///horae.db", data_dir=tmp_path):
                 pass
     assert (caught.value.code, caught.value.status) == ("store_locked", 503)
+
+
+async def test_who_asks_again_and_again_lets_others_on_the_loop_run() -> None:
+    app = Horae("test")
+    async with app.embedded() as client:
+        made = await client.create_schedule("job", manual(), action={"type": "queue", "queue": "q"})
+        await client.get_schedule("job", min_position=made["position"], **WAIT)
+        other = asyncio.create_task(asyncio.sleep(0))
+        for _ in range(3):
+            await client.get_schedule("job")
+        assert other.done()
