@@ -13,12 +13,12 @@ class Outside(BaseHTTPRequestHandler):
     """Carries what a service says to `asked` and `told`."""
 
     def asked(self) -> Answer:
-        """What a GET of `path` is answered."""
-        raise NotImplementedError
+        """What a GET of `path` is answered; a service that has nothing to ask for refuses it."""
+        return HTTPStatus.METHOD_NOT_ALLOWED, {}
 
-    def told(self, body: Any) -> Answer:
-        """What a POST to `path` is answered."""
-        raise NotImplementedError
+    def told(self, body: Any) -> Answer:  # noqa: ARG002 - for those that take something
+        """What a POST to `path` is answered; a service that takes nothing refuses it."""
+        return HTTPStatus.METHOD_NOT_ALLOWED, {}
 
     def do_GET(self) -> None:
         """Answer it."""
