@@ -190,9 +190,12 @@ def test_it_starts_again_where_it_was_killed(running, tmp_path, command, until):
 
 
 def test_killed_servers_come_back_at_the_same_address(running, command, until):
+    killed = set()
     for child in psutil.Process(running.process.pid).children(recursive=True):
-        if child.name() in {"nats-server", "valkey-server"}:
+        if (name := child.name()) in {"nats-server", "valkey-server"}:
             child.kill()
+            killed.add(name)
+    assert killed == {"nats-server", "valkey-server"}
 
     def answers():
         said = command("schedule", "show", "tick", "--json")
