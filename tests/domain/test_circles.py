@@ -87,3 +87,10 @@ def test_run_is_as_deep_as_its_trigger_or_its_schedule():
     assert [depth_of(each) for each in history.live] == [3, 6]
     (requested,) = trigger(history, 5, seconds=10)
     assert depth_in(requested.carried) == 5
+
+
+def test_what_is_cut_keeps_the_payload_it_would_have_had():
+    history = History(trigger={"type": "manual"})
+    asked = decider.Trigger("k", {"a": 1}, overridden=True, cause=deep(1, MAX_DEPTH + 1))
+    (cut,) = history.do(decider.trigger, asked)
+    assert cut == like(ExecutionSkipped, payload={"a": 1}, overridden=True)

@@ -790,3 +790,11 @@ def test_trigger_that_is_skipped_does_not_begin_the_count_of_skips_anew():
     history.trigger(661, "k")
     assert history.line.skips == 10
     assert history.line.waits_for_run
+
+
+def test_what_is_released_has_its_whole_time_from_then_on():
+    history = running("buffer_one", timeout={"schedule_to_start": "30s", "overall": "1h"})
+    history.settle(120)
+    (waiting,) = history.parked
+    told = history.report(150, said(), history.live[0])
+    assert released(waiting, start_by=at(180), end_by=at(150 + 3600)) in told

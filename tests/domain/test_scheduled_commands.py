@@ -255,3 +255,9 @@ def test_ids_of_commands_are_short_and_of_one_key_in_one_tenant():
     assert len(ID) == 21
     assert command_id("default", "reminder:o-1") == ID
     assert len({ID, command_id("other", "reminder:o-1"), command_id("default", "k")}) == 3
+
+
+def test_what_travels_with_the_request_goes_with_the_command():
+    given().when(schedule(intent(), carried={"baggage": "desk=a"})).then(
+        scheduled(carried={"baggage": "desk=a"})
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
@@ -143,3 +144,9 @@ def test_secret_that_nothing_can_be_signed_with_is_refused(secret):
 def test_no_secret_at_all_is_refused():
     with pytest.raises(SecretInvalid):
         sign([], "msg-1", 1000, b"{}")
+
+
+@pytest.mark.parametrize("length", range(1, 9))
+def test_secret_may_leave_out_its_padding(length):
+    whole = b64encode(bytes(range(length))).decode()
+    assert sign([whole.rstrip("=")], "m", 1, b"") == sign([whole], "m", 1, b"")

@@ -84,6 +84,7 @@ def test_failure_takes_back_what_was_done_in_reverse():
     assert history.report(11, said(lease="4.1")) == [
         like(StageCompleted, stage="undo:pack", next="undo:reserve")
     ]
+    assert history.run.done == ("reserve",)
     history.start(12)
     assert history.report(13, said(lease="5.1")) == [
         like(StageCompleted, stage="undo:reserve", next="end"),

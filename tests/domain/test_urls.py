@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from histories import definition
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -107,3 +108,9 @@ def test_call_that_breaks_a_rule_is_refused_by_its_field(told, field):
     with pytest.raises(InvalidField) as refused:
         action(**told)
     assert refused.value.field.startswith(field)
+
+
+def test_a_definition_keeps_its_url_as_it_was_written():
+    written = "https://Example.com:443/a?b=c"
+    found = definition(action={"type": "http", "url": written})
+    assert found.canonical()["action"]["url"] == written

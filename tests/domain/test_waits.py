@@ -464,7 +464,7 @@ def test_all_that_may_be_done_is_known_by_its_field():
         "action.steps[0].compensate",
         "action.steps[1].action",
     ]
-    assert [path for path, _ in deeds(definition())] == ["action"]
+    assert [path for path, _ in deeds(definition(**RESCUE))] == ["action", "fallback"]
 
 
 def test_canonical_form_keeps_all_of_it():
