@@ -63,7 +63,7 @@ faults: venv ## Kill processes and servers at random instants, and check that no
 	$(BIN)/python -m tests.faults
 
 .PHONY: model
-model: venv ## Play ten thousand histories against the reference model of a schedule.
+model: venv ## Play ten thousand histories against the reference model of a schedule, and as many of sagas.
 	HORAE_HISTORIES=10000 $(BIN)/python -m pytest -q -n $(WORKERS) tests/model --timeout=7200
 
 .PHONY: bench

@@ -1,28 +1,30 @@
 """Histories of sagas on a moved clock, drawn by a seed, and what must have become of each order.
 
-An order is placed by an event; an action may run first; then it waits a minute for its payment. Events come
-in time, late, twice and for other orders; executions are cancelled; handlers fail; engines are killed and
-others take over. The oracle knows only what was done, and when, and reads the log's names.
+An order is placed by an event; in many histories half a minute has to pass first; an action may run; then it
+waits a minute for its payment. Events come in time, late, twice and for other orders; one of them withdraws
+an order; executions are cancelled; handlers fail; engines are killed and others take over, at once or after a
+while. The oracle knows only what was done, and when, and reads the log's names.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from datetime import timedelta
 from random import Random
 from typing import Any
 
-import msgspec
-from stepping import Clock, Recorder, Stepped, events_of, log_of
+from stepping import START, Clock, Recorder, Stepped, events_of
 
-from horae_application.waiting import is_wait
-from horae_domain.events import Event, ExecutionEvent
+from horae_domain.codec import decode
+from horae_domain.events import ExecutionEvent
 from horae_domain.execution import Status
 from horae_domain.identity import NOWHERE
 from horae_domain.replaying import replay
 from horae_infrastructure.store.memory import MemoryStore
 
 DEADLINE = 60.0
+DELAY = 30.0
+PAUSES = (0.0, 1.0, 7.0, 30.0, 60.0)
 HANDLERS = ("act", "then", "rescue")
 WAIT = {
     "event": "Paid",
@@ -32,23 +34,28 @@ WAIT = {
     "fallback": {"type": "function", "name": "rescue"},
 }
 SAGA: dict[str, Any] = {
-    "trigger": {"type": "event", "event": "Ordered"},
     "wait_for": WAIT,
+    "cancel_on": {"event": "Withdrawn", "match": {"order": "trigger.data.order"}},
     "fallback": {"type": "function", "name": "rescue"},
     "retry": {"max_attempts": 2, "delay": "5s", "jitter": 0},
     "timeout": {"start_to_close": None},
 }
+ON_THE_LINE = {"overlap": "buffer_all", "concurrency": 1000}
+"""What waits for the end of a delay is held by the line, and nobody is in another one's way."""
+BEGINS = {"attempt_started", "awaiting_confirmation", "fallback_started"}
+ENDS = {"succeeded", "dead_lettered", "cancelled"}
 
 
 Moment = tuple[float, int]
-"""Seconds, and the number of what was done then."""
+"""Seconds since the beginning, and the number of what was done then."""
 
 
 class Order:
     """What was done about an order, and when; None if it was not."""
 
-    def __init__(self, placed: Moment, *, acts: bool) -> None:
-        self.waits: Moment | None = None if acts else placed
+    def __init__(self, placed: Moment) -> None:
+        self.placed = placed
+        self.waits: Moment | None = None
         self.paid: list[Moment] = []
         self.cancelled: Moment | None = None
 
@@ -64,6 +71,34 @@ class Order:
         return min(moments)[1]
 
 
+class Told:
+    """What the log tells of the orders, read as it grows."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self._store = store
+        self._position = 0
+        self.ids: dict[int, str] = {}
+        self._happened: dict[str, list[tuple[str, float]]] = {}
+
+    def of(self, number: int) -> list[tuple[str, float]]:
+        """The names of what has happened to an order, each with its second."""
+        for row in self._store.read(self._position, 1_000_000):
+            self._position = row.position
+            event = decode(row.name, row.state)
+            if isinstance(event, ExecutionEvent):
+                if "data" in (trigger := getattr(event, "trigger", {})):
+                    self.ids[trigger["data"]["order"]] = event.execution_id
+                told = self._happened.setdefault(event.execution_id, [])
+                told.append((row.name.split(".")[1], (event.at - START) / timedelta(seconds=1)))
+                if getattr(event, "worker", None) is not None:
+                    told.append(("attempt_started", told[-1][1]))
+        return self._happened[self.ids[number]]
+
+    def ended(self, number: int) -> bool:
+        """True if an order has its outcome."""
+        return any(name in ENDS for name, _ in self.of(number))
+
+
 class Play:
     """One history."""
 
@@ -74,16 +109,27 @@ class Play:
         self.engines = 0
         self.done = 0
         self.orders: dict[int, Order] = {}
-        self.ids: dict[int, str] = {}
+        self.told = Told(self.store)
         self.acts = self.random.random() < 0.5
-        action = {"type": "function", "name": "act"} if self.acts else {"type": "none"}
+        self.delay = self.random.choice((0.0, DELAY))
         self.desk = self.begin()
-        assert self.desk.create("saga", **SAGA | {"action": action}).ok
+        assert self.desk.create("saga", **SAGA, **self.drawn()).ok
+
+    def drawn(self) -> dict[str, Any]:
+        """What is not the same in all histories."""
+        action = {"type": "function", "name": "act"} if self.acts else {"type": "none"}
+        trigger = {"type": "event", "event": "Ordered", "delay": self.delay}
+        held = ON_THE_LINE if self.random.random() < 0.3 else {}
+        return {"action": action, "trigger": trigger, **held}
+
+    @property
+    def seconds(self) -> float:
+        return (self.clock.time - START) / timedelta(seconds=1)
 
     @property
     def now(self) -> Moment:
         self.done += 1
-        return self.clock.seconds, self.done
+        return self.seconds, self.done
 
     def begin(self) -> Stepped:
         """Another owner takes over; what ran in the former one is lost."""
@@ -95,9 +141,12 @@ class Play:
         return desk
 
     def play(self, steps: int) -> None:
-        doings = (self.order, self.pay, self.work, self.pass_time, self.restart, self.cancel)
+        doings = {
+            self.order: 3, self.pay: 4, self.work: 5, self.pass_time: 3, self.restart: 1,
+            self.cancel: 1, self.withdraw: 1,
+        }  # fmt: skip
         for _ in range(steps):
-            self.random.choices(doings, (3, 4, 5, 3, 1, 1))[0]()
+            self.random.choices(list(doings), list(doings.values()))[0]()
         self.finish()
 
     def finish(self) -> None:
@@ -106,8 +155,7 @@ class Play:
             self.advance(10)
             while self.desk.executor.running:
                 self.report(next(iter(self.desk.executor.running.values())), "succeeded")
-            waiting = any(is_wait(row.state) for row in self.rows())
-            if not waiting and not self.desk.runs("saga"):
+            if not self.due() and not self.desk.runs("saga"):
                 return
         raise AssertionError("something never ends")
 
@@ -121,14 +169,31 @@ class Play:
 
     def order(self) -> None:
         number = len(self.orders)
-        self.orders[number] = Order(self.now, acts=self.acts)
+        self.orders[number] = Order(self.now)
         self.publish("Ordered", number, f"order-{number}")
+        self.pass_delays()
 
     def pay(self) -> None:
         number = self.random.randrange(len(self.orders) + 2)
         id_ = f"paid-{number}-{self.random.randrange(2)}"
         if self.publish("Paid", number, id_) and number in self.orders:
             self.orders[number].paid.append(self.now)
+
+    def withdraw(self) -> None:
+        number = self.random.randrange(len(self.orders) + 1)
+        goes_on = number in self.orders and not self.told.ended(number)
+        heard = self.publish("Withdrawn", number, f"withdrawn-{number}")
+        if heard and goes_on:
+            self.orders[number].cancelled = self.now
+
+    def cancel(self) -> None:
+        if not self.orders:
+            return
+        number = self.random.randrange(len(self.orders))
+        goes_on = not self.told.ended(number)
+        self.desk.ask("execution.cancel", {"id": self.told.ids[number]})
+        if goes_on:
+            self.orders[number].cancelled = self.now
 
     def work(self) -> None:
         running = list(self.desk.executor.running.values())
@@ -145,73 +210,67 @@ class Play:
             assert work.payload == {"order": work.trigger["data"]["order"]}
         assert self.desk.report(work, outcome, **told).ok
 
+    # --- time -------------------------------------------------------------------------------------
+
     def pass_time(self) -> None:
-        seconds = self.random.choice((0.0, 1.0, 7.0, 30.0, 60.0))
+        seconds = self.random.choice(PAUSES)
         if self.random.random() < 0.3:
             self.clock.move(seconds)
             self.desk.settle()
+            self.pass_delays(late=True)
         else:
             self.advance(seconds)
 
     def advance(self, seconds: float) -> None:
         self.desk.advance(seconds)
+        self.pass_delays()
 
     def restart(self) -> None:
+        if self.random.random() < 0.3:
+            self.clock.move(self.random.choice(PAUSES))
         self.desk = self.begin()
+        self.pass_delays(late=True)
 
-    def cancel(self) -> None:
-        if not self.orders:
-            return
-        number = self.random.randrange(len(self.orders))
-        id_ = self.id_of(number)
-        order = self.orders[number]
-        if self.desk.ask("execution.cancel", {"id": id_}).ok and order.cancelled is None:
-            order.cancelled = self.now
+    def pass_delays(self, *, late: bool = False) -> None:
+        """Orders without an action wait for their payment as soon as somebody sees that their delay is over."""
+        for order in self.orders.values():
+            over = order.placed[0] + self.delay
+            goes_on = order.waits is None and order.cancelled is None
+            if not self.acts and goes_on and over <= self.seconds:
+                order.waits = (self.seconds if late else over), self.done
 
-    def id_of(self, number: int) -> str:
-        for event in events_of(self.store):
-            told = getattr(event, "trigger", {}).get("data", {})
-            if isinstance(event, ExecutionEvent) and told.get("order") == number:
-                return event.execution_id
-        raise AssertionError(f"order {number} has no execution")
-
-    def rows(self) -> Sequence[Any]:
-        return self.store.due(range(64), (0, NOWHERE), 2**62, 100_000)
+    def due(self) -> bool:
+        """True if the ledger has anything to come."""
+        return bool(self.store.due(range(64), (0, NOWHERE), 2**62, 1))
 
     # --- what must hold ---------------------------------------------------------------------------
 
     def check(self) -> None:
-        events = events_of(self.store)
-        names: dict[str, list[str]] = {}
-        for row, event in zip(log_of(self.store), events, strict=True):
-            if isinstance(event, ExecutionEvent):
-                names.setdefault(event.execution_id, []).append(row.name.split(".")[1])
         for number, order in self.orders.items():
-            self.check_order(order, names[self.id_of(number)])
-        replay(events)
-        self.check_memory(events)
+            self.check_order(order, self.told.of(number))
+        replay(events_of(self.store))
+        self.check_memory()
 
-    def check_order(self, order: Order, names: list[str]) -> None:
-        told = Counter(names)
-        decided = [told["confirmed"], told["confirmation_timed_out"]]
+    def check_order(self, order: Order, told: list[tuple[str, float]]) -> None:
+        counts = Counter(name for name, _ in told)
+        decided = [counts["confirmed"], counts["confirmation_timed_out"]]
         fate = order.fate
         expected = {"confirmed": [1, 0], "timed_out": [0, 1]}.get(fate, [0, 0])
-        assert decided == expected, (fate, names)
-        ends = told["succeeded"] + told["dead_lettered"] + told["cancelled"]
-        assert ends == 1, names
-        if told["cancelled"]:
-            assert order.cancelled is not None
-        elif fate in {"timed_out", "never"}:
-            assert told["fallback_started"] == 1, names
-        assert not told["failed"], names
-        assert not told["timed_out"], names
+        assert decided == expected, (fate, told)
+        assert sum(counts[name] for name in ENDS) == 1, told
+        assert counts["cancelled"] == (order.cancelled is not None), told
+        if not counts["cancelled"] and fate in {"timed_out", "never"}:
+            assert counts["fallback_started"] == 1, told
+        assert not counts["failed"], told
+        assert not counts["timed_out"], told
+        begun = [at for name, at in told if name in BEGINS]
+        assert all(at >= order.placed[0] + self.delay for at in begun), told
 
-    def check_memory(self, events: Sequence[Event]) -> None:
+    def check_memory(self) -> None:
         """A new owner knows what the present one knows, and nobody listens for what is over."""
         known = len(self.desk.engine.lines.listening.index)
         assert known == len(self.begin().engine.lines.listening.index)
         assert known == 1
-        assert msgspec.json.encode(len(events))
         assert all(run.status is not Status.WAITING for run in self.desk.runs("saga"))
 
 

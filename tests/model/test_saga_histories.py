@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
 
 import horae_application.lines
+import horae_application.listening
 from horae_application.listening import Listening
-from horae_domain import execution, stages, waits
+from horae_domain import execution, external, stages, waits
+from horae_domain.definition import Definition
 from horae_domain.errors import HoraeError
 from horae_domain.events import ExecutionFailed
-from horae_domain.listeners import Role
+from horae_domain.execution import Execution
+from horae_domain.external import Happening
+from horae_domain.listeners import Interest, Role
+from horae_domain.recurrence import Occurrence
 from tests.model.saga_histories import play
 
 pytestmark = pytest.mark.no_cover  # tracing would take as long again; examples cover the lines
@@ -43,21 +49,39 @@ def _no_fallback(definition: Any, reason: str) -> None:
     return None
 
 
-def _reads_no_confirmations(self: Listening, partitions: Any) -> None:
-    READ(self, partitions)
-    for group in list(self.index._all()):
-        for table in group.values():
-            for held in table.values():
-                for packed in [each for each in held if each[0] == CONFIRM]:
-                    del held[packed]
+def _reads_none(role: Role) -> Callable[[Listening, Any], None]:
+    """A new owner does not learn who listens so."""
+
+    def read(self: Listening, partitions: Any) -> None:
+        READ(self, partitions)
+        for group in list(self.index._all()):
+            for table in group.values():
+                for held in table.values():
+                    for packed in [each for each in held if each[0] == list(Role).index(role)]:
+                        del held[packed]
+
+    return read
+
+
+def _no_delay(line: Any, happened: Happening) -> Occurrence:
+    return Occurrence(happened.at, happened.key, instant=happened.at)
+
+
+def _deaf_while_delayed(definition: Definition, run: Execution) -> list[Interest]:
+    return [] if run.aside else WANTS(definition, run)
 
 
 READ = Listening.read
-CONFIRM = list(Role).index(Role.CONFIRM)
+WANTS = external.wants_of
 
 PLANTED = {
     "deadlines end with their owner": (horae_application.lines, "is_wait", _no_wait),
-    "listeners end with their owner": (Listening, "read", _reads_no_confirmations),
+    "listeners end with their owner": (Listening, "read", _reads_none(Role.CONFIRM)),
+    "withdrawals end with their owner": (Listening, "read", _reads_none(Role.CANCEL)),
+    "a delay is over at once": (external, "_occurrence", _no_delay),
+    "what is delayed hears of nothing": (
+        horae_application.listening, "wants_of", _deaf_while_delayed,
+    ),
     "what comes before the wait is forgotten": (waits, "keep", _keeps_nothing),
     "a fallback that fails is dropped": (
         execution, "_BAD_ENDS", execution._BAD_ENDS | {"dead": ExecutionFailed},
