@@ -52,6 +52,8 @@ class Context(Errands):
         results: what the steps before have answered, by their names; the action as `action`.
         confirmations: the external events that have confirmed it, each with `event_id`, `type`,
             `source` and `data`.
+        waited: how long it waited for them, or in vain; None if it did not wait.
+        wait_timeout: how long it might have waited; None without bound, or if it did not wait.
         next_due: the schedule's next occurrence, if there is one.
         correlation_id: of the command that asked for the run, else the execution's id.
         causation_id: the execution whose handler asked for the run, the event, or the execution whose
@@ -105,6 +107,8 @@ class Context(Errands):
         self.error: Mapping[str, Any] = work.error
         self.results: Mapping[str, Any] = work.results
         self.confirmations: Sequence[Mapping[str, Any]] = work.confirmations
+        self.waited = _span(work.waited)
+        self.wait_timeout = _span(work.wait_timeout)
         self.metadata: Mapping[str, Any] = work.metadata
         self.timeout = work.timeout
         self.started_at = self._now()
@@ -234,6 +238,10 @@ def _cause_of(work: Work) -> str | None:
     if cause is None and work.trigger.get("kind") in {"event", "outcome"}:
         cause = work.trigger.get("id") or work.trigger.get("execution_id")
     return cause
+
+
+def _span(seconds: float | None) -> timedelta | None:
+    return None if seconds is None else timedelta(seconds=seconds)
 
 
 def _plain(value: Any) -> Any:

@@ -21,7 +21,7 @@ from horae_application.ownership import Ownership
 from horae_application.ports import LocalExecutor, WorkBus
 from horae_application.room import Lack, Room, Uses
 from horae_application.work import HTTP_CALLS, PROCESSES, SCHEDULES, Work
-from horae_domain import decider, stages
+from horae_domain import decider, stages, waits
 from horae_domain.actions import (
     CommandAction,
     Deed,
@@ -364,6 +364,8 @@ def work_of(line: Line, run: Execution) -> Work:
         error=run.because.error if run.because else {},
         results=run.results,
         confirmations=[msgspec.to_builtins(each) for each in run.confirmations],
+        waited=run.waited,
+        wait_timeout=waits.limit(definition, run),
         queue=run.queue,
         priority=run.priority,
         revision=run.revision,

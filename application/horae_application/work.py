@@ -63,6 +63,10 @@ class Work(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the steps before have answered, by their names; the action as `action`."""
     confirmations: list[dict[str, Any]] = []
     """The external events that have confirmed it."""
+    waited: float | None = None
+    """Seconds that it waited for confirmations, if it did."""
+    wait_timeout: float | None = None
+    """Seconds after which it would have waited, or has waited, in vain."""
     correlation_id: str | None = None
     metadata: dict[str, Any] = {}
     """That of the schedule."""

@@ -52,7 +52,7 @@ REQUEUED = (
     "attempt", "kind", "due", "nominal", "revision", "requested_at", "version", "run_number",
     "payload", "overridden", "priority", "queue", "closed", "backfill_id", "unbounded", "moved_to",
     "note", "planned_by", "trigger", "conditions", "stage", "unsure", "results", "because",
-    "traceparent", "carried",
+    "waited", "traceparent", "carried",
 )  # fmt: skip
 """What of an execution its requeueing hands on as it is."""
 
@@ -147,20 +147,23 @@ def _changes_of_saga(execution: Execution, event: Event) -> dict[str, Any]:
         case StageCompleted():
             return _next_stage(event.next, event.at) | _completed(execution, event)
         case AwaitingConfirmation():
-            waits = {"waits": tuple(event.waits), "need": event.need, "wait_until": event.deadline}
-            return {"status": Status.WAITING, "stage": stages.WAIT, "confirmations": ()} | waits
+            waits = {"waits": tuple(event.waits), "need": event.need, "confirmations": ()}
+            times = {"wait_since": event.at, "wait_until": event.deadline}
+            return {"status": Status.WAITING, "stage": stages.WAIT} | waits | times
         case ConfirmationReceived():
             return {"confirmations": (*execution.confirmations, event.confirmation)}
         case ExecutionConfirmed():
             confirmed = {"confirmations": (*execution.confirmations, event.confirmation)}
-            return _next_stage(stages.THEN, event.at) | confirmed
+            return _next_stage(stages.THEN, event.at) | confirmed | _waited(execution, event.at)
         case DelayEnded():
             return {"status": Status.PENDING, "aside": False}
         case FallbackStarted():
-            return _next_stage(event.stage, event.at) | _falls_back(event.because)
+            back = _falls_back(event.because) | _waited(execution, event.at)
+            return _next_stage(event.stage, event.at) | back
         case CompensationStarted():
             left = {"done": tuple(event.done)}
-            return _next_stage(event.next, event.at) | _falls_back(event.because) | left
+            back = _falls_back(event.because) | _waited(execution, event.at)
+            return _next_stage(event.next, event.at) | back | left
         case _:
             return {}
 
@@ -170,6 +173,12 @@ def _falls_back(because: Because) -> dict[str, Any]:
     return {"because": because, "end_by": None}
 
 
+def _waited(execution: Execution, at: datetime) -> dict[str, Any]:
+    """How long it has waited for confirmations, if that is over now."""
+    since = execution.wait_since
+    return {} if since is None else {"waited": (at - since).total_seconds()}
+
+
 RETURNS = (DelayEnded, ExecutionConfirmed, FallbackStarted, CompensationStarted)
 """Events after which what waited outside is with its schedule again."""
 
@@ -177,7 +186,7 @@ RETURNS = (DelayEnded, ExecutionConfirmed, FallbackStarted, CompensationStarted)
 def _next_stage(stage: str, at: datetime) -> dict[str, Any]:
     """Ready for a stage, with nothing said of it."""
     fresh = {"failures": 0, "polls": 0, "unsure": False, "start_by": None, "aside": False}
-    waits = {"waits": (), "need": 0, "wait_until": None}
+    waits = {"waits": (), "need": 0, "wait_since": None, "wait_until": None}
     return _NO_ATTEMPT | fresh | waits | {"status": Status.PENDING, "stage": stage, "resume_at": at}
 
 

@@ -102,7 +102,10 @@ class Execution(msgspec.Struct, frozen=True, kw_only=True):
     """The events that it waits for, each by its type and the values in its data."""
     need: int = 0
     """How many of them have to come."""
+    wait_since: datetime | None = None
     wait_until: datetime | None = None
+    waited: float | None = None
+    """Seconds that it waited for them, once that is over."""
     confirmations: tuple[Confirmation, ...] = ()
     because: Because | None = None
     """Why it falls back, or what its steps have done is taken back."""

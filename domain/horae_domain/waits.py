@@ -279,6 +279,13 @@ def expire(decision: Decision, id_: str, cause: Cause) -> None:
     decision.add(*executions.unwind(run, definition, because, cause))
 
 
+def limit(definition: Definition, run: Execution) -> float | None:
+    """Seconds that an execution may wait, or might have; None without bound, or if it did not wait."""
+    wait = definition.wait_for
+    timeout = None if wait is None or run.waited is None else wait.timeout
+    return None if timeout is None else timeout.total_seconds()
+
+
 def _not_received(definition: Definition) -> dict[str, Any]:
     wait = definition.wait_for
     limit = "" if wait is None or wait.timeout is None else format_duration(wait.timeout)

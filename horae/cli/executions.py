@@ -18,14 +18,15 @@ from horae.cli.output import (
     print_page,
     print_table,
 )
+from horae.cli.waits import wait_facts, waits_for
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Executions: what has run.")
 
 Id = Annotated[str, typer.Argument(metavar="ID")]
 Json = dict[str, Any]
 
-_ABOUT_TRIES = ("TRIES", "TOOK")
-_OF_RUNS = ("STATUS", "DUE", *_ABOUT_TRIES)
+_EXTRA = ("TRIES", "TOOK", "WAITS FOR")
+_OF_RUNS = ("STATUS", "DUE", *_EXTRA)
 
 
 @app.command("list")
@@ -34,8 +35,8 @@ def list_(
     status: Annotated[
         str | None,
         typer.Option(
-            help="pending, delayed, buffered, held, running, succeeded, failed, timed_out, "
-            "cancelled, skipped, dead; with commas."
+            help="pending, delayed, buffered, held, checking, running, waiting, succeeded, failed, "
+            "timed_out, cancelled, skipped, dead; with commas."
         ),
     ] = None,
     queue: Annotated[str | None, typer.Option(help="In this queue.")] = None,
@@ -66,19 +67,19 @@ def list_(
 def executions_page(answer: Json, listed: str, *, as_json: bool) -> None:
     """A page of executions, one a line."""
     columns = ("ID", "SCHEDULE", *_OF_RUNS)
-    print_page(answer, listed, columns, _row, as_json=as_json, whole=("ID",), extra=_ABOUT_TRIES)
+    print_page(answer, listed, columns, _row, as_json=as_json, whole=("ID",), extra=_EXTRA)
 
 
 def runs_table(executions: Iterable[Json]) -> None:
     """Executions of one schedule, one a line."""
     rows = [(id_, *rest) for id_, _, *rest in map(_row, executions)]
-    print_table(("ID", *_OF_RUNS), rows, whole=("ID",), extra=_ABOUT_TRIES)
+    print_table(("ID", *_OF_RUNS), rows, whole=("ID",), extra=_EXTRA)
 
 
 def _row(run: Json) -> tuple[object, ...]:
     attempts = run["attempts"]
     tried = len(attempts), _took(attempts)
-    return run["id"], run["schedule_id"], run["status"], run["due"], *tried
+    return run["id"], run["schedule_id"], run["status"], run["due"], *tried, waits_for(run)
 
 
 def _took(attempts: list[Json]) -> str | None:
@@ -102,6 +103,7 @@ def show(id_: Id, nats: Nats = None, tenant: Tenant = "default", as_json: AsJson
             "late by": _late(answer),
             "run": answer["run_number"],
         }
+        | wait_facts(answer)
         | {
             name: answer[name]
             for name in ("queue", "priority", "reason", "blocked_by", "next_retry_at", "trace_id")

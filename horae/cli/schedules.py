@@ -91,10 +91,11 @@ def list_(
     print_page(
         query(nats, tenant, "schedule.list", body),
         "schedules",
-        ("ID", "STATUS", "TRIGGER", "NEXT", "RUNS", "FAILED"),
+        ("ID", "STATUS", "TRIGGER", "NEXT", "RUNS", "FAILED", "WAITING"),
         _row,
         as_json=as_json,
         whole=("ID", "NEXT"),
+        extra=("WAITING",),
     )
 
 
@@ -102,7 +103,7 @@ def _row(schedule: Json) -> tuple[object, ...]:
     counts = schedule["statistics"]
     return (
         schedule["id"], schedule["status"], trigger_text(schedule["trigger"]),
-        schedule["next_due"], counts["fired"], counts["failed"],
+        schedule["next_due"], counts["fired"], counts["failed"], schedule["waiting"],
     )  # fmt: skip
 
 
@@ -130,6 +131,7 @@ def show(id_: Id, nats: Nats = None, tenant: Tenant = "default", as_json: AsJson
             "created": _created(answer),
             "counts": ", ".join(f"{n} {what}" for what, n in answer["statistics"].items() if n),
             "running": answer["running"] or None,
+            "waiting": answer["waiting"] or None,
             "next": ", ".join(map(cell, answer["next"])),
         }
     )

@@ -286,6 +286,7 @@ EXAMPLES: list[Event] = [
         results={"reserve": 1},
         confirmations=[CONFIRMATION],
         because=BECAUSE,
+        waited=600.0,
         closed={"3.1": "delayed", "4.1": "dead"},
         backfill_id="b",
         unbounded=True,

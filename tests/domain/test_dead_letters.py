@@ -365,7 +365,7 @@ def test_requeueing_hands_on_all_that_an_execution_is():
     anew = {
         "status", "delivery", "worker", "local", "started_at", "deadline", "heartbeat", "silent_by",
         "resume_at", "start_by", "end_by", "stop_by", "stop_reason", "failures", "polls", "reason",
-        "waits", "need", "wait_until", "delay", "aside",
+        "waits", "need", "wait_since", "wait_until", "delay", "aside",
     }  # fmt: skip
     told = set(ExecutionRequeued.__struct_fields__) | {"id"}
     assert set(Execution.__struct_fields__) - told == anew - told

@@ -260,6 +260,26 @@ def test_deadline_runs_the_fallback_with_the_reason():
     assert history.report(603, said()) == [like(ExecutionSucceeded)]
 
 
+def test_what_follows_a_wait_is_told_how_long_it_was():
+    history = waiting(retry={"max_attempts": 1}, **RESCUE)
+    assert (history.run.waited, waits.limit(history.terms, history.run)) == (None, None)
+    history.confirm(paid(5))
+    assert (history.run.waited, waits.limit(history.terms, history.run)) == (4.0, 600.0)
+    history.start(6)
+    history.report(7, said("failed"))
+    assert (history.run.waited, history.run.wait_since) == (4.0, None)
+    history.start(8)
+    history.report(9, said("failed", "2.1"))
+    history.requeue(700, history.last)
+    assert history.run.waited == 4.0
+
+
+def test_wait_without_a_timeout_has_a_length_and_no_limit():
+    history = waiting(wait_for=WAIT | THEN | {"timeout": None})
+    history.confirm(paid(5))
+    assert (history.run.waited, waits.limit(history.terms, history.run)) == (4.0, None)
+
+
 def test_deadline_takes_the_fallback_of_all_where_the_wait_has_none():
     history = waiting(wait_for=WAIT, **RESCUE)
     assert history.expire(601)[1] == like(FallbackStarted, stage="fallback")

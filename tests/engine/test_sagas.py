@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -16,16 +17,19 @@ class Shop:
     def __init__(self, **wait: Any) -> None:
         self.app = Horae("shop")
         self.calls: list[tuple[str, Any]] = []
+        self.waits: list[tuple[timedelta | None, timedelta | None]] = []
         told = {"match": "order", "timeout": "10 minutes", "fallback": "rescue"} | wait
 
         @self.app.schedule("pay", on_event("OrderPlaced"), wait=wait_for("Paid", **told))
         async def finalise(ctx, confirmation: dict[str, Any]) -> str:
             self.calls.append(("finalise", confirmation))
+            self.waits.append((ctx.waited, ctx.wait_timeout))
             return "paid"
 
         @self.app.fallback("rescue")
         async def rescue(ctx, data: Any) -> str:
             self.calls.append(("rescue", (ctx.reason, data)))
+            self.waits.append((ctx.waited, ctx.wait_timeout))
             return "rescued"
 
         @self.app.handler("submit")
@@ -65,6 +69,30 @@ async def test_deadline_runs_the_fallback_with_the_triggers_data():
         assert (found["status"], found["fallback_executed"]) == ("succeeded", True)
         assert (found["timed_out"], found["wait"]["duration_ms"]) == (True, 600_000)
     assert shop.calls == [("rescue", ("confirmation_not_received", {"order": 1}))]
+
+
+@pytest.mark.parametrize("seconds", [7, 600])
+async def test_handlers_are_told_how_long_it_waited(seconds: int):
+    shop = Shop()
+    async with testing.engine(shop.app) as engine:
+        await engine.publish_event("OrderPlaced", {"order": 1})
+        await engine.advance(f"{seconds} seconds")
+        await engine.publish_event("Paid", {"order": 1})
+        await engine.settle()
+    assert shop.waits == [(timedelta(seconds=seconds), timedelta(minutes=10))]
+
+
+async def test_handler_of_what_has_not_waited_is_told_no_wait():
+    app, told = Horae("shop"), []
+
+    @app.schedule("plain", manual())
+    async def plain(ctx) -> None:
+        told.append((ctx.waited, ctx.wait_timeout))
+
+    async with testing.engine(app) as engine:
+        await engine.trigger_schedule("plain")
+        await engine.settle()
+    assert told == [(None, None)]
 
 
 async def test_confirmation_that_comes_late_is_recorded_and_does_nothing_else():

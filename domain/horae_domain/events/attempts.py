@@ -111,6 +111,7 @@ class ExecutionRequeued(ExecutionEvent, frozen=True, kw_only=True):
     results: dict[str, Any] = {}
     confirmations: list[Confirmation] = []
     because: Because | None = None
+    waited: float | None = None
     closed: dict[str, Any] = {}
     start_by: datetime | None = None
     end_by: datetime | None = None
