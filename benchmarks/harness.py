@@ -1,6 +1,6 @@
-"""What every benchmark needs: servers, an engine in a process of its own, and an honest account.
+"""What every benchmark needs: servers, an engine and views in processes of their own, and an honest account.
 
-All processes are counted (engine, NATS, Valkey, PostgreSQL; the driver is excluded): CPU seconds
+All processes are counted (engine, views, NATS, Valkey, PostgreSQL; the driver is excluded): CPU seconds
 over the measured window and proportional memory at its end.
 """
 
@@ -63,8 +63,13 @@ class Bench:
         self._stack.close()
 
     def start(self) -> float:
-        """Start the engine's process; seconds until it is ready."""
+        """Start the processes; seconds until both are ready."""
         began = time.perf_counter()
+        self.node = self._begin("engine,executor")
+        self.views = self._begin("views")
+        return time.perf_counter() - began
+
+    def _begin(self, roles: str) -> subprocess.Popen[str]:
         env = os.environ | {
             "HORAE_STORE_URL": self.url,
             "HORAE_NATS_URL": self.nats.url,
@@ -74,26 +79,27 @@ class Bench:
             "HORAE_EVENTS": "false",
             "BENCH_RECORDS": str(self.records),
         }
-        self.node = subprocess.Popen(
-            [sys.executable, str(NODE)],
+        node = subprocess.Popen(
+            [sys.executable, str(NODE), roles],
             env=env,
             stdout=subprocess.PIPE,
             text=True,
             cwd=NODE.parent.parent,
         )
-        assert self.node.stdout is not None
-        line = self.node.stdout.readline()
+        assert node.stdout is not None
+        line = node.stdout.readline()
         if not json.loads(line or "{}").get("ready"):
-            raise Failed(f"the engine did not start: {line!r}")
-        return time.perf_counter() - began
+            raise Failed(f"{roles} did not start: {line!r}")
+        return node
 
     def stop(self) -> None:
-        """End the engine's process."""
-        self.node.terminate()
-        try:
-            self.node.wait(30)
-        except subprocess.TimeoutExpired:
-            raise Failed("the engine did not stop within 30 s") from None
+        """End the processes."""
+        for node in (self.node, self.views):
+            node.terminate()
+            try:
+                node.wait(30)
+            except subprocess.TimeoutExpired:
+                raise Failed("a process did not stop within 30 s") from None
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:
@@ -108,7 +114,12 @@ class Bench:
 
     def processes(self) -> dict[str, list[psutil.Process]]:
         """By name, each with its children."""
-        roots = {"engine": self.node.pid, "nats": self.nats.pid, "valkey": self.valkey.pid}
+        roots = {
+            "engine": self.node.pid,
+            "views": self.views.pid,
+            "nats": self.nats.pid,
+            "valkey": self.valkey.pid,
+        }
         if self.postgres is not None:
             roots["postgres"] = self.postgres.pid
         found = {}

@@ -1,4 +1,4 @@
-"""The process under test: all roles, and a handler that notes when it was due and when it began."""
+"""A process under test in some roles, and a handler that notes when it was due and when it began."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -35,14 +36,14 @@ def forget() -> None:
     dump()
 
 
-async def main() -> None:
+async def main(roles: tuple[str, ...]) -> None:
     interpreter.tune()
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stopped.set)
     loop.add_signal_handler(signal.SIGUSR1, dump)
     loop.add_signal_handler(signal.SIGUSR2, forget)
-    async with app.serve(Settings.read()):
+    async with app.serve(Settings.read(), roles=roles):
         print(json.dumps({"ready": True, "pid": os.getpid()}), flush=True)
         await stopped.wait()
 
@@ -51,6 +52,6 @@ if __name__ == "__main__":
     try:
         import uvloop
 
-        uvloop.run(main())
+        uvloop.run(main(tuple(sys.argv[1].split(","))))
     except ImportError:
-        asyncio.run(main())
+        asyncio.run(main(tuple(sys.argv[1].split(","))))

@@ -36,6 +36,7 @@ from horae_infrastructure.children import children_of
 from horae_infrastructure.clock import SystemClock
 from horae_infrastructure.settings import Settings
 from horae_infrastructure.store import open_store
+from horae_infrastructure.store.log import open_log
 from horae_projections.ports import ViewStore, ViewUnavailable
 from horae_projections.projector import Projector
 from horae_projections.queries import Queries
@@ -71,9 +72,13 @@ async def bootstrap(
             from horae.wiring_nats import NatsWiring
 
             bus = await NatsWiring.open(stack, runtime, registry, app)
-        if {"engine", "views"} & set(roles):
-            runtime.store = await asyncio.to_thread(_open, settings)
+        if "engine" in roles:
+            runtime.store = runtime.log = await asyncio.to_thread(_open, settings)
             stack.push_async_callback(asyncio.to_thread, runtime.store.close)
+        elif "views" in roles:
+            data = settings.data_dir
+            runtime.log = await asyncio.to_thread(open_log, settings.store_url, data_dir=data)
+            stack.push_async_callback(asyncio.to_thread, runtime.log.close)
         if "views" in roles:
             await _add_views(stack, runtime)
         if "engine" in roles:
@@ -104,17 +109,17 @@ def _open(settings: Settings) -> EventStore:
 
 
 async def _add_views(stack: AsyncExitStack, runtime: Runtime) -> None:
-    assert runtime.store is not None  # noqa: S101 - opened for this role
+    assert runtime.log is not None  # noqa: S101 - opened for this role
     views = _views(runtime.settings.redis_url)
     stack.push_async_callback(views.close)
     try:
         await views.check()
     except ViewUnavailable as error:  # they are a copy: all but queries goes on without them
         _log.warning("no views yet, queries wait for them", error=str(error))
-    alone = runtime.store.single_process and "engine" in runtime.roles
-    runtime.projector = Projector(runtime.store, views, alone=alone)
+    alone = runtime.store is not None and runtime.store.single_process
+    runtime.projector = Projector(runtime.log, views, alone=alone)
     runtime.queries = Queries(
-        views, runtime.store, probes=partial(probes, runtime), progress=runtime.projector
+        views, runtime.log, probes=partial(probes, runtime), progress=runtime.projector
     )
     task = asyncio.create_task(runtime.projector.run())
     stack.push_async_callback(cancel, task)

@@ -208,7 +208,7 @@ async def engine(
     )
     store = MemoryStore(clock=lambda: to_micros(clock.now()))
     views = MemoryViews()
-    runtime.store = store
+    runtime.store = runtime.log = store
     runtime.projector = Projector(store, views)
     runtime.queries = Queries(
         views, store, probes=partial(probes, runtime), progress=runtime.projector, now=clock.now

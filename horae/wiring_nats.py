@@ -137,8 +137,8 @@ class NatsWiring:
             await self._announce(stack)
             if runtime.store is None or not runtime.store.single_process:
                 await self._pull(stack)
-        if runtime.settings.events and "views" in runtime.roles and runtime.store is not None:
-            relay = EventsRelay(runtime.store, self._nc, self._streams)
+        if runtime.settings.events and "views" in runtime.roles and runtime.log is not None:
+            relay = EventsRelay(runtime.log, self._nc, self._streams)
             await relay.start()
             stack.push_async_callback(relay.stop)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def replay(
     if store is None:
         running = running_here(settings.data_dir)
         url = running["store_url"] if running else url
-    with open_log(url, data_dir=settings.data_dir) as log:
+    with closing(open_log(url, data_dir=settings.data_dir)) as log:
         begin, end = _bound(first, log.identity, "--from"), _bound(last, log.identity, "--to")
         for event in _events(log.read):
             if end is not None and end(event) > 0:

@@ -180,3 +180,25 @@ async def triggered(client: Client) -> str:
             await client.get_execution(run)
             return run
         await asyncio.sleep(0.05)
+
+
+async def test_views_elsewhere_project_the_sqlite_store_of_an_engine(
+    nats_url: str, valkey_url: str, tmp_path: Path
+) -> None:
+    told = Settings.read(
+        store_url="sqlite://", nats_url=nats_url, redis_url=valkey_url, tenant="roles-views",
+        data_dir=tmp_path, events=False,
+    )  # fmt: skip
+    app = Horae("desk")
+
+    @app.schedule("job", manual())
+    async def job(context: Context) -> int:
+        return len((await context.list_schedules())["schedules"])
+
+    async with (
+        app.serve(told, roles=("engine", "executor")) as runtime,
+        Horae("views").serve(told, roles=("views",)),
+    ):
+        client = runtime.client()
+        run = (await client.trigger_schedule("job"))["execution_id"]
+        assert (await ended(client, run))["result"] == 1

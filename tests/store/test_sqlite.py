@@ -7,6 +7,8 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from horae_application.ports import CommitUnknown, StoreUnavailable
 from horae_domain.errors import InvalidField
 from horae_infrastructure.store import StoreFormat, StoreLocked, StoreNotDurable, open_store
 from horae_infrastructure.store.sqlite import SqliteStore
+from horae_infrastructure.store.sqlite_log import SqliteLog
 
 PROGRAM = """
 import os, resource, sys, uuid
@@ -194,7 +197,7 @@ def test_a_failed_sync_leaves_the_outcome_unknown_and_readable(path: Path, after
 
 
 def test_a_locked_database_is_unavailable(path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("horae_infrastructure.store.sqlite._BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("horae_infrastructure.store.sqlite_log.BUSY_SECONDS", 0.01)
     store = SqliteStore(path)
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
@@ -319,3 +322,42 @@ def test_room_of_what_was_erased_goes_back_to_the_file_system(tmp_path: Path):
     store.compact()
     store.close()
     assert (tmp_path / "horae.db").stat().st_size < 6_000_000
+
+
+def test_the_log_is_followed_beside_the_process_that_writes_it(path: Path):
+    program = "append(); input(); append(); input(); store.close()"
+    with ExitStack() as stack:
+        child = stack.enter_context(start(program, path))
+        first = child.stdout.readline().strip()
+        log = stack.enter_context(closing(SqliteLog(path)))
+        assert log.wait(0, 60)
+        assert [each.stream for each in log.read(0, 10)] == [first]
+        assert not log.wait(1, 0.01)
+        with ThreadPoolExecutor() as pool:
+            woken = pool.submit(log.wait, 1, 60)
+            print(file=child.stdin, flush=True)
+            assert woken.result()
+        second = child.stdout.readline().strip()
+        assert [each.stream for each in log.read_named(1, 2, ["a.v1"], 10)] == [second]
+        assert log.read_named(0, 2, ["b.v1"], 10) == []
+        print(file=child.stdin, flush=True)
+        assert child.wait(60) == 0
+        assert log.head() == 2
+        with closing(SqliteStore(path)) as store:
+            assert store.identity == log.identity
+            store.append(batch(event(new_stream())))
+            assert log.head() == 3
+
+
+def test_a_follower_writes_nothing_and_ends_its_waits_when_closed(path: Path):
+    with pytest.raises(StoreUnavailable, match="there is no store"):
+        SqliteLog(path)
+    SqliteStore(path).close()
+    log = SqliteLog(path)
+    assert log.head() == 0
+    with pytest.raises(StoreUnavailable, match="readonly"):
+        log._rows("DELETE FROM horae_events")
+    with ThreadPoolExecutor() as pool:
+        woken = pool.submit(log.wait, 0, 60)
+        log.close()
+        assert not woken.result()

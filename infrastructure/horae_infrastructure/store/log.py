@@ -2,33 +2,47 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
-from urllib.parse import quote
+from typing import Protocol
 
-from horae_application.ports import StoredEvent, StoreUnavailable
-from horae_domain.identity import to_text
+from horae_application.ports import StoredEvent
 from horae_infrastructure.store import open_store
 
-_READ = """
-SELECT rowid, recorded_at, originator_id, originator_version, topic, state
-FROM horae_events WHERE rowid > ? ORDER BY rowid LIMIT ?
-"""
 
-
-class Log(NamedTuple):
-    """The identity of a store, and `read` as the port `EventStore` has it."""
+class Log(Protocol):
+    """What can be read of a store; synchronous, as the port `EventStore` has it."""
 
     identity: str
-    read: Callable[[int, int], list[StoredEvent]]
+    """Of the store."""
+
+    def read(self, after: int, limit: int) -> list[StoredEvent]:
+        """The next events of the log with a position greater than `after`, in order."""
+        ...
+
+    def read_named(
+        self, after: int, until: int, names: Sequence[str], limit: int
+    ) -> list[StoredEvent]:
+        """The events of some names with positions after one and up to another, in order."""
+        ...
+
+    def head(self) -> int:
+        """The highest position written, 0 for an empty log."""
+        ...
+
+    def wait(self, after: int, timeout: float) -> bool:
+        """Block this thread until the log reaches beyond `after`; False after `timeout` seconds."""
+        ...
+
+    def close(self) -> None:
+        """Release connections and files. Idempotent."""
+        ...
 
 
-@contextmanager
-def open_log(url: str, *, data_dir: Path) -> Iterator[Log]:
+def open_log(url: str, *, data_dir: Path) -> Log:
     """The log of the store that a URL names, as `open_store` takes it.
+
+    A SQLite store is read though another process of this machine has it.
 
     Raises:
         StoreUnavailable: there is none, or it cannot be read.
@@ -36,29 +50,7 @@ def open_log(url: str, *, data_dir: Path) -> Iterator[Log]:
     """
     scheme, _, rest = url.partition("://")
     if scheme == "sqlite":
-        with _sqlite(data_dir / (rest.removeprefix("/") or "horae.db")) as log:
-            yield log
-        return
-    with closing(open_store(url, data_dir=data_dir, allow_unsafe=True)) as store:
-        yield Log(store.identity, store.read)
+        from horae_infrastructure.store.sqlite_log import SqliteLog  # noqa: PLC0415
 
-
-@contextmanager
-def _sqlite(path: Path) -> Iterator[Log]:
-    """The file, opened to be read only; the lock file of its engine is no concern."""
-    if not path.exists():
-        raise StoreUnavailable(f"there is no store at {path}")
-    try:
-        with closing(sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)) as reader:
-            (identity,) = reader.execute("SELECT identity FROM horae_store").fetchone()
-
-            def read(after: int, limit: int) -> list[StoredEvent]:
-                rows = reader.execute(_READ, (after, limit)).fetchall()
-                return [
-                    StoredEvent(number, at, to_text(raw), version, name, state)
-                    for number, at, raw, version, name, state in rows
-                ]
-
-            yield Log(identity, read)
-    except sqlite3.Error as error:
-        raise StoreUnavailable(f"{path}: {error}") from error
+        return SqliteLog(data_dir / (rest.removeprefix("/") or "horae.db"))
+    return open_store(url, data_dir=data_dir, allow_unsafe=True)

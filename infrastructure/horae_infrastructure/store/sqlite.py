@@ -24,7 +24,6 @@ from horae_application.ports import (
     NewEvent,
     Ownership,
     StoredEvent,
-    StoreError,
     StoreUnavailable,
     Usage,
 )
@@ -33,13 +32,12 @@ from horae_infrastructure.store import sqlite_limits
 from horae_infrastructure.store.common import FIRST, FORMAT, LOST_KEPT, check_level, system_clock
 from horae_infrastructure.store.errors import StoreNotDurable
 from horae_infrastructure.store.lockfile import LockFile
-from horae_infrastructure.store.pool import Pool
+from horae_infrastructure.store.sqlite_log import SqliteReader, marks, translated
 from horae_infrastructure.store.sqlite_recorder import Factory, SqliteRecorder, head_of
 from horae_infrastructure.store.tail import Head
 
 __all__ = ["Factory", "SqliteStore"]
 
-_BUSY_SECONDS = 5.0
 _STREAMS_A_QUERY = 500
 _SYNC_FAILED = {sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC}
 _FULL = 2
@@ -50,11 +48,6 @@ FROM (SELECT stream FROM horae_ledger WHERE {} ORDER BY due, stream LIMIT ?)
 CROSS JOIN horae_ledger USING (stream) ORDER BY due, stream
 """
 """The index alone decides which lines, and only those are looked up."""
-
-_NAMED = """
-SELECT rowid, recorded_at, originator_id, originator_version, topic, state
-FROM horae_events WHERE rowid > ? AND rowid <= ? AND topic IN ({}) ORDER BY rowid LIMIT ?
-"""
 
 _INCREMENTAL = 2
 _SPARE = 1_000
@@ -77,7 +70,7 @@ SET partition = excluded.partition, due = excluded.due, state = excluded.state
 """
 
 
-class SqliteStore:
+class SqliteStore(SqliteReader):
     """An `EventStore` in the file `path`, which a lock file keeps for this process.
 
     Args:
@@ -106,15 +99,14 @@ class SqliteStore:
         allow_unsafe: bool = False,
         partitions: int = PARTITIONS,
     ) -> None:
-        self.path = path
+        super().__init__(path)
         self._clock = clock
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock_file = LockFile(path)
         self._writing = Lock()
-        self._readers = Pool(self._connect)
         self._partitions = partitions
         try:
-            with _translated():
+            with translated():
                 self._writer = self._connect()
                 self._begin(allow_unsafe=allow_unsafe)
         except BaseException:
@@ -176,7 +168,7 @@ class SqliteStore:
         instant, stream = after or FIRST
         where, values = "(due, stream) > (?, ?) AND due < ?", [instant, to_bytes(stream), before]
         if len(wanted) < self._partitions:
-            where += f" AND partition IN ({_marks(len(wanted))})"
+            where += f" AND partition IN ({marks(len(wanted))})"
             values += wanted
         rows = self._rows(_DUE.format(where), [*values, limit])
         return [LedgerRow(part, to_text(raw), due, state) for part, raw, due, state in rows]
@@ -185,31 +177,6 @@ class SqliteStore:
         """All settings that limit something, with what is used of them; nobody else waits."""
         del owner, waiting
         return sqlite_limits.usages(self._rows(sqlite_limits.LIMITS))
-
-    def read(self, after: int, limit: int) -> list[StoredEvent]:
-        """The next events of the log with a position greater than `after`, in order."""
-        rows = self._rows(
-            "SELECT rowid, recorded_at, originator_id, originator_version, topic, state"
-            " FROM horae_events WHERE rowid > ? ORDER BY rowid LIMIT ?",
-            (after, limit),
-        )
-        return [
-            StoredEvent(position, recorded_at, to_text(raw), version, name, state)
-            for position, recorded_at, raw, version, name, state in rows
-        ]
-
-    def read_named(
-        self, after: int, until: int, names: Sequence[str], limit: int
-    ) -> list[StoredEvent]:
-        """The events of some names with positions after one and up to another, in order."""
-        rows = self._rows(
-            _NAMED.format(_marks(len(names))),
-            (after, until, *names, limit),
-        )
-        return [
-            StoredEvent(position, recorded_at, to_text(raw), version, name, state)
-            for position, recorded_at, raw, version, name, state in rows
-        ]
 
     def head(self) -> int:
         """The highest position written, 0 for an empty log."""
@@ -306,7 +273,7 @@ class SqliteStore:
     def compact(self) -> None:
         """Give free pages back to the file system, a few at a time so that commits go on."""
         while self._rows("PRAGMA freelist_count")[0][0] > _SPARE:
-            with self._writing, _translated():
+            with self._writing, translated():
                 if self._readers.closed:
                     return
                 self._writer.execute(f"PRAGMA incremental_vacuum({_SPARE})").fetchall()
@@ -323,9 +290,7 @@ class SqliteStore:
             self._lock_file.release()
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(
-            self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
-        )
+        connection = super()._connect()
         try:
             if not self.path.stat().st_size:
                 connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -340,7 +305,7 @@ class SqliteStore:
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """The writer inside a transaction that commits unless the block raises."""
-        with self._writing, _translated():
+        with self._writing, translated():
             if self._readers.closed:
                 raise StoreUnavailable("the store is closed")
             self._writer.execute("BEGIN IMMEDIATE")
@@ -383,17 +348,13 @@ class SqliteStore:
             seen.add(key)
         return AlreadyWritten(None, None)
 
-    def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
-        with _translated(), self._readers.lend() as reader:
-            return reader.execute(sql, values).fetchall()
-
     def _by_stream(
         self, streams: Sequence[str], sql: str
     ) -> Iterator[tuple[dict[bytes, str], list[Any]]]:
         """Rows of many streams, some hundreds a query; with the ids by their bytes."""
         for start in range(0, len(streams), _STREAMS_A_QUERY):
             ids = {to_bytes(stream): stream for stream in streams[start : start + _STREAMS_A_QUERY]}
-            yield ids, self._rows(sql.format(_marks(len(ids))), list(ids))
+            yield ids, self._rows(sql.format(marks(len(ids))), list(ids))
 
     def _begin(self, *, allow_unsafe: bool) -> None:
         try:
@@ -463,19 +424,3 @@ def _write_ledger(writer: sqlite3.Connection, batch: Batch) -> None:
             "DELETE FROM horae_ledger WHERE stream = ? AND partition = ?",
             [(to_bytes(stream), partition) for partition, stream in batch.settled],
         )
-
-
-def _marks(count: int) -> str:
-    return ",".join("?" * count)
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except sqlite3.IntegrityError:
-        raise
-    except sqlite3.OperationalError as error:
-        raise StoreUnavailable(str(error)) from error
-    except sqlite3.Error as error:
-        raise StoreError(str(error)) from error
