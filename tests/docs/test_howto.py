@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +108,27 @@ async def test_steps_of_the_sagas() -> None:
         assert await page["replayed"](engine) == [
             "step:reserve", "step:charge", "step:ship", "undo:charge", "undo:reserve",
         ]  # fmt: skip
+
+
+async def test_holidays(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    page = names("holidays.md")
+    coming = (date(page["THIS_YEAR"] + ahead, 1, 1) for ahead in range(1, 10))
+    new_year = next(each for each in coming if each.weekday() < 5)
+    start = datetime(new_year.year - 1, 12, 2, tzinfo=UTC)
+    async with testing.engine(page["app"], start=start) as engine:
+        (due,) = (await engine.preview_schedule(id="invoices", count=1))["next"]
+        assert datetime.fromisoformat(due).date() > new_year
+        assert due.endswith("T00:00:00+01:00")
+        await engine.advance("15 days")
+        assert await results(engine, "invoices") == []
+        await engine.advance("20 days")
+        assert await results(engine, "invoices") == ["invoices of January"]
+    file = tmp_path / "desk.json"
+    file.write_text(capsys.readouterr().out)
+    content = read_schedules(str(file))
+    manifest = read_manifest(content.set or "", content.schedules)
+    assert list(manifest.wanted) == ["invoices"]
+    assert content.schedules[0]["calendars"] == [page["WORKDAYS"], page["CLOSED"]]
 
 
 async def test_events() -> None:
