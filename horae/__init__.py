@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from horae.app import Horae, connect
     from horae.client import Client
     from horae.http_action import http
+    from horae.sagas import step, steps, wait_for
     from horae.services import command
     from horae.templates import new_schedule
     from horae.triggers import (

@@ -172,8 +172,8 @@ class Horae:
         """Tell a function of (observed) what is dispatched to this process, and how it ended.
 
         Args:
-            name: `scheduler.dispatch.batch`, `scheduler.dispatch.` and a type of action,
-                `scheduler.worker.process`; or with `*` at the end all that begin so.
+            name: `scheduler.dispatch.batch`, `scheduler.dispatch.` and a type of action that an
+                executor does, `scheduler.worker.process`; or with `*` at the end all that begin so.
 
         Raises:
             ValueError: there is no hook of this name.

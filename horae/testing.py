@@ -86,11 +86,12 @@ class TestEngine(Client):
 
     __test__ = False
 
-    def __init__(self, runtime: Runtime, clock: ManualClock) -> None:
+    def __init__(self, runtime: Runtime, clock: ManualClock, fresh: _Fresh) -> None:
         self._runtime = runtime
         self._clock = clock
+        self._fresh = fresh
         self._hung = 0
-        super().__init__(_Caller(self, runtime), runtime.registry.cqrs)
+        super().__init__(_Caller(fresh, runtime), runtime.registry.cqrs)
 
     @property
     def now(self) -> datetime:
@@ -151,21 +152,32 @@ class TestEngine(Client):
             if running > self._hung:
                 await asyncio.sleep(0.0005)
         self._hung = min(self._hung, executor.running + checker.running)
-        projector = self._runtime.projector
-        assert projector is not None  # noqa: S101
-        await projector.catch_up()
+        await self._fresh()
+
+
+class _Fresh:
+    """Brings the views up to date, for one at a time: the test, or handlers that run side by side."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._turn = asyncio.Lock()
+
+    async def __call__(self) -> None:
+        assert self._runtime.projector is not None  # noqa: S101 - the kit has made it
+        async with self._turn:
+            await self._runtime.projector.catch_up()
 
 
 class _Caller:
-    """Requests of the test, decided at once, with views brought up to date before a query."""
+    """Requests of the test and its handlers, with views brought up to date before a query."""
 
-    def __init__(self, engine: TestEngine, runtime: Runtime, tenant: str | None = None) -> None:
-        self._engine = engine
+    def __init__(self, fresh: _Fresh, runtime: Runtime, tenant: str | None = None) -> None:
+        self._fresh = fresh
         self._local = runtime.caller(tenant)
         self._runtime = runtime
 
     def in_tenant(self, tenant: str) -> _Caller:
-        return _Caller(self._engine, self._runtime, tenant)
+        return _Caller(self._fresh, self._runtime, tenant)
 
     async def command(
         self,
@@ -181,8 +193,7 @@ class _Caller:
         )
 
     async def query(self, name: str, body: Mapping[str, Any]) -> Json:
-        assert self._runtime.projector is not None  # noqa: S101
-        await self._runtime.projector.catch_up()
+        await self._fresh()
         return await self._local.query(name, body)
 
 
@@ -206,6 +217,7 @@ async def engine(
         ("engine",),
         served.registry,
     )
+    fresh = _Fresh(runtime)
     store = MemoryStore(clock=lambda: to_micros(clock.now()))
     views = MemoryViews()
     runtime.store = runtime.log = store
@@ -221,7 +233,7 @@ async def engine(
         children=ChildProcesses(),
         allow_processes=allow_processes,
         now=clock.now,
-        client=runtime.client(),
+        client=Client(_Caller(fresh, runtime), served.registry.cqrs),
         services=OwnServices(served.registry.commands),
         calls=runtime.calls,
         tracing=runtime.tracing,
@@ -229,7 +241,10 @@ async def engine(
     )
     runtime.executor.bind(asyncio.get_running_loop())
     runtime.checker = Checker(
-        served.registry, runtime.answer_check, now=clock.now, client=runtime.client()
+        served.registry,
+        runtime.answer_check,
+        now=clock.now,
+        client=Client(_Caller(fresh, runtime), served.registry.cqrs),
     )
     runtime.checker.bind(asyncio.get_running_loop())
     runtime.engine = _StepEngine(
@@ -246,12 +261,12 @@ async def engine(
     runtime.gateway = Gateway(
         runtime.engine,
         Serving(served.registry, processes=allow_processes, calls=runtime.calls is not None),
-        look=_look(runtime),
+        look=_look(fresh, runtime),
         tracing=runtime.tracing,
     )
     runtime.engine.step()
-    await runtime.projector.catch_up()
-    tested = TestEngine(runtime, clock)
+    await fresh()
+    tested = TestEngine(runtime, clock, fresh)
     try:
         await declare(tested, served.schedules)
         yield tested
@@ -282,12 +297,11 @@ def replay(events: Iterable[StoredEvent | Event]) -> dict[str, list[StageCommand
     )
 
 
-def _look(runtime: Runtime) -> Look:
+def _look(fresh: _Fresh, runtime: Runtime) -> Look:
     """Queries of the gateway, with views brought up to date before."""
 
     async def look(tenant: str, name: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        assert runtime.projector is not None  # noqa: S101
-        await runtime.projector.catch_up()
+        await fresh()
         return await runtime.look(tenant, name, body)
 
     return look

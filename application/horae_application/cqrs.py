@@ -53,7 +53,7 @@ class Cqrs:
 
     def __init__(self) -> None:
         self._takers: dict[Kind, dict[str, Taker]] = {"command": {}, "query": {}}
-        self._named: dict[type[BaseModel], str] = {}
+        self._named: dict[tuple[Kind, type[BaseModel]], str] = {}
 
     def add(self, kind: Kind, function: Function, name: str | None = None) -> Taker:
         """Let a function take the commands, or answer the queries, of its model's type.
@@ -69,17 +69,16 @@ class Cqrs:
         if known is not None and known.function is not function:
             raise ValueError(f"the {kind} {taker.name!r} has a handler already")
         self._takers[kind][taker.name] = taker
-        if kind == "command":
-            self._named[taker.model] = taker.name
+        self._named[kind, taker.model] = taker.name
         return taker
 
     def names(self, kind: Kind) -> Sequence[str]:
         """The types that are taken, sorted."""
         return sorted(self._takers[kind])
 
-    def name_of(self, model: type[BaseModel]) -> str:
-        """What a command of a class is called; its class's name unless told."""
-        return self._named.get(model, model.__name__)
+    def name_of(self, model: type[BaseModel], kind: Kind = "command") -> str:
+        """What a command or query of a class is called; its class's name unless told."""
+        return self._named.get((kind, model), model.__name__)
 
     def restore(self, name: str, data: Any) -> Any:
         """The command of its JSON value; that value where its type is not known here, or differs."""
@@ -95,7 +94,7 @@ class Cqrs:
         self, kind: Kind, type_: str | BaseModel, data: Any, context: Any = None
     ) -> Answer:
         """Call the handler of a type with a validated model; errors are in the answer."""
-        name = self.name_of(type(type_)) if isinstance(type_, BaseModel) else type_
+        name = self.name_of(type(type_), kind) if isinstance(type_, BaseModel) else type_
         try:
             taker = self._takers[kind].get(name)
             if taker is None:

@@ -11,14 +11,14 @@ import inspect
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
 from horae_application.log import get_logger
 from horae_application.threads import in_thread
 from horae_application.work import Work
-from horae_domain.actions import Action
+from horae_domain.actions import Deed, QueueAction
 
 MAX_WAITING = 10_000
 """Observations that wait to be told; further ones are dropped."""
@@ -40,7 +40,7 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
         name: of the hook, such as `scheduler.worker.process`.
         at: when it began, aware, in UTC.
         seconds: that it took; 0 of a dispatch.
-        attributes: JSON values.
+        attributes: JSON values; `due` is a datetime.
     """
 
     name: str
@@ -50,14 +50,10 @@ class Observed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def _names() -> tuple[str, ...]:
-    kinds = [kind.model_fields["type"].default for kind in _kinds()]
-    return (BATCH, *(DISPATCH + kind for kind in kinds), PROCESS)
-
-
-def _kinds() -> Sequence[Any]:
-    union = Action.__args__[0]
-    kinds: Sequence[Any] = union.__args__
-    return kinds
+    """Workers in any language do what is of a queue: no executor is handed that."""
+    kinds = [kind for kind in get_args(Deed) if kind is not QueueAction]
+    types = [kind.model_fields["type"].default for kind in kinds]
+    return (BATCH, *(DISPATCH + each for each in types), PROCESS)
 
 
 NAMES = _names()
@@ -158,6 +154,7 @@ def facts_of(work: Work, at: datetime) -> dict[str, Any]:
         "execution_id": work.execution_id,
         "attempt": work.attempt,
         "type": work.action["type"],
+        "stage": work.stage or None,
         "handler": work.handler,
         "queue": work.queue,
         "priority": work.priority,

@@ -43,7 +43,8 @@ def list_(
     kind: Annotated[
         str | None,
         typer.Option(
-            help="What made it run: cron, interval, once, manual, backfill, event, outcome; with commas."
+            help="What made it run: cron, interval, once, rrule, manual, backfill, event, outcome, "
+            "condition; with commas."
         ),
     ] = None,
     since: Since = None,

@@ -157,8 +157,20 @@ def trigger_text(trigger: Mapping[str, Any]) -> str:
             return f"every {trigger['every']}"
         case "once":
             return f"once {cell(trigger.get('at')) if trigger.get('at') else trigger.get('after')}"
+        case "rrule":
+            return " ".join(str(trigger["rule"]).split())
+        case "event":
+            return f"on {trigger['event']}" + _if(trigger["filter"])
+        case "outcome":
+            return f"on {trigger['schedule']} {', '.join(trigger['of'])}"
+        case "condition":
+            return f"on {trigger['check']}" + _if(trigger["when"])
         case kind:
             return str(kind)
+
+
+def _if(expression: str | None) -> str:
+    return "" if expression is None else f" if {expression}"
 
 
 def error_text(attempt: Mapping[str, Any]) -> str:

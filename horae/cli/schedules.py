@@ -48,10 +48,16 @@ Json = dict[str, Any]
 @app.command("list")
 def list_(
     status: Annotated[
-        str | None, typer.Option(help="pending, active, paused, completed, cancelled, failed.")
+        str | None,
+        typer.Option(help="pending, active, paused, completed, cancelled, failed; with commas."),
     ] = None,
     kind: Annotated[
-        str | None, typer.Option("--type", help="cron, interval, once, manual, command.")
+        str | None,
+        typer.Option(
+            "--type",
+            help="cron, interval, once, rrule, manual, event, outcome, condition, command; "
+            "with commas.",
+        ),
     ] = None,
     tag: Annotated[list[str] | None, typer.Option(help="Any of these; may be repeated.")] = None,
     all_tags: Annotated[

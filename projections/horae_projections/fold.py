@@ -91,6 +91,7 @@ OF_OCCURRENCES = (
     ScheduleBackfillCompleted,
 )
 """Events of a schedule's stream that do not change the schedule."""
+CALENDAR, RRULE = "calendar", "rrule"
 _ENDED = {"succeeded", "failed", "timed_out", "cancelled", "skipped", "dead"}
 
 
@@ -286,6 +287,8 @@ def _project_execution(sheet: Sheet, event: ExecutionEvent) -> None:
     row: ExecutionRow | None
     if isinstance(event, BORN):
         before, row = None, _requested(event)
+        if event.kind == CALENDAR and schedule is not None:
+            row.kind = _calendar_of(schedule)
         sheet.set(key, row)
         if schedule is not None:
             _fired(schedule, event)
@@ -305,6 +308,11 @@ def _project_execution(sheet: Sheet, event: ExecutionEvent) -> None:
     queues.moved(sheet, event, row, before)
     if schedule is not None and row.status != before:
         _count(schedule, before, row.status)
+
+
+def _calendar_of(schedule: ScheduleRow) -> str:
+    """Which calendar it is: identities of recurrence rules and of cron expressions are alike."""
+    return RRULE if schedule.told["trigger"]["type"] == RRULE else CALENDAR
 
 
 def _requested(event: Born) -> ExecutionRow:

@@ -46,7 +46,9 @@ HistoryStatus = (
         "resumed",
     ]
 )
-RunKind = Literal["cron", "interval", "once", "manual", "backfill", "event", "outcome", "condition"]
+RunKind = Literal[
+    "cron", "interval", "once", "rrule", "manual", "backfill", "event", "outcome", "condition"
+]
 TimerKind = Literal[
     "schedule",
     "moved",

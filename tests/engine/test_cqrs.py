@@ -84,6 +84,26 @@ async def test_command_and_query_may_be_given_as_models() -> None:
     assert answer.data == placed[1:]
 
 
+async def test_models_of_what_is_named_otherwise_find_their_handlers() -> None:
+    app = Horae("desk")
+    app.command("orders.place")(carry_out)
+    app.query("orders.open")(find_open)
+
+    async def both(ctx: Context) -> tuple[Any, Any]:
+        placed = await ctx.execute_command(PlaceOrder(symbol="ACME", quantity=1))
+        return placed.data, (await ctx.execute_query(OpenOrders(symbol="EMCA"))).data
+
+    assert await asked(app, both) == ("ACME", "EMCA")
+
+
+def carry_out(command: PlaceOrder) -> str:
+    return command.symbol
+
+
+def find_open(query: OpenOrders) -> str:
+    return query.symbol
+
+
 async def test_query_without_data_has_the_defaults_of_its_model() -> None:
     answer = await asked(desk()[0], lambda ctx: ctx.execute_query("OpenOrders"))
     assert answer == Answer(success=True, data=[])

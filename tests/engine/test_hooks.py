@@ -11,7 +11,7 @@ import pytest
 from horae import Context, Horae, Observed, Retry, command, manual, testing
 from horae_application import hooks
 
-TYPES = ["function", "queue", "process", "command", "http"]
+TYPES = ["function", "process", "command", "http", "schedule"]
 
 
 def observing(name: str = "scheduler.*") -> tuple[Horae, list[Observed]]:
@@ -39,9 +39,9 @@ async def run(app: Horae, *payloads: Any) -> list[dict[str, Any]]:
         return found
 
 
-def test_every_type_of_action_has_its_hook() -> None:
+def test_every_type_of_action_that_an_executor_does_has_its_hook() -> None:
     dispatches = [f"scheduler.dispatch.{each}" for each in TYPES]
-    assert set(hooks.NAMES) >= {"scheduler.dispatch.batch", *dispatches, "scheduler.worker.process"}
+    assert set(hooks.NAMES) == {"scheduler.dispatch.batch", *dispatches, "scheduler.worker.process"}
 
 
 async def test_attempt_is_told_when_it_is_dispatched_and_when_it_has_ended() -> None:
@@ -60,6 +60,7 @@ async def test_attempt_is_told_when_it_is_dispatched_and_when_it_has_ended() -> 
         "execution_id": found["id"],
         "attempt": 1,
         "type": "function",
+        "stage": None,
         "handler": "job",
         "queue": "default",
         "priority": "high",
@@ -162,7 +163,29 @@ async def test_what_hooks_are_too_slow_for_is_dropped(monkeypatch) -> None:
     assert 1 <= len(seen) < 8
 
 
-@pytest.mark.parametrize("name", ["scheduler.dispatch", "dispatch.*", "scheduler.worker.process.x"])
+async def test_fallback_is_told_apart_from_what_has_failed() -> None:
+    app, seen = Horae("desk"), []
+    app.hook("scheduler.worker.process")(seen.append)
+    app.fallback("instead")(lambda _ctx: "instead")
+
+    @app.schedule("job", manual(), retry=Retry(1), fallback="instead")
+    async def job(ctx: Context) -> None:
+        raise LookupError("nothing there")
+
+    await run(app, None)
+    told = [(each.attributes["stage"], each.attributes["outcome"]) for each in seen]
+    assert told == [(None, "failed"), ("fallback", "succeeded")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "scheduler.dispatch",
+        "scheduler.dispatch.queue",
+        "dispatch.*",
+        "scheduler.worker.process.x",
+    ],
+)
 def test_hook_that_there_is_not_is_refused_with_those_that_there_are(name: str) -> None:
     with pytest.raises(ValueError, match=r"scheduler\.worker\.process"):
         Horae("desk").hook(name)(print)

@@ -327,3 +327,25 @@ async def test_schedule_pauses_itself_after_failures_in_a_row_until_it_is_resume
         shown = await engine.get_schedule("fragile")
         assert (shown["status"], shown["tripped"], shown["note"]) == ("active", False, "")
         assert shown["statistics"]["succeeded"] == 10
+
+
+# --- handlers ------------------------------------------------------------------------------------
+
+
+async def test_handlers_side_by_side_see_what_was_done_before() -> None:
+    app = Horae("test")
+    seen: list[int] = []
+
+    @app.schedule("count", every("1 minute"), overlap="allow")
+    async def count(context: Context) -> None:
+        listed = await context.list_schedules(status="active")
+        seen.append(listed["total"])
+
+    async with testing.engine(app) as engine:
+        for _ in range(3):
+            await engine.trigger_schedule("count")
+        await engine.settle()
+        assert seen == [1, 1, 1]
+        await engine.create_schedule("other", every("1 hour"), "count")
+        await engine.advance("1 minute")
+        assert seen[3:] == [2]

@@ -207,6 +207,15 @@ async def test_a_run_belongs_to_the_trace_of_whoever_asked_for_it_or_is_its_own(
     assert [each["trace_id"] for each in found] == [trace, execution_id(1).replace("-", "")]
 
 
+async def test_runs_of_a_recurrence_rule_are_not_those_of_a_cron_expression(desk: Desk):
+    rule = {"type": "rrule", "rule": "FREQ=HOURLY"}
+    await desk.tell(created("r", trigger=rule), requested(1, "r", kind="calendar"))
+    await desk.tell(created("c"), requested(2, "c", kind="calendar"))
+    for kind, schedule in (("rrule", "r"), ("cron", "c")):
+        (found,) = (await desk.ask("execution.list", kind=kind))["executions"]
+        assert (found["schedule_id"], found["trigger"]["kind"]) == (schedule, kind)
+
+
 async def test_runs_are_listed_by_queue_and_by_what_made_them_run(desk: Desk):
     await desk.tell(
         created(),
