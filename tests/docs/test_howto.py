@@ -138,7 +138,13 @@ async def test_events() -> None:
         for ticket in (1, 2):
             await engine.publish_event("ticket.opened", {"ticket": ticket})
         await engine.publish_event("ticket.resolved", {"ticket": 1})
+        for document, version in (("a", 1), ("b", 1), ("a", 2)):
+            await engine.publish_event(
+                "document.changed", {"document": document, "version": version}
+            )
+            await engine.advance("20 seconds")
         await engine.advance("1 day")
         assert await results(engine, "large-trades") == ["trade.done: 5000.0"]
         assert await results(engine, "escalate") == ["ticket 2 is open for an hour"]
         assert await results(engine, "report") == ["3 rows"]
+        assert sorted(await results(engine, "index")) == ["a as of 2", "b as of 1"]
