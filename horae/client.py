@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
+from msgspec import Raw
 from pydantic import BaseModel
 from pydantic_core import to_jsonable_python
 
@@ -517,7 +518,7 @@ def define(
 
 
 def plain(value: Mapping[str, Any]) -> Json:
-    """A body with Python's times, durations and models as the wire has them.
+    """A body with Python's times, durations and models as the wire has them; `Raw` is JSON already.
 
     Raises:
         InvalidField: something in it is no JSON value.
@@ -527,7 +528,7 @@ def plain(value: Mapping[str, Any]) -> Json:
 
 def _plain(value: Any, field: str) -> Any:
     match value:
-        case None | bool() | int() | str():
+        case None | bool() | int() | str() | Raw():
             return value
         case float() if math.isfinite(value):
             return value

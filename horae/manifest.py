@@ -21,6 +21,8 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
+import msgspec
+
 from horae.client import Client
 from horae_domain.definition import Definition, digest_of, parse_definition
 from horae_domain.errors import HoraeError, InvalidField, Unavailable
@@ -46,10 +48,16 @@ SHOWN = 20
 class Wanted(NamedTuple):
     """One schedule of a file."""
 
-    content: Json
-    """Its canonical definition."""
+    content: bytes
+    """Its canonical definition as JSON, in which it is sent; many thousands are held."""
     digest: str
     soon: bool
+
+    @property
+    def definition(self) -> Json:
+        """Its canonical definition."""
+        decoded: Json = msgspec.json.decode(self.content)
+        return decoded
 
 
 class Manifest(NamedTuple):
@@ -61,7 +69,12 @@ class Manifest(NamedTuple):
     @property
     def owner(self) -> str:
         """Who has created what belongs to the set."""
-        return f"set:{self.set}"
+        return owner_of(self.set)
+
+
+def owner_of(set_: str) -> str:
+    """In whose name a set is applied."""
+    return f"set:{set_}"
 
 
 class Plan(NamedTuple):
@@ -105,13 +118,13 @@ def read_manifest(name: str, definitions: Sequence[Any], now: datetime | None = 
     problems: list[Json] = []
     for index, content in enumerate(definitions):
         try:
-            one = _wanted(content, f"schedules[{index}]", moment)
-            if one.content["id"] in wanted:
+            id_, one = _wanted(content, f"schedules[{index}]", moment)
+            if id_ in wanted:
                 raise InvalidField(
-                    f"schedules[{index}].id: {one.content['id']} is there twice",
-                    field=f"schedules[{index}].id", value=one.content["id"],
+                    f"schedules[{index}].id: {id_} is there twice",
+                    field=f"schedules[{index}].id", value=id_,
                 )  # fmt: skip
-            wanted[one.content["id"]] = one
+            wanted[id_] = one
         except HoraeError as error:
             problems.append(error.to_json())
             if len(problems) == SHOWN:
@@ -122,26 +135,31 @@ def read_manifest(name: str, definitions: Sequence[Any], now: datetime | None = 
     return Manifest(name, wanted)
 
 
-def _wanted(content: Any, path: str, moment: datetime) -> Wanted:
+def _wanted(content: Any, path: str, moment: datetime) -> tuple[str, Wanted]:
     definition = parse_definition(content, path)
-    canonical = dict(definition.canonical())
+    canonical = definition.canonical()
     trigger = definition.trigger
     soon = isinstance(trigger, OnceTrigger) and trigger.at is not None and trigger.at < moment
-    return Wanted(canonical, digest_of(canonical), soon)
+    return definition.id, Wanted(msgspec.json.encode(canonical), digest_of(canonical), soon)
 
 
 # --- comparing -----------------------------------------------------------------------------------
 
 
-async def compare(client: Client, manifest: Manifest) -> Plan:
+async def compare(client: Client, manifest: Manifest, made: Sequence[Json] | None = None) -> Plan:
     """How what there is differs from what the file wants.
 
     A pause is not a difference. What has completed stays so until its definition changes.
+
+    Args:
+        client: of the tenant.
+        manifest: what is wanted.
+        made: what `made_by` the set's owner has said, if it was asked already.
     """
     plan = Plan([], {}, 0, [], {})
     unchanged = 0
     seen: set[str] = set()
-    async for found in _digests(client, {"created_by": manifest.owner}):
+    for found in await made_by(client, manifest.owner) if made is None else made:
         seen.add(found["id"])
         one = manifest.wanted.get(found["id"])
         if one is not None:
@@ -174,15 +192,16 @@ def _differs(plan: Plan, found: Json, digest: str) -> bool:
     return same
 
 
-async def _digests(client: Client, asked: Json) -> AsyncIterator[Json]:
+async def made_by(client: Client, owner: str) -> list[Json]:
+    """What an owner has created, in short."""
+    made: list[Json] = []
     cursor: str | None = None
     while True:
-        page = await client.query("schedule.digests", {**asked, "cursor": cursor})
-        for each in page["digests"]:
-            yield each
+        page = await client.query("schedule.digests", {"created_by": owner, "cursor": cursor})
+        made += page["digests"]
         cursor = page["cursor"]
         if cursor is None:
-            return
+            return made
 
 
 async def _named(client: Client, ids: Sequence[str]) -> AsyncIterator[Json]:
@@ -201,7 +220,7 @@ async def details(client: Client, manifest: Manifest, ids: Iterable[str]) -> dic
         if known["name"] == id_:
             del known["name"]  # what it is called unless told
         before = parse_definition(known).canonical()
-        changes[id_] = dict(_changes(before, manifest.wanted[id_].content, ""))
+        changes[id_] = dict(_changes(before, manifest.wanted[id_].definition, ""))
     return changes
 
 
@@ -225,24 +244,27 @@ async def check(client: Client, manifest: Manifest, plan: Plan) -> None:
     Raises:
         HoraeError: the first refusal, with the id of the schedule.
     """
-    changed = [manifest.wanted[id_] for id_ in (*plan.create, *plan.update)]
-    shown = {repr(_served(each.content["action"])): each.content for each in changed}
-    doubtful = [*shown.values(), *(each.content for each in changed if each.soon)]
+    changed = [*plan.create, *plan.update]
+    shown = {_served(manifest.wanted[id_]): id_ for id_ in changed}
+    doubtful = [*shown.values(), *(id_ for id_ in changed if manifest.wanted[id_].soon)]
     for chunk in _chunks(doubtful, CHUNK):
-        answer = await client.command("schedule.create_many", {"schedules": chunk, "dry_run": True})
-        for content, result in zip(chunk, answer["results"], strict=True):
+        body = {"schedules": _joined(manifest, chunk), "dry_run": True}
+        answer = await client.command("schedule.create_many", body)
+        for id_, result in zip(chunk, answer["results"], strict=True):
             if not result["ok"]:
                 error = result["error"]
-                raise InvalidField(
-                    f"{content['id']}: {error['message']}",
-                    field=error.get("field"),
-                    id=content["id"],
-                )
+                raise InvalidField(f"{id_}: {error['message']}", field=error.get("field"), id=id_)
 
 
-def _served(action: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What somebody has to serve for an action."""
-    return tuple(action.get(part) for part in ("type", "name", "service", "command"))[:4]
+def _served(one: Wanted) -> str:
+    """What somebody has to serve for its action."""
+    action = one.definition["action"]
+    return repr([action.get(part) for part in ("type", "name", "service", "command")])
+
+
+def _joined(manifest: Manifest, ids: Sequence[str]) -> msgspec.Raw:
+    """The definitions of some schedules, as a request has them."""
+    return msgspec.Raw(b"[%b]" % b",".join([manifest.wanted[id_].content for id_ in ids]))
 
 
 async def carry_out(
@@ -259,12 +281,11 @@ async def carry_out(
     """
     refused: dict[str, Json] = {}
     positions: list[str | None] = []
-    news = [manifest.wanted[each].content for each in plan.create]
-    created = await _create(client, news, refused, positions)
+    created = await _create(client, manifest, plan.create, refused, positions)
 
     async def update(id_: str) -> None:
         revision = {"expected_revision": plan.update[id_]} if id_ in plan.update else {}
-        body = {**manifest.wanted[id_].content, **revision, "allow_unknown": True}
+        body = {**manifest.wanted[id_].definition, **revision, "allow_unknown": True}
         positions.append((await client.command("schedule.update", body))["position"])
 
     async def cancel(id_: str) -> None:
@@ -293,23 +314,24 @@ def _number(position: Position) -> int:
 
 async def _create(
     client: Client,
-    definitions: list[Json],
+    manifest: Manifest,
+    ids: list[str],
     refused: dict[str, Json],
     positions: list[str | None],
 ) -> int:
     gate = asyncio.Semaphore(BULKS)
 
-    async def send(chunk: list[Json]) -> int:
+    async def send(chunk: list[str]) -> int:
         async with gate:
-            body = {"schedules": chunk, "allow_unknown": True}
+            body = {"schedules": _joined(manifest, chunk), "allow_unknown": True}
             answer = await client.command("schedule.create_many", body)
         positions.append(answer["position"])
-        for content, result in zip(chunk, answer["results"], strict=True):
+        for id_, result in zip(chunk, answer["results"], strict=True):
             if not result["ok"]:
-                refused[content["id"]] = result["error"]
+                refused[id_] = result["error"]
         return int(answer["created"])
 
-    return sum(await asyncio.gather(*(send(each) for each in _chunks(definitions, CHUNK))))
+    return sum(await asyncio.gather(*(send(each) for each in _chunks(ids, CHUNK))))
 
 
 async def _each(
@@ -331,5 +353,5 @@ async def _each(
     return done
 
 
-def _chunks(items: list[Json], size: int) -> list[list[Json]]:
+def _chunks(items: list[str], size: int) -> list[list[str]]:
     return [items[first : first + size] for first in range(0, len(items), size)]

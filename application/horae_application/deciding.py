@@ -71,10 +71,9 @@ class Deciding:
         )
         for task in mine:
             if isinstance(task.command, CreateTogether):
-                parts = [self._create(draft, desk, task, each) for each in task.command.items]
-                answers.append(Answer(task, OK, {}, parts=parts))
-                continue
-            answers.append(self._answer(draft, desk, task))
+                answers.append(self._create(draft, desk, task, task.command))
+            else:
+                answers.append(self._answer(draft, desk, task))
         receiving.follow(Cause(draft.at))
         if self.look:
             self.look = False
@@ -93,15 +92,21 @@ class Deciding:
             draft.partitions.add(next(iter(self._ownership.epochs)))
         return desk.decide(task)
 
-    def _create(self, draft: Draft, desk: Desk, task: Task, one: Creation) -> Answer:
-        """One of the creations of a task."""
+    def _create(self, draft: Draft, desk: Desk, task: Task, command: CreateTogether) -> Answer:
+        cause = desk.cause(task)
+        parts = [self._create_one(draft, desk, task, each, cause) for each in command.items]
+        return Answer(task, OK, {}, parts=parts)
+
+    def _create_one(
+        self, draft: Draft, desk: Desk, task: Task, one: Creation, cause: Cause
+    ) -> Answer:
         if one.partition not in self._ownership.epochs:
             return self._not_mine(task)
         if one.stream in self._lines.quarantined:
             return _buried(task)
         draft.partitions.add(one.partition)
         self.recover(draft, one.stream)
-        return desk.create(task, one)
+        return desk.create(task, one, cause)
 
     def _settle(self, draft: Draft, stream: str) -> None:
         if draft.line(stream) is None or stream in self._lines.quarantined:

@@ -200,7 +200,7 @@ class Desk:
             case messages.TriggerSchedule():
                 return self._trigger(task, command)
             case messages.SweepSchedule():
-                return self._sweeping.decide(task, command, self._cause(task))
+                return self._sweeping.decide(task, command, self.cause(task))
             case messages.OccurrenceCommand():
                 return self._plan(task, command)
             case messages.BackfillSchedule():
@@ -210,7 +210,7 @@ class Desk:
             case messages.TimerCommand() if command.timer.kind in timers.OF_SCHEDULES:
                 return self._timer(task, command)
             case _:
-                cause = self._cause(task)
+                cause = self.cause(task)
                 answer = (
                     self._runs.decide(task, cause)
                     or self._commanding.decide(task, cause)
@@ -219,7 +219,8 @@ class Desk:
                 )
                 return answer or self._schedule(task, to_domain(task, cause))
 
-    def _cause(self, task: Task) -> Cause:
+    def cause(self, task: Task) -> Cause:
+        """When a task is decided, and on whose word."""
         request = task.request
         return Cause(
             self._draft.at,
@@ -232,9 +233,15 @@ class Desk:
 
     # --- schedules --------------------------------------------------------------------------------
 
-    def create(self, task: Task, one: Creation) -> Answer:
-        """Decide one of the creations of a task; as for `decide`, a refusal is an answer."""
-        asked = schedules.CreateSchedule(task.request.tenant, one.definition, self._cause(task))
+    def create(self, task: Task, one: Creation, cause: Cause) -> Answer:
+        """Decide one of the creations of a task; as for `decide`, a refusal is an answer.
+
+        Args:
+            task: what all of them were asked by.
+            one: the creation.
+            cause: the task's.
+        """
+        asked = schedules.CreateSchedule(task.request.tenant, one.definition, cause)
         try:
             return self._change(task, one.stream, asked)
         except HoraeError as error:
@@ -261,14 +268,14 @@ class Desk:
         stream = schedule_stream(task.request.tenant, command.id)
         decision = self._draft.begin(stream)
         said = (command.tick, command.revision, command.holds, command.data, command.error)
-        conditions.judge(decision, conditions.Looked(*said), self._cause(task))
+        conditions.judge(decision, conditions.Looked(*said), self.cause(task))
         return Answer(task, OK, {"id": command.id}, self._draft.accept(stream, decision))
 
     def _plan(self, task: Task, command: messages.OccurrenceCommand) -> Answer:
         """One occurrence, and the execution that it is if it was held."""
         stream = schedule_stream(task.request.tenant, command.id)
         decision = self._draft.begin(stream)
-        run_id = planning.plan(decision, to_plan(command, self._cause(task)))
+        run_id = planning.plan(decision, to_plan(command, self.cause(task)))
         index = self._draft.accept(stream, decision)
         facts = facts_of(decision.require(), self._draft.at) | {"at": format_instant(command.at)}
         if run_id is not None:
@@ -292,7 +299,7 @@ class Desk:
             :16
         ]
         asked = backfilling.BackfillSchedule(
-            id_, command.from_, command.to, command.overlap, command.note, self._cause(task)
+            id_, command.from_, command.to, command.overlap, command.note, self.cause(task)
         )
         if command.dry_run:
             found = backfilling.find(decision.require(), asked)
@@ -313,7 +320,7 @@ class Desk:
             )  # fmt: skip
         stream = schedule_stream(task.request.tenant, command.timer.subject)
         decision = self._draft.begin(stream)
-        timers.end_backfill(decision, command.timer, self._cause(task))
+        timers.end_backfill(decision, command.timer, self.cause(task))
         index = self._draft.accept(stream, decision)
         facts = facts_of(decision.require(), self._draft.at)
         return Answer(task, OK, timer_facts(facts, command, None), index)
@@ -334,7 +341,7 @@ class Desk:
         key = command.key or task.request.key or task.request.command_id or uuid4().hex
         id_ = decider.trigger_id(tenant, command.id, schedule.incarnation, key)
         overridden = "payload" in command.model_fields_set
-        asked = decider.Trigger(key, command.payload, overridden, self._cause(task))
+        asked = decider.Trigger(key, command.payload, overridden, self.cause(task))
         rows = self._loaded.get(id_)
         if rows:
             known = self._draft.run(stream, id_) or fold_execution(rows)

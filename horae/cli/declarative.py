@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -11,8 +14,10 @@ from horae.cli.options import AsJson, Nats, Tenant
 from horae.cli.output import print_json, print_line, print_table
 
 if TYPE_CHECKING:
+    from horae.client import Client
     from horae.manifest import Manifest, Outcome, Plan
 
+T = TypeVar("T")
 Json = dict[str, Any]
 
 LISTED = 100
@@ -45,20 +50,15 @@ def apply(
     """
     from horae.manifest import carry_out, check
 
-    manifest = _read(file, set_)
-
-    async def work(client: Any) -> tuple[Plan, Outcome | None]:
-        from horae.manifest import compare
-
-        plan = await compare(client, manifest)
+    async def work(client: Client, manifest: Manifest, plan: Plan) -> Outcome | None:
         if plan.foreign and not adopt:
             raise _not_ours(plan)
         await check(client, manifest, plan)
         if dry_run:
-            return plan, None
-        return plan, await carry_out(client, manifest, plan, prune=prune, adopt=adopt)
+            return None
+        return await carry_out(client, manifest, plan, prune=prune, adopt=adopt)
 
-    plan, outcome = _ask(nats, tenant, manifest, work)
+    manifest, plan, outcome = _compared(file, set_, nats, tenant, work)
     _show(manifest, plan, outcome, prune=prune, as_json=as_json)
     if outcome is not None and outcome.refused:
         raise typer.Exit(1)
@@ -75,16 +75,12 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Show what `apply` would do."""
-    from horae.manifest import compare, details
+    from horae.manifest import details
 
-    manifest = _read(file, set_)
+    async def work(client: Client, manifest: Manifest, plan: Plan) -> dict[str, Json]:
+        return await details(client, manifest, [*plan.update, *plan.foreign][:LISTED])
 
-    async def work(client: Any) -> tuple[Plan, dict[str, Json]]:
-        plan = await compare(client, manifest)
-        named = [*plan.update, *plan.foreign][:LISTED]
-        return plan, await details(client, manifest, named)
-
-    plan, changes = _ask(nats, tenant, manifest, work)
+    manifest, plan, changes = _compared(file, set_, nats, tenant, work)
     if as_json:
         print_json(_facts(manifest, plan) | {"changes": changes})
     else:
@@ -93,22 +89,43 @@ def diff(
         raise typer.Exit(1)
 
 
-def _read(file: str, set_: str | None) -> Manifest:
+def _compared(
+    file: str,
+    set_: str | None,
+    nats: str | None,
+    tenant: str,
+    work: Callable[[Client, Manifest, Plan], Awaitable[T]],
+) -> tuple[Manifest, Plan, T]:
+    """A file, how it differs from what there is, and the result of `work` on both.
+
+    The engine says what there is while the file is validated. What is wrong with the file is
+    said before anything is about the engine.
+    """
     from horae import interpreter
     from horae.cli.files import read_schedules
-    from horae.manifest import read_manifest
+    from horae.cli.session import ask
+    from horae.client import Client
+    from horae.manifest import compare, made_by, owner_of, read_manifest
+    from horae_domain.errors import HoraeError
 
     interpreter.tune()
     content = read_schedules(file)
     name = set_ or content.set or ("stdin" if file == "-" else Path(file).stem)
-    return read_manifest(name, content.schedules)
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read_manifest, name, content.schedules)
 
+        async def run(client: Client) -> tuple[Manifest, Plan, T]:
+            manifest, made = await asyncio.gather(
+                asyncio.wrap_future(reading), made_by(client, owner_of(name))
+            )
+            plan = await compare(client, manifest, made)
+            return manifest, plan, await work(client, manifest, plan)
 
-def _ask(nats: str | None, tenant: str, manifest: Manifest, work: Any) -> Any:
-    from horae.cli.session import ask
-    from horae.client import Client
-
-    return ask(nats, tenant, lambda caller: work(Client(caller)), actor=manifest.owner)
+        try:
+            return ask(nats, tenant, lambda caller: run(Client(caller)), actor=owner_of(name))
+        except HoraeError:
+            reading.result()
+            raise
 
 
 def _not_ours(plan: Plan) -> Exception:

@@ -177,9 +177,16 @@ def _change(key: Key, row: Row | None, before: frozenset[Entry], after: frozense
         key,
         None if row is None else pack(row),
         "" if row is None else text_of(row),
-        tuple(after - before) if after != before else (),
-        tuple(before - after) if after != before else (),
+        _only_in(after, before),
+        _only_in(before, after),
     )
+
+
+def _only_in(these: frozenset[Entry], those: frozenset[Entry]) -> tuple[Entry, ...]:
+    """What is in one and not in the other; most rows are new, or keep their entries."""
+    if not those:
+        return tuple(these)
+    return () if these == those else tuple(these - those)
 
 
 def _changes_of_waits(

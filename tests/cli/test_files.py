@@ -89,3 +89,10 @@ def test_every_problem_of_a_file_is_a_line(horae, tmp_path):
         "horae: invalid_field (schedules[0].priority",
         "horae: invalid_trigger (schedules[1].trigger.expression",
     ]
+
+
+def test_what_is_wrong_with_a_file_is_said_where_no_engine_runs(command, tmp_path):
+    (tmp_path / "wrong.json").write_text(json.dumps([definition("a", priority="odd")]))
+    refused = command("apply", "wrong.json")
+    assert refused.code == 1
+    assert "schedules[0].priority" in refused.err
