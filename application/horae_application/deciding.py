@@ -115,7 +115,7 @@ class Deciding:
         cause = Cause(draft.at)
         try:
             decider.recover(decision, self._ownership.owner, cause)
-            firing.settle(decision, cause)
+            firing.advance(decision, cause)
         except Exception as error:  # noqa: BLE001 - one schedule's trouble is its own
             decision = draft.begin(stream)
             if decision.require().schedule.status is Status.FAILED:

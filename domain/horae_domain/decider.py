@@ -22,7 +22,7 @@ from horae_domain.errors import (
 )
 from horae_domain.events import ExternalEventReceived
 from horae_domain.execution import Execution, Report
-from horae_domain.firing import close_pause, go_on, settle, settle_all
+from horae_domain.firing import close_pause, go_on, settle
 from horae_domain.identity import execution_id
 from horae_domain.occurrence_events import occurrence_id, skipped
 from horae_domain.planning import around_plans
@@ -65,7 +65,7 @@ def command(decision: Decision, asked: ScheduleCommand | Edit) -> None:
         asked = as_update(decision.line.schedule if decision.line else None, asked)
     if decision.line is not None:
         if isinstance(asked, UpdateSchedule | PauseSchedule | CancelSchedule):
-            settle_all(decision, asked.cause)
+            settle(decision, asked.cause)
         if isinstance(asked, UpdateSchedule | ResumeSchedule | CancelSchedule):
             close_pause(decision, asked.cause)
             excluding.close(decision, asked.cause)

@@ -64,6 +64,13 @@ class _Passed(NamedTuple):
 
 
 def settle(decision: Decision, cause: Cause) -> None:
+    """Decide everything that is due, as before any command at an instant."""
+    advance(decision, cause)
+    while decision.require().fires_by(cause.at):
+        advance(decision, cause)
+
+
+def advance(decision: Decision, cause: Cause) -> None:
     """Decide what is due: deadlines that have passed, then occurrences, at most `CHUNK`.
 
     `line.wake` lies in the past while there is more.
@@ -107,13 +114,6 @@ def _expire(decision: Decision, id_: str, cause: Cause) -> None:
         if not events:
             return
         decision.add(*events)
-
-
-def settle_all(decision: Decision, cause: Cause) -> None:
-    """Decide everything that is due."""
-    settle(decision, cause)
-    while decision.require().fires_by(cause.at):
-        settle(decision, cause)
 
 
 def _decide_due(decision: Decision, cause: Cause) -> None:

@@ -29,7 +29,7 @@ from horae_domain.events import (
 )
 from horae_domain.execution import Execution
 from horae_domain.fields import MAX_PAYLOAD
-from horae_domain.firing import BY_HAND, go_on, settle_all
+from horae_domain.firing import BY_HAND, go_on, settle
 from horae_domain.instants import format_instant
 from horae_domain.ledger import Line, evolve
 from horae_domain.occurrence_events import next_due
@@ -100,7 +100,7 @@ def plan(decision: Decision, asked: OccurrenceCommand) -> str | None:
         InvalidField: the schedule has no occurrence at `at`, or `to` has passed.
         IllegalState: it is decided already, or the schedule has ended.
     """
-    settle_all(decision, asked.cause)
+    settle(decision, asked.cause)
     run = _held_at(decision.require(), asked.at)
     if run is not None:
         _decide_held(decision, run, asked)

@@ -150,7 +150,7 @@ class History:
         return self.do(decider.command, asked)
 
     def settle(self, seconds: float) -> list[Event]:
-        return self.do(firing.settle, cause(seconds))
+        return self.do(firing.advance, cause(seconds))
 
     def update(self, seconds: float, expected: int | None = None, **told: Any) -> list[Event]:
         return self.command(UpdateSchedule(definition(**told), expected, cause(seconds)))

@@ -1,9 +1,11 @@
 """A command on an execution that what was due before it has ended."""
 
 import pytest
-from histories import History
+from histories import History, like, said
 
 from horae_domain.errors import ExecutionNotFound, IllegalState
+from horae_domain.events import ExecutionRequested, ExecutionSucceeded
+from horae_domain.firing import CHUNK
 
 
 def superseded() -> tuple[History, str]:
@@ -50,3 +52,28 @@ def test_what_had_ended_before_is_not_found() -> None:
     history.cancel_run(61)
     with pytest.raises(ExecutionNotFound):
         history.cancel_run(62, run)
+
+
+SECONDLY = {"type": "interval", "every": "1s", "anchor": "2026-01-05T00:00:00Z"}
+
+
+def behind(**told) -> tuple[History, float]:
+    """A run, and an instant by which more is due than one decision looks at."""
+    history = History(**{"trigger": SECONDLY, "timeout": {"start_to_close": None}, **told})
+    history.settle(1)
+    history.start(1)
+    return history, 2.5 * CHUNK
+
+
+def test_however_much_was_due_before_is_decided_before_a_run_ends() -> None:
+    history, now = behind(catch_up={"mode": "all", "window": "1d"}, overlap="allow")
+    *before, last = history.report(now, said())
+    assert before == [like(ExecutionRequested)] * int(now - 1)
+    assert last == like(ExecutionSucceeded)
+
+
+def test_however_much_was_due_before_may_end_a_schedule_before_it_is_triggered() -> None:
+    history, now = behind(catch_up={"mode": "latest", "window": 0}, max_executions=2)
+    history.report(1.5, said())
+    with pytest.raises(IllegalState, match="completed"):
+        history.trigger(now, "k")
