@@ -399,14 +399,14 @@ def test_schedule_that_can_no_longer_be_evaluated_is_quarantined(
     desk.create("bad")
     from horae_domain import firing
 
-    real = firing.settle
+    real = firing.advance
 
     def settle(decision: Any, cause: Any) -> None:
         if decision.line.schedule.id == "bad" and decision.line.schedule.status == "active":
             raise LookupError("the zone is gone")
         real(decision, cause)
 
-    monkeypatch.setattr(firing, "settle", settle)
+    monkeypatch.setattr(firing, "advance", settle)
     desk.advance(60)
     assert [work.schedule_id for work in desk.executor.started] == ["good"]
     (event,) = desk.events(ScheduleQuarantined)
@@ -431,7 +431,7 @@ def test_schedule_that_fails_even_when_it_has_ended_is_left_alone(
 
     desk.create("bad", timeout={"start_to_close": "90 seconds"})
     desk.advance(60)  # its attempt is out, so that the line lives on
-    monkeypatch.setattr(firing, "settle", _fail)
+    monkeypatch.setattr(firing, "advance", _fail)
     desk.advance(600)
     assert desk.count("schedule.quarantined") == 1
     (broken,) = desk.engine.lines.quarantined.values()

@@ -34,7 +34,7 @@ async def test_quarantined_schedule_is_failed_and_named_by_health(
     async def work(context: Context) -> None:
         del context
 
-    real = firing.settle
+    real = firing.advance
 
     def settle(decision: Any, cause: Any) -> None:
         if decision.line.schedule.id == "bad" and decision.line.schedule.status == "active":
@@ -43,7 +43,7 @@ async def test_quarantined_schedule_is_failed_and_named_by_health(
 
     async with testing.engine(app) as engine:
         assert (await engine.health())["status"] == "healthy"
-        monkeypatch.setattr(firing, "settle", settle)
+        monkeypatch.setattr(firing, "advance", settle)
         await engine.advance("2 minutes")
         row = await engine.get_schedule("bad")
         assert row["status"] == "failed"
