@@ -52,6 +52,7 @@ class Context(Errands):
         results: what the steps before have answered, by their names; the action as `action`.
         confirmations: the external events that have confirmed it, each with `event_id`, `type`,
             `source` and `data`.
+        polls: how often the handler has said `again` before.
         waited: how long it waited for them, or in vain; None if it did not wait.
         wait_timeout: how long it might have waited; None without bound, or if it did not wait.
         next_due: the schedule's next occurrence, if there is one.
@@ -107,6 +108,7 @@ class Context(Errands):
         self.error: Mapping[str, Any] = work.error
         self.results: Mapping[str, Any] = work.results
         self.confirmations: Sequence[Mapping[str, Any]] = work.confirmations
+        self.polls = work.polls
         self.waited = _span(work.waited)
         self.wait_timeout = _span(work.wait_timeout)
         self.metadata: Mapping[str, Any] = work.metadata

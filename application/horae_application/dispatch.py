@@ -364,6 +364,7 @@ def work_of(line: Line, run: Execution) -> Work:
         error=run.because.error if run.because else {},
         results=run.results,
         confirmations=[msgspec.to_builtins(each) for each in run.confirmations],
+        polls=run.polls,
         waited=run.waited,
         wait_timeout=waits.limit(definition, run),
         queue=run.queue,

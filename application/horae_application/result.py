@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -35,21 +36,27 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         value: Any = None,
         *,
         cooldown: Span | None = None,
-        operations: tuple[Any, ...] = (),
-        metadata: dict[str, Any] | None = None,
+        operations: Sequence[Any] = (),
+        metadata: Mapping[str, Any] | None = None,
     ) -> Result:
         """Success; with a cooldown the schedule does not fire again before its end."""
         pause = None if cooldown is None else parse_duration(cooldown, field="cooldown")
-        return cls(
-            value=value, cooldown=pause, operations=tuple(operations), metadata=metadata or {}
-        )
+        told = _told(operations, metadata)
+        return cls(value=value, cooldown=pause, **told)
 
     @classmethod
-    def again(cls, *, after: Span = 60, limit: int | None = None, value: Any = None) -> Result:
+    def again(
+        cls,
+        *,
+        after: Span = 60,
+        limit: int | None = None,
+        value: Any = None,
+        operations: Sequence[Any] = (),
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Result:
         """Not yet: ask again after a delay (60 s unless told), at most `limit` times."""
-        return cls(
-            outcome="again", after=parse_duration(after, field="after"), limit=limit, value=value
-        )
+        delay, told = parse_duration(after, field="after"), _told(operations, metadata)
+        return cls(outcome="again", after=delay, limit=limit, value=value, **told)
 
     @classmethod
     def failed(
@@ -59,6 +66,8 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
         type: str = "Failed",  # noqa: A002 - the wire's name
         retry_after: Span | None = None,
         final: bool = False,
+        operations: Sequence[Any] = (),
+        metadata: Mapping[str, Any] | None = None,
     ) -> Result:
         """Failure without an exception; retried by the schedule's policy unless it is `final`."""
         error: dict[str, Any] = {"type": type, "message": message}
@@ -66,7 +75,11 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
             error["retry_after"] = parse_duration(retry_after, field="retry_after").total_seconds()
         if final:
             error["final"] = True
-        return cls(outcome="failed", error=error)
+        return cls(outcome="failed", error=error, **_told(operations, metadata))
+
+
+def _told(operations: Sequence[Any], metadata: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {"operations": tuple(operations), "metadata": dict(metadata or {})}
 
 
 class RetryAfter(Exception):

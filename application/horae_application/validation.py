@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -18,7 +18,7 @@ from horae_domain.definition import Definition, digest_of
 from horae_domain.errors import HoraeError, ScheduleExists
 from horae_domain.instants import format_instant
 from horae_domain.recurrence import Occurrence
-from horae_domain.triggers import CronTrigger
+from horae_domain.triggers import CronTrigger, OutcomeTrigger
 from horae_domain.zones import load_zone
 
 SHOWN = 5
@@ -111,7 +111,7 @@ async def _compared(
     """How it stands among the schedules that exist."""
     try:
         crowds = [await _crowd(seen, format_instant(each.falls)) for each in coming]
-        found = [await _existing(seen, definition), *crowds]
+        found = [await _existing(seen, definition), await _upstream(seen, definition), *crowds]
     except HoraeError as error:
         return [Advice("not_compared", "id", f"the views did not answer: {error.message}")]
     return [each for each in found if each is not None]
@@ -119,11 +119,9 @@ async def _compared(
 
 async def _existing(seen: Seen, definition: Definition) -> HoraeError | Advice | None:
     """What is to say of a schedule that has this id already."""
-    asked = {"ids": [definition.id], "min_position": seen.head}
-    answer = await seen.look(seen.tenant, "schedule.digests", asked)
-    if not answer["digests"]:
+    found = await _digest(seen, definition.id)
+    if found is None:
         return None
-    (found,) = answer["digests"]
     if found["status"] in _ENDED:
         return Advice("begins_anew", "id", "the schedule of this id has ended and would begin anew")
     if found["digest"] == digest_of(definition.canonical()):
@@ -131,6 +129,25 @@ async def _existing(seen: Seen, definition: Definition) -> HoraeError | Advice |
     return ScheduleExists(
         f"schedule {definition.id} exists with other content", field="id", value=definition.id
     )
+
+
+async def _upstream(seen: Seen, definition: Definition) -> Advice | None:
+    """Whether the schedule whose outcomes it waits for is there."""
+    trigger = definition.trigger
+    if not isinstance(trigger, OutcomeTrigger) or trigger.schedule == definition.id:
+        return None
+    found = await _digest(seen, trigger.schedule)
+    if found is not None and found["status"] not in _ENDED:
+        return None
+    message = f"no schedule {trigger.schedule} is there that could fire it"
+    return Advice("nothing_to_follow", "trigger.schedule", message)
+
+
+async def _digest(seen: Seen, id_: str) -> Mapping[str, Any] | None:
+    """What there is of a schedule, in short."""
+    asked = {"ids": [id_], "min_position": seen.head}
+    answer = await seen.look(seen.tenant, "schedule.digests", asked)
+    return next(iter(answer["digests"]), None)
 
 
 async def _crowd(seen: Seen, at: str) -> Advice | None:

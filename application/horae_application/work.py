@@ -63,6 +63,8 @@ class Work(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the steps before have answered, by their names; the action as `action`."""
     confirmations: list[dict[str, Any]] = []
     """The external events that have confirmed it."""
+    polls: int = 0
+    """How often it was answered that it shall be asked again."""
     waited: float | None = None
     """Seconds that it waited for confirmations, if it did."""
     wait_timeout: float | None = None

@@ -19,7 +19,14 @@ from horae_domain.lanes import lane_of
 from horae_domain.occurrences import anchor_of, first_bound, next_occurrence
 from horae_domain.policies import CatchUpMode, Overlap
 from horae_domain.recurrence import Occurrence
-from horae_domain.triggers import CronTrigger, IntervalTrigger, OnceTrigger
+from horae_domain.triggers import (
+    ConditionTrigger,
+    CronTrigger,
+    EventTrigger,
+    IntervalTrigger,
+    OnceTrigger,
+    OutcomeTrigger,
+)
 from horae_domain.walker import Walker
 from horae_domain.zones import Change, timeline
 
@@ -32,6 +39,8 @@ HORIZON = timedelta(days=400)
 BURST = 100
 """More occurrences than this, caught up at once, are pointed out."""
 
+_BRINGS_DATA = (EventTrigger, OutcomeTrigger, ConditionTrigger)
+"""Triggers whose data are the payload of a schedule that has none."""
 _SECOND = timedelta(seconds=1)
 _DAY = timedelta(days=1)
 _SIZES = {"second": 60, "minute": 60, "hour": 24}
@@ -293,11 +302,36 @@ def _timeouts(view: View) -> Iterator[Advice]:
 
 def _lanes(view: View) -> Iterator[Advice]:
     definition = view.definition
+    if definition.payload is None and isinstance(definition.trigger, _BRINGS_DATA):
+        return
     if lane_of(definition, definition.payload) == b"":
         yield Advice(
             "concurrency_key_missing", "concurrency_key",
             "the payload has no such value: runs without one count together",
         )  # fmt: skip
+
+
+def _happenings(view: View) -> Iterator[Advice]:
+    definition, trigger = view.definition, view.definition.trigger
+    if isinstance(trigger, OutcomeTrigger) and trigger.schedule == definition.id:
+        yield Advice(
+            "circle", "trigger.schedule", "it follows its own outcome, until the circle is cut"
+        )
+    if not isinstance(trigger, ConditionTrigger) or trigger.mode != "level":
+        return
+    if trigger.cooldown is None and definition.cooldown is None:
+        yield Advice(
+            "fires_each_look", "trigger.cooldown",
+            f"it fires every {format_duration(trigger.every)} for as long as the condition holds",
+        )  # fmt: skip
+
+
+def _waits(view: View) -> Iterator[Advice]:
+    wait = view.definition.wait_for
+    if wait is not None and wait.timeout is None and view.definition.timeout.overall is None:
+        yield Advice(
+            "waits_for_ever", "wait_for.timeout", "nothing ends the wait but what confirms it"
+        )
 
 
 RULES: tuple[Callable[[View], Iterator[Advice]], ...] = (
@@ -311,5 +345,7 @@ RULES: tuple[Callable[[View], Iterator[Advice]], ...] = (
     _burst,
     _timeouts,
     _lanes,
+    _happenings,
+    _waits,
 )
 """Each tells what it knows, in the order in which it is told."""

@@ -183,6 +183,38 @@ def test_key_that_the_payload_has_not_is_pointed_out():
     assert codes(NIGHTLY, concurrency_key="account", payload={"account": 1}) == []
 
 
+def test_key_that_only_the_data_of_what_fires_it_can_have_is_not():
+    event = {"type": "event", "event": "order.placed"}
+    assert codes(event, concurrency_key="account") == []
+    assert codes(event, concurrency_key="account", payload={}) == ["concurrency_key_missing"]
+
+
+def test_schedule_that_follows_itself_is_pointed_out():
+    own = {"type": "outcome", "schedule": definition().id}
+    assert codes(own) == ["circle"]
+    assert codes(own | {"schedule": "another"}) == []
+
+
+def test_condition_that_fires_as_long_as_it_holds_is_pointed_out():
+    check = {"type": "condition", "check": "volatility", "when": "volatility > 1"}
+    (advice,) = told(check)
+    assert (advice.code, advice.field) == ("fires_each_look", "trigger.cooldown")
+    assert "every 1m" in advice.message
+    assert codes(check | {"mode": "edge"}) == []
+    assert codes(check | {"cooldown": "5m"}) == []
+    assert codes(check, cooldown="5m") == []
+
+
+def test_wait_that_nothing_ends_is_pointed_out():
+    wait = {"event": "paid", "match": {"order": "payload.order"}}
+    assert codes({"type": "manual"}, wait_for=wait) == []
+    endless = wait | {"timeout": None}
+    assert codes({"type": "manual"}, wait_for=endless) == ["waits_for_ever"]
+    assert "waits_for_ever" not in codes(
+        {"type": "manual"}, wait_for=endless, timeout={"overall": "1h"}
+    )
+
+
 def test_occurrences_to_come_are_within_the_bounds():
     bounded = definition(max_executions=3, start_at="2026-01-05T01:00:00Z")
     assert [each.due for each in upcoming(bounded, NOW, 5, "t")] == [at(3600), at(3660), at(3720)]

@@ -140,6 +140,35 @@ async def test_polling_asks_again_until_it_is_done() -> None:
     assert answer["result"] == "ready"
 
 
+async def test_handler_is_told_its_polls_and_all_it_answers_is_kept() -> None:
+    app = Horae("test")
+    answers: list[tuple[int, int, Result]] = []
+
+    @app.schedule("job", manual(), retry=Retry(max_attempts=2, delay="1 minute"))
+    async def poll(context: Context) -> Result:
+        n = len(answers)
+        told: dict[str, Any] = {
+            "metadata": {"tried": n, f"try {n}": True},
+            "operations": [f"op {n}"],
+        }
+        by_turn = (Result.again(**told), Result.failed("busy", **told), Result.done(**told))
+        answers.append((context.attempt, context.polls, by_turn[n]))
+        return by_turn[n]
+
+    async with testing.engine(app) as engine:
+        run = await engine.trigger_schedule("job")
+        kept = []
+        for _ in range(3):
+            await engine.settle()
+            kept.append((await engine.get_execution(run["execution_id"]))["metadata"])
+            await engine.advance("90 seconds")
+    assert [(attempt, polls) for attempt, polls, _ in answers] == [(1, 0), (2, 1), (3, 1)]
+    assert kept == [
+        {"tried": n, "operations": [f"op {n}"]} | {f"try {each}": True for each in range(n + 1)}
+        for n in range(3)
+    ]
+
+
 @pytest.mark.parametrize("kind", ["async", "thread"])
 async def test_hung_handler_times_out_and_time_goes_on(
     kind: str, monkeypatch: pytest.MonkeyPatch

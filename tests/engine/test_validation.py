@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from horae import Horae, cron, every, manual, once, testing
+from horae import Horae, cron, every, manual, on_outcome, once, testing
 from horae.testing import TestEngine
 from horae_application import validation
 
@@ -76,6 +76,22 @@ async def test_id_that_is_taken_is_told(app: Horae):
         await engine.cancel_schedule("job")
         anew = await asked(engine, manual(), "work", priority="high")
         assert (anew["valid"], anew["warnings"][0]["code"]) == (True, "begins_anew")
+
+
+async def test_schedule_that_nothing_could_fire_is_told(app: Horae):
+    async with testing.engine(app) as engine:
+
+        async def codes(upstream: str) -> list[str]:
+            answer = await asked(engine, on_outcome(upstream), "work")
+            assert answer["valid"]
+            return [each["code"] for each in answer["warnings"]]
+
+        await engine.create_schedule("load", manual(), "work")
+        assert await codes("load") == []
+        assert await codes("laod") == ["nothing_to_follow"]
+        assert await codes("job") == ["circle"]
+        await engine.cancel_schedule("load")
+        assert await codes("load") == ["nothing_to_follow"]
 
 
 async def test_crowded_instants_are_told(app: Horae, monkeypatch: pytest.MonkeyPatch):
