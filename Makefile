@@ -13,11 +13,16 @@ RUN_EXTRAS := --extra cli --extra nats --extra redis --extra postgres --extra ht
 help: ## Show this.
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{printf "  make %-12s %s\n", $$1, $$2}'
 
-# Everything at the versions and hashes of requirements.lock, the build backend included.
+# Everything at the versions and hashes of requirements.lock, the build backend included. uv, which
+# the lock file has, too, takes a third of pip's time; where it reaches no index, pip may: it has
+# settings of its own.
 $(VENV)/ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(None if sys.version_info >= (3, 11) else "Horae needs Python 3.11 or newer; say which: make PYTHON=python3.12")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	sed -n '/^uv==/,/[^\\]$$/p' requirements.lock > $(VENV)/uv.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.lock
+	$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes -r requirements.lock || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
 
@@ -28,15 +33,20 @@ venv: $(VENV)/ready ## Make .venv with everything.
 dev: venv ## Run the engine with embedded NATS and Valkey, and the example application.
 	$(BIN)/horae dev examples.desk.app:app
 
-# Bytecode is kept, whatever the environment says: the tests start hundreds of processes. All tests
-# are collected once before, so that the workers need not rewrite their assertions side by side.
+# Bytecode is kept, whatever the environment says: the tests start hundreds of processes. The files
+# are handed out in the order in which they are collected, the slow ones first.
 .PHONY: test
 test: export PYTHONDONTWRITEBYTECODE :=
-test: check ## Run what CI runs: linters, types, layers, all tests with coverage.
+test: venv ## Run what CI runs: linters, types, layers, all tests with coverage.
+	$(MAKE) --jobs=2 check collected
 	$(BIN)/coverage erase
-	$(BIN)/python -m pytest --collect-only --quiet --quiet
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --cov --cov-report=term:skip-covered --junitxml=build/tests.xml
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --cov --cov-report=term:skip-covered --junitxml=build/tests.xml
 	$(BIN)/coverage report --include="*/horae_domain/*" --fail-under=100 --format=total
+
+# Once before, so that the workers need not rewrite the tests' assertions side by side.
+.PHONY: collected
+collected: venv
+	$(BIN)/python -m pytest --collect-only --quiet --quiet
 
 .PHONY: check
 check: venv ## Run linters, types and layers.

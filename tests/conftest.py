@@ -12,6 +12,28 @@ if TYPE_CHECKING:
     from horae_infrastructure.embedded import Nats, Postgres, Valkey
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The slow come first, so that no worker is left with one at the end.
+
+    What is drawn at random is not measured: coverage is to be the same every time, and tracing
+    takes longer than the test.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    for item in items:
+        if item.get_closest_marker("hypothesis") is not None:
+            item.add_marker("no_cover")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """A test that is not measured starts processes that are not, either."""
+    with pytest.MonkeyPatch.context() as patch:
+        if item.get_closest_marker("no_cover") is not None:
+            patch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+        return (yield)
+
+
 @pytest.fixture(scope="session")
 def nats_server() -> Iterator[Nats]:
     """A NATS server with JetStream that all tests share; clean up or use subjects of your own."""

@@ -157,6 +157,7 @@ def test_more_due_at_once_than_fits_a_round(desk: Stepped, monkeypatch: pytest.M
     assert sorted(fired(desk)) == sorted(f"s{index}" for index in range(50))
 
 
+@pytest.mark.no_cover  # tracing would take as long again; examples cover the lines
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
 def test_many_waiting_schedules_take_no_memory_and_fire(
     kind: str, clock: Clock, tmp_path: Any, monkeypatch: pytest.MonkeyPatch

@@ -55,6 +55,7 @@ def test_delay_is_as_long_as_it_was_though_the_clock_was_set(
     assert [work.attempt for work in desk.executor.started] == [1, 2]
 
 
+@pytest.mark.no_cover  # tracing would take as long again; examples cover the lines
 @pytest.mark.parametrize("jump", JUMPS)
 def test_no_instant_fires_twice_or_never_though_the_clock_was_set(
     desk: Stepped, jump: float

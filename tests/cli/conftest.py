@@ -1,4 +1,4 @@
-"""One `horae dev` for all tests of the command line, and the command line run in this process."""
+"""One `horae dev` for the tests of a file, and the command line run in this process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from launching import APP, Dev, Finished, Horae, environment, start, stop
 from horae.app import connect
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def dev(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dev]:
     """An engine with everything embedded; nothing of it is kept."""
     running = start(APP, "--ephemeral", "--allow-processes", cwd=tmp_path_factory.mktemp("dev"))

@@ -14,7 +14,12 @@ import psycopg
 import pytest
 from local import NODES, ROOT, Deployment, until
 
-pytestmark = [pytest.mark.slow, pytest.mark.postgres, pytest.mark.timeout(580)]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.postgres,
+    pytest.mark.timeout(580),
+    pytest.mark.no_cover,  # what is killed leaves no measurement
+]
 
 
 @pytest.fixture(scope="module")

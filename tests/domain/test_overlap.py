@@ -172,6 +172,7 @@ def full(**told: Any) -> History:
     return history
 
 
+@pytest.mark.no_cover  # tracing would take as long again; examples cover the lines
 def test_full_buffer_skips_one_by_one_and_then_sleeps_until_room_is_made():
     history = full()
     assert len(history.parked) == BUFFER
@@ -188,6 +189,7 @@ def test_full_buffer_skips_one_by_one_and_then_sleeps_until_room_is_made():
     assert history.settle(BUFFER + 101) == [buffered(BUFFER + 101)]
 
 
+@pytest.mark.no_cover  # tracing would take as long again; examples cover the lines
 def test_skips_at_a_full_buffer_in_one_decision_turn_into_a_range():
     history = full()
     events = history.settle(BUFFER + 51)

@@ -192,8 +192,9 @@ def test_position_survives_its_text(position):
     assert parse_position(str(position)) == position
 
 
-def test_position_is_shown_as_text():
+def test_position_is_shown_as_text_and_read_from_it():
     assert str(Position("3f9a2b1c", 0, 123)) == "3f9a2b1c.0.123"
+    assert parse_position("3f9a2b1c.0.123") == Position("3f9a2b1c", 0, 123)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,11 @@ from tests.faults.red import PLANTED, plant
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.timeout(1200)  # half a minute where nobody else is at work
+pytestmark = [
+    pytest.mark.timeout(1200),  # half a minute where nobody else is at work
+    pytest.mark.slow,
+    pytest.mark.no_cover,  # what is killed leaves no measurement
+]
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,8 @@ from horae_domain.codec import decode
 from horae_domain.events import ExecutionSucceeded
 from horae_infrastructure.store.postgres import PostgresStore
 
-pytestmark = pytest.mark.postgres
+# What is killed leaves no measurement.
+pytestmark = [pytest.mark.postgres, pytest.mark.slow, pytest.mark.no_cover]
 
 LIMIT = 3
 SCHEDULES = 16

@@ -260,6 +260,7 @@ def line_of(process: subprocess.Popen[str], wanted: str) -> str:
     raise AssertionError(f"{wanted!r} was never said")
 
 
+@pytest.mark.no_cover  # what is killed leaves no measurement
 async def test_relay_killed_between_delivery_and_mark_delivers_nothing_twice(
     url: str, tmp_path: Path
 ) -> None:

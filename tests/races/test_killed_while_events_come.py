@@ -49,6 +49,7 @@ async def publish(nc: Any, numbers: range) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.no_cover  # what is killed leaves no measurement
 async def test_each_event_runs_once_though_its_engine_is_killed_again_and_again(
     tmp_path: Path,
 ) -> None:

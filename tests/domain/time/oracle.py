@@ -65,12 +65,17 @@ def days(zone: str, start: datetime, end: datetime) -> list[tuple[date, list[Sho
     virtual = at.astimezone(info).replace(tzinfo=None) - MINUTE
     while at < end:
         wall = at.astimezone(info).replace(tzinfo=None)
-        clock.setdefault(wall.date(), []).append((at, wall.hour, wall.minute))
+        seen = at > start - MINUTE
+        if seen:
+            clock.setdefault(wall.date(), []).append((at, wall.hour, wall.minute))
         while virtual < wall:
             virtual += MINUTE
-            virtual_clock.setdefault(virtual.date(), []).append((at, virtual.hour, virtual.minute))
+            if seen:
+                shown = (at, virtual.hour, virtual.minute)
+                virtual_clock.setdefault(virtual.date(), []).append(shown)
         at += MINUTE
-    return [(day, clock.get(day, []), shown) for day, shown in virtual_clock.items()]
+    dates = clock.keys() | virtual_clock.keys()
+    return [(day, clock.get(day, []), virtual_clock.get(day, [])) for day in dates]
 
 
 def runs_on(shown: date, day: str, month: str, weekday: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from itertools import pairwise, takewhile
 
 import pytest
@@ -48,6 +49,7 @@ DIFFERENCES = {
 """Where cronsim is wrong, and why; every row is met, every difference has one."""
 
 
+@cache
 def windows(zone, year):
     """Thirty hours around each change of the clocks in a year, or around the new year."""
     hours = [datetime(year, 1, 1, tzinfo=UTC) + timedelta(hours=n) for n in range(365 * 24)]
