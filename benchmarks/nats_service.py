@@ -19,7 +19,9 @@ from nats.aio.client import Client
 
 from horae_application.messages import COMMANDS, Reply, Request
 from horae_infrastructure.embedded import Nats
-from horae_infrastructure.nats import NatsCaller, NatsService, close, connect
+from horae_infrastructure.nats.client import NatsCaller
+from horae_infrastructure.nats.connection import close, connect
+from horae_infrastructure.nats.service import NatsService
 
 BODY = {"id": "nightly-report", "note": "maintenance"}
 DATA = b'{"id":"nightly-report","note":"maintenance"}'

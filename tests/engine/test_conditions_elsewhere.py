@@ -11,7 +11,7 @@ import pytest
 
 from horae import Horae, HoraeError, manual
 from horae_domain.errors import UnknownHandler
-from horae_infrastructure.nats import close, connect
+from horae_infrastructure.nats.connection import close, connect
 from horae_infrastructure.settings import Settings
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from horae import Context, Horae, on_event
 from horae.client import Client
 from horae_infrastructure.embedded import Nats
-from horae_infrastructure.nats import close, connect
+from horae_infrastructure.nats.connection import close, connect
 from horae_infrastructure.settings import Settings
 
 PATIENCE = 60.0

@@ -30,7 +30,7 @@ from horae import (
 from horae.client import Client
 from horae_domain.circles import MAX_DEPTH
 from horae_domain.errors import InvalidField, UnknownHandler
-from horae_infrastructure.nats import close, connect
+from horae_infrastructure.nats.connection import close, connect
 from horae_infrastructure.settings import Settings
 
 NO_RETRY = Retry(max_attempts=1)

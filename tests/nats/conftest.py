@@ -9,8 +9,8 @@ import pytest
 from nats.aio.client import Client
 
 from horae_infrastructure.embedded import Nats
-from horae_infrastructure.nats import close, connect, streams
-from horae_infrastructure.nats.connection import Connection
+from horae_infrastructure.nats import streams
+from horae_infrastructure.nats.connection import Connection, close, connect
 from horae_infrastructure.nats.work import NatsWorkBus
 
 

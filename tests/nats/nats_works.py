@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from horae_application.messages import Reply, Request
 from horae_application.work import Work
-from horae_infrastructure.nats import NatsService
 from horae_infrastructure.nats.connection import Connection
+from horae_infrastructure.nats.service import NatsService
 
 Engine = TypeVar("Engine", bound=Callable[[Request], Awaitable[Reply]])
 

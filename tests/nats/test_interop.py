@@ -16,7 +16,7 @@ from horae import Horae
 from horae_application.messages import Reply, Request
 from horae_application.work import Work
 from horae_domain.errors import ExecutionNotFound, InvalidTrigger
-from horae_infrastructure.nats import NatsService
+from horae_infrastructure.nats.service import NatsService
 from horae_infrastructure.nats.work import NatsWorkBus
 from horae_infrastructure.settings import Settings
 

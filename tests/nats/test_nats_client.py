@@ -25,7 +25,9 @@ from horae_domain.errors import (
     error_from_json,
 )
 from horae_infrastructure.embedded import Nats
-from horae_infrastructure.nats import NatsCaller, NatsService, close, connect
+from horae_infrastructure.nats.client import NatsCaller
+from horae_infrastructure.nats.connection import close, connect
+from horae_infrastructure.nats.service import NatsService
 
 Handler = Callable[[Request], Awaitable[Reply]]
 

@@ -14,7 +14,9 @@ from nats_works import accepted, answering, work
 from horae_application.messages import Reply, Request
 from horae_application.registry import Registry
 from horae_domain.errors import IllegalState, PayloadTooLarge, StaleLease, Unavailable
-from horae_infrastructure.nats import NatsCaller, connect, streams
+from horae_infrastructure.nats import streams
+from horae_infrastructure.nats.client import NatsCaller
+from horae_infrastructure.nats.connection import connect
 from horae_infrastructure.nats.executor import WorkPuller
 from horae_infrastructure.nats.work import NatsWorkBus
 from horae_workers.executor import Executor

@@ -9,7 +9,7 @@ from nats_works import accepted
 
 from horae_application.messages import Reply, Request
 from horae_domain.errors import IllegalState, Unavailable
-from horae_infrastructure.nats import NatsForwarder, NatsReceiver, engine_address
+from horae_infrastructure.nats.forward import NatsForwarder, NatsReceiver, engine_address
 
 REQUEST = Request(
     tenant="default",

@@ -12,7 +12,8 @@ from nats_works import accepted, answering, work
 from horae_application.messages import Reply, Request
 from horae_application.registry import Registry
 from horae_domain.errors import StaleLease
-from horae_infrastructure.nats import NatsCaller, streams
+from horae_infrastructure.nats import streams
+from horae_infrastructure.nats.client import NatsCaller
 from horae_infrastructure.nats.executor import WorkPuller
 from horae_workers.executor import Executor
 

@@ -15,7 +15,7 @@ from horae_application.messages import PublishEvent, Reply, Request, refused
 from horae_domain.errors import HoraeError, Internal, InvalidField, PayloadTooLarge, Unavailable
 from horae_infrastructure.embedded import Nats
 from horae_infrastructure.event_subjects import pattern
-from horae_infrastructure.nats import close, connect
+from horae_infrastructure.nats.connection import close, connect
 from horae_infrastructure.nats.inbox import Inbox
 from horae_infrastructure.nats.inbox_messages import MAX_MESSAGE, Arrival, read_arrival
 from horae_infrastructure.nats.streams import StreamSettings

@@ -15,10 +15,12 @@ from horae_application.registry import Functions
 from horae_application.services import Call
 from horae_domain.errors import Unavailable
 from horae_infrastructure.embedded import Nats
-from horae_infrastructure.nats import NatsCaller, NatsService, close, connect
 from horae_infrastructure.nats.announce import Announced, Announcement, Announcer
+from horae_infrastructure.nats.client import NatsCaller
+from horae_infrastructure.nats.connection import close, connect
 from horae_infrastructure.nats.discovery import Found
 from horae_infrastructure.nats.executor import WorkPuller
+from horae_infrastructure.nats.service import NatsService
 from horae_infrastructure.nats.services import NatsServices
 from horae_infrastructure.nats.serving import NatsServing
 from horae_infrastructure.nats.work import NatsWorkBus

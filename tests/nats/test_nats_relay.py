@@ -16,7 +16,8 @@ from nats.js.errors import NotFoundError
 from horae_application.ports import StoredEvent
 from horae_domain.codec import encode, name_of
 from horae_domain.events import ExecutionSucceeded, RequestAnswered, SchedulePaused
-from horae_infrastructure.nats import close, connect, streams
+from horae_infrastructure.nats import streams
+from horae_infrastructure.nats.connection import close, connect
 from horae_infrastructure.nats.relay import EventsRelay, message
 
 AT = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -12,7 +12,8 @@ from nats_works import accepted
 
 from horae_application.messages import Reply, Request
 from horae_domain.errors import ScheduleExists, ScheduleNotFound
-from horae_infrastructure.nats import NatsService, close, connect
+from horae_infrastructure.nats.connection import close, connect
+from horae_infrastructure.nats.service import NatsService
 
 
 class Engine:

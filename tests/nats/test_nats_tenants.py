@@ -18,7 +18,8 @@ from horae_application.lines import Broken
 from horae_domain.errors import HoraeError, NotFound, Unavailable
 from horae_domain.identity import schedule_stream
 from horae_infrastructure.embedded import Nats
-from horae_infrastructure.nats import NatsCaller, close, connect
+from horae_infrastructure.nats.client import NatsCaller
+from horae_infrastructure.nats.connection import close, connect
 from horae_infrastructure.settings import Settings
 
 SECRET = "of-red-alone"

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from horae_infrastructure.embedded import Nats
-from horae_infrastructure.nats import close, connect
+from horae_infrastructure.nats.connection import close, connect
 
 DESK = Path(__file__).with_name("event_desk.py")
 EVENTS = 150
