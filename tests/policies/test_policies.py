@@ -7,6 +7,7 @@ import pytest
 from tests.policies.cells import CATCH_UPS, LIMITS, OVERLAPS, PAGE, PAUSES, Cell, cells, page, play
 
 
+@pytest.mark.no_cover  # tracing would take as long again; examples cover the lines
 async def test_page_of_policies_is_what_the_engine_does() -> None:
     assert PAGE.read_text() == await page(), "python -m tests.policies.cells"
 
