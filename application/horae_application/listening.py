@@ -100,6 +100,7 @@ class Listening:
             for interest in hearing.now[who]:
                 self.index.add(interest)
             self.past.follow(who, hearing.was[who], hearing.now[who])
+        self.past.learn(hearing.over)
 
 
 class Past:
@@ -120,6 +121,11 @@ class Past:
             if len(self._kept) > KEPT:
                 self._forget(next(iter(self._kept)))
 
+    def learn(self, lately: Past) -> None:
+        """Take over those who have waited lately."""
+        for who, waited in lately._kept.items():
+            self.follow(who, waited, [])
+
     def _forget(self, who: Who) -> None:
         for interest in self._kept.pop(who, ()):
             self.index.remove(interest)
@@ -134,7 +140,10 @@ class Hearing:
 
     def __init__(self, listening: Listening) -> None:
         self._committed = listening.index
+        self._past = listening.past.index
         self._own = Listeners()
+        self.over = Past()
+        """Whose waits end in this draft."""
         self.was: dict[Who, list[Interest]] = {}
         self.now: dict[Who, list[Interest]] = {}
 
@@ -155,6 +164,7 @@ class Hearing:
         if before == after and who not in self.now:
             return
         self.was.setdefault(who, before)
+        self.over.follow(who, self.now.get(who, before), after)
         for interest in self.now.get(who, ()):
             self._own.remove(interest)
         self.now[who] = after
@@ -168,6 +178,16 @@ class Hearing:
             return found
         kept = [each for each in found if (each.stream, each.execution_id) not in self.now]
         return sorted([*kept, *self._own.match(tenant, type_, data)], key=_order)
+
+    def late(self, tenant: str, type_: str, data: Any) -> list[Listener]:
+        """Who waited for an event until lately, as the decisions of this draft leave it."""
+        found = dict.fromkeys(self._past.match(tenant, type_, data))
+        found |= dict.fromkeys(self.over.index.match(tenant, type_, data))
+        return [
+            each
+            for each in found
+            if not _confirms(self.now.get((each.stream, each.execution_id), []))
+        ]
 
     def hears(self, tenant: str, type_: str) -> bool:
         """True if anybody may listen for a type."""

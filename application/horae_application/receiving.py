@@ -23,12 +23,13 @@ from horae_domain.codec import decode
 from horae_domain.errors import IdempotencyConflict, InvalidField
 from horae_domain.events import (
     Event,
+    ExecutionEvent,
     ExecutionSkipped,
     ExternalEventReceived,
     ScheduleCreated,
     ScheduleUpdated,
 )
-from horae_domain.execution import Execution
+from horae_domain.execution import Execution, evolve
 from horae_domain.external import Happening
 from horae_domain.identity import external_event_stream, partition_of_stream, schedule_stream
 from horae_domain.instants import format_instant
@@ -122,7 +123,7 @@ class Receiving:
         event = self._event(task, command, cause)
         listeners = self._draft.hearing.match(event.tenant, event.type, event.data)
         facts["duplicate"] = False
-        late = self._lines.listening.past.index.match(event.tenant, event.type, event.data)
+        late = self._draft.hearing.late(event.tenant, event.type, event.data)
         heard = listeners or late
         if not heard and not self._lines.listening.elsewhere(event.tenant, event.type):
             return Answer(task, OK, facts | {"recorded": False})
@@ -181,7 +182,7 @@ class Receiving:
         self._lines.load([listener.stream])
         line = self._draft.line(listener.stream)
         run = None if line is None else line.find(id_)
-        given = [] if run is not None else self._outside(id_)
+        given = [] if run is not None else self._outside(id_) or self._ended(id_)
         run = run or (given[0] if given else None)
         if line is None or run is None or run.outside:
             return
@@ -196,6 +197,14 @@ class Receiving:
         else:
             rows = self._loaded.get(id_) or self._lines.load((), [id_]).get(id_, [])
             run = fold_execution(rows)
+        return [] if run is None else [run]
+
+    def _ended(self, id_: str) -> list[Execution]:
+        """An execution that this draft has ended."""
+        run = fold_execution(self._loaded.get(id_) or self._lines.load((), [id_]).get(id_, []))
+        for event in self._draft.events:
+            if isinstance(event, ExecutionEvent) and event.execution_id == id_:
+                run = evolve(run, event)
         return [] if run is None else [run]
 
     def _waiting(self, stream: str, id_: str | None) -> list[Execution]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 
@@ -117,6 +118,42 @@ async def test_confirmation_at_the_very_deadline_loses_against_it():
         await engine.settle()
         assert (await only(engine))["timed_out"] is True
     assert [name for name, _ in shop.calls] == ["rescue"]
+
+
+@pytest.mark.parametrize(("fallback", "status"), [("rescue", "succeeded"), (None, "timed_out")])
+async def test_confirmation_that_is_decided_together_with_the_deadline_is_recorded_as_late(
+    fallback: str | None, status: str
+):
+    shop = Shop(fallback=fallback)
+    async with testing.engine(shop.app) as engine:
+        await engine.publish_event("OrderPlaced", {"order": 1})
+        await engine.settle()
+        engine._clock.move_to(engine.now + timedelta(minutes=10))
+        told = await engine.publish_event("Paid", {"order": 1}, id="p-1")
+        assert told["recorded"] is True
+        await engine.settle()
+        found = await only(engine)
+        assert (found["status"], found["wait"]["late"]) == (status, 1)
+        await engine.publish_event("Paid", {"order": 1}, id="p-2")
+        assert (await only(engine))["wait"]["late"] == 2
+
+
+async def test_second_confirmation_of_one_commit_is_recorded_as_late():
+    """Also where the wait has begun in that commit."""
+    shop = Shop()
+    async with testing.engine(shop.app) as engine:
+        await asyncio.gather(
+            engine.publish_event("OrderPlaced", {"order": 1}),
+            engine.publish_event("Paid", {"order": 1}, id="p-1"),
+            engine.publish_event("Paid", {"order": 1}, id="p-2"),
+        )
+        await engine.settle()
+        found = await only(engine)
+        assert [each["event_id"] for each in found["wait"]["confirmations"]] == ["p-1"]
+        assert (found["status"], found["wait"]["late"]) == ("succeeded", 1)
+        await engine.publish_event("Paid", {"order": 1}, id="p-3")
+        assert (await only(engine))["wait"]["late"] == 2
+    assert [name for name, _ in shop.calls] == ["finalise"]
 
 
 async def test_confirmation_just_before_the_deadline_wins():
