@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from hashlib import blake2b
 from typing import Any, Literal, TypeVar, overload
 
 from horae.bootstrap import ROLES, bootstrap
 from horae.client import Client, Json, define
+from horae.declaring import declare, warn_of_unserved
 from horae.driving import Drive, DrivenClient
 from horae.ending import cancel
 from horae.runtime import Runtime
@@ -23,13 +22,10 @@ from horae_application.registry import Registry
 from horae_domain.definition import parse_definition
 from horae_domain.errors import (
     HoraeError,
-    IdempotencyConflict,
     IllegalState,
-    InvalidTrigger,
     ScheduleNotFound,
     Unavailable,
 )
-from horae_domain.positions import Position, parse_position
 from horae_infrastructure.handlers import PREFIX, shipped
 from horae_infrastructure.settings import Settings
 
@@ -278,6 +274,8 @@ class Horae:
         """Run roles in this process against the given servers."""
         told: Json = {"roles": roles, "app": self.name, "drive": drive}
         async with bootstrap(settings, self.registry, **told) as runtime:
+            if "executor" in roles:
+                warn_of_unserved(self.schedules, self.registry)
             if "executor" not in roles:
                 yield runtime
             elif runtime.gateway is not None:
@@ -373,28 +371,6 @@ async def connect(
         await close(connection)
 
 
-async def declare(client: Client, schedules: Mapping[str, Json]) -> str | None:
-    """Make the schedules of an application, or bring them up to date; the position reached.
-
-    A pause survives. One that has ended stays so until its definition changes: the creation has a
-    key that is a function of the definition, so that the same one is not made twice.
-    """
-    positions: list[Position] = []
-    for id_, definition in schedules.items():
-        body = {**definition, "allow_unknown": True}  # who declares a function serves it
-        try:
-            with suppress(ScheduleNotFound, IllegalState):
-                answer = await client.command("schedule.update", body)
-                positions.append(parse_position(answer["position"]))
-            with suppress(IdempotencyConflict):  # the same definition, as another client writes it
-                key = declaration_key(definition)
-                answer = await client.command("schedule.create", body, key=key)
-                positions.append(parse_position(answer["position"]))
-        except InvalidTrigger as error:  # an instant that has passed since it was written
-            _log.warning("schedule not made", schedule_id=id_, reason=error.message)
-    return str(max(positions, key=lambda each: each.number)) if positions else None
-
-
 def own(name: str) -> str:
     """A handler's name, if it can be an application's own.
 
@@ -406,10 +382,4 @@ def own(name: str) -> str:
     return name
 
 
-def declaration_key(definition: Json) -> str:
-    """The idempotency key under which an application makes a schedule."""
-    digest = blake2b(json.dumps(definition, sort_keys=True).encode(), digest_size=16)
-    return f"declared:{definition['id']}:{digest.hexdigest()}"
-
-
-__all__ = ["Horae", "connect", "declare"]
+__all__ = ["Horae", "connect"]

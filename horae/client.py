@@ -23,7 +23,7 @@ from horae.triggers import Trigger
 from horae_application.cqrs import Cqrs
 from horae_application.threads import on_loop
 from horae_domain.durations import format_duration
-from horae_domain.errors import InvalidField
+from horae_domain.errors import InvalidField, InvalidTrigger
 from horae_domain.instants import format_instant
 from horae_domain.tracing import BAGGAGE, format_baggage
 from horae_infrastructure.tracing import current_headers
@@ -511,7 +511,17 @@ def define(
     action: str | Mapping[str, Any],
     **policies: Any,
 ) -> Json:
-    """The wire form of a definition; policies that are None are left out."""
+    """The wire form of a definition; policies that are None are left out.
+
+    Raises:
+        InvalidTrigger: the trigger is a text, or anything else that none of the functions makes.
+    """
+    if not isinstance(trigger, Mapping):
+        raise InvalidTrigger(
+            "trigger: a trigger is made by cron('0 2 * * *'), every('5 minutes') and the like",
+            field="trigger",
+            value=repr(trigger),
+        )
     doing = {"type": "function", "name": action} if isinstance(action, str) else dict(action)
     told = {name: value for name, value in with_sagas(policies).items() if value is not None}
     return plain({"id": id, "trigger": dict(trigger), "action": doing, **told})
@@ -545,4 +555,6 @@ def _plain(value: Any, field: str) -> Any:
         case _ if is_dataclass(value) and not isinstance(value, type):
             return _plain(asdict(value), field)
         case _:
-            raise InvalidField("a JSON value is needed here", field=field, value=repr(value))
+            raise InvalidField(
+                f"{field}: a JSON value is needed here", field=field, value=repr(value)
+            )

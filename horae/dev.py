@@ -146,6 +146,10 @@ class Signals:
             _end(128 + number)
         self._asked.set()
         _log.info("stopping", within_seconds=self._limit)
+        if sys.stderr.isatty():
+            sys.stderr.write(
+                f"\nhorae: stopping, within {self._limit:g} s; Ctrl-C again ends it at once\n"
+            )
         timer = threading.Timer(self._limit, _end, [1])
         timer.daemon = True
         timer.start()

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from horae.triggers import Span
 from horae_domain.durations import format_duration, parse_duration
+from horae_domain.errors import InvalidField
 
 Action = str | Mapping[str, Any]
 """A handler's name, or the wire's action."""
@@ -55,7 +56,18 @@ def matching(match: Match) -> dict[str, Any]:
 
 
 def steps(*done: Mapping[str, Any]) -> dict[str, Any]:
-    """An action of several steps; if one fails, what the others did is taken back in reverse."""
+    """An action of several steps; if one fails, what the others did is taken back in reverse.
+
+    Raises:
+        InvalidField: one of them is not made by `step`.
+    """
+    for each in done:
+        if not isinstance(each, Mapping):
+            raise InvalidField(
+                "action.steps: each is a step, as in steps(step('reserve'), step('charge'))",
+                field="action.steps",
+                value=repr(each),
+            )
     return {"type": "steps", "steps": [dict(each) for each in done]}
 
 

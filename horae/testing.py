@@ -16,8 +16,9 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from horae.app import Horae, declare
+from horae.app import Horae
 from horae.client import Client, Json
+from horae.declaring import declare, warn_of_unserved
 from horae.probes import probes
 from horae.runtime import Runtime
 from horae.serving import Serving
@@ -31,7 +32,7 @@ from horae_application.task import Task
 from horae_domain.codec import decode
 from horae_domain.durations import parse_duration
 from horae_domain.events import Event
-from horae_domain.instants import from_micros, to_micros
+from horae_domain.instants import from_micros, parse_instant, to_micros
 from horae_domain.replaying import ReplayDiffers
 from horae_domain.replaying import replay as replayed
 from horae_domain.stages import StageCommand
@@ -106,18 +107,19 @@ class TestEngine(Client):
         """
         await self.advance_to(self.now + parse_duration(by, field="by"))
 
-    async def advance_to(self, target: datetime) -> None:
+    async def advance_to(self, target: str | datetime) -> None:
         """The same up to an instant."""
+        instant = parse_instant(target, field="target")
         engine = self._runtime.engine
         assert engine is not None  # noqa: S101 - the kit has made it
         while True:
             await self.settle()
             wake = engine.next_wake()
-            if wake is None or wake > to_micros(target):
+            if wake is None or wake > to_micros(instant):
                 break
             if wake > to_micros(self.now):
                 self._clock.move_to(from_micros(wake))
-        self._clock.move_to(target)
+        self._clock.move_to(instant)
         await self.settle()
 
     async def outage(self, by: str | float | timedelta) -> None:
@@ -201,7 +203,7 @@ class _Caller:
 async def engine(
     app: Horae | None = None,
     *,
-    start: datetime = datetime(2026, 1, 1, tzinfo=UTC),
+    start: str | datetime = datetime(2026, 1, 1, tzinfo=UTC),
     concurrency: int = 16,
     allow_processes: bool = False,
     **settings: Any,
@@ -211,7 +213,7 @@ async def engine(
     Settings are told by name, such as `http_networks="127.0.0.0/8"`.
     """
     served = app or Horae("test")
-    clock = ManualClock(start)
+    clock = ManualClock(parse_instant(start, field="start"))
     runtime = Runtime(
         Settings.read(store_url="memory://", concurrency=concurrency, **settings),
         ("engine",),
@@ -268,6 +270,7 @@ async def engine(
     await fresh()
     tested = TestEngine(runtime, clock, fresh)
     try:
+        warn_of_unserved(served.schedules, served.registry)
         await declare(tested, served.schedules)
         yield tested
     finally:

@@ -113,16 +113,25 @@ def show(id_: Id, nats: Nats = None, tenant: Tenant = "default", as_json: AsJson
     )
     if answer["attempts"]:
         print_line()
-        print_table(
-            ("TRY", "OUTCOME", "STARTED", "TOOK", "ERROR"),
-            [
-                (a["number"], a["outcome"], a["started_at"], _took([a]), error_text(a) or None)
-                for a in answer["attempts"]
-            ],
-        )
+        _show_attempts(answer["attempts"])
     print_line()
     for step in answer["timeline"]:
         print_line(f"{cell(step['at'])}  {step['event']}  {_detail(step['detail'])}".rstrip())
+
+
+def _show_attempts(attempts: list[Json]) -> None:
+    """A table of them; with several steps, a wait or a fallback it says whose each one was."""
+    staged = any(each["stage"] for each in attempts)
+    print_table(
+        ("TRY", *(["STAGE"] if staged else []), "OUTCOME", "STARTED", "TOOK", "ERROR"),
+        [
+            (
+                each["number"], *([each["stage"]] if staged else []), each["outcome"],
+                each["started_at"], _took([each]), error_text(each) or None,
+            )
+            for each in attempts
+        ],
+    )  # fmt: skip
 
 
 def _asked(answer: Json) -> Json:

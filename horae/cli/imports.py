@@ -91,6 +91,8 @@ def crontab(
     rows = sorted(rows + problems, key=lambda row: int(row["line"]))
     rows += [{"line": None, "id": id_, "result": how, "text": None} for id_, how in results.items()]
     _show(rows, zone, as_json=as_json, ok=not blocked)
+    if blocked and not as_json:
+        print_line("nothing is imported; --skip-problems imports the other lines")
     if blocked:
         raise typer.Exit(1)
 

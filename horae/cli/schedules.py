@@ -43,6 +43,8 @@ app.command()(patch)
 
 Id = Annotated[str, typer.Argument(metavar="ID")]
 Json = dict[str, Any]
+ENDED_BADLY = ("failed", "timed_out", "dead")
+"""The statistics that the column FAILED adds up."""
 
 
 @app.command("list")
@@ -109,7 +111,8 @@ def _row(schedule: Json) -> tuple[object, ...]:
     counts = schedule["statistics"]
     return (
         schedule["id"], schedule["status"], trigger_text(schedule["trigger"]),
-        schedule["next_due"], counts["fired"], counts["failed"], schedule["waiting"],
+        schedule["next_due"], counts["fired"], sum(counts[each] for each in ENDED_BADLY),
+        schedule["waiting"],
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from horae_domain.events import (
     ExecutionCancelled,
     ExecutionCheckFailed,
     ExecutionChecking,
+    ExecutionDeadLettered,
     ExecutionDelayed,
     ExecutionDropped,
     ExecutionFailed,
@@ -100,6 +101,8 @@ def _said(event: Event) -> tuple[str, str] | None:
             )
         case ExecutionFailed():
             return "FAILED", f"{_after(event.attempt)}: {_error(event.error)}"
+        case ExecutionDeadLettered():
+            return "DEAD", f"{_after(event.attempt)}: {_error(event.error)}"
         case ExecutionTimedOut():
             return "TIMED OUT", _after(event.attempt)
         case ExecutionDelayed():

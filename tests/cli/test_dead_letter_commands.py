@@ -30,6 +30,11 @@ def test_dead_letter_is_listed_and_requeued(horae, write, until):
     schedule = horae("execution", "show", id_, "--json").document["schedule_id"]
     text = horae("dead-letter", "list", "--schedule", schedule).out
     assert id_ in text
+    (row,) = [
+        line.split() for line in horae("schedule", "list").out.splitlines() if schedule in line
+    ]
+    runs, failed, _ = row[-3:]
+    assert (runs, failed) == ("1", "1"), "FAILED counts what is dead"
     listed = horae("dead-letter", "list", "--schedule", schedule, "--error", "ValueError", "--json")
     assert [each["id"] for each in listed.document["dead_letters"]] == [id_]
     assert horae("dead-letter", "requeue", id_).out == f"execution {id_}: pending, attempt 3\n"

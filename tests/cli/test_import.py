@@ -73,6 +73,7 @@ def test_line_that_cannot_be_read_blocks_the_file_unless_skipped(horae, crontab,
     assert text.code == 1
     assert "61" in text.out
     assert "@reboot" in text.out
+    assert text.out.endswith("nothing is imported; --skip-problems imports the other lines\n")
     said = horae("import", "crontab", file, "--skip-problems", "--json")
     assert said.code == 0
     assert results(said) == [(1, "problem"), (2, "problem"), (3, "created")]

@@ -68,3 +68,20 @@ def test_wait_is_shown_with_its_execution_and_its_schedule(horae, write, until):
     assert "WAITING" in horae("schedule", "list", "--status", "active").out
     horae("execution", "cancel", line.split()[0])
     horae("schedule", "cancel", "payment")
+
+
+def test_attempts_are_shown_with_the_stage_that_they_are_of(horae, write, until):
+    echo = {"type": "function", "name": "echo"}
+    steps = [{"name": "pack", "action": echo}, {"name": "send", "action": echo}]
+    content = {"id": "parcel", "trigger": {"type": "manual"}}
+    content |= {"action": {"type": "steps", "steps": steps}}
+    assert horae("schedule", "create", "-f", write(content)).code == 0
+    id_ = horae("schedule", "trigger", "parcel", "--json").document["execution_id"]
+    until(lambda: "status       succeeded" in horae("execution", "show", id_).out)
+    text = horae("execution", "show", id_).out
+    rows = [line.split() for line in text.splitlines() if line.startswith(("TRY", "1 ", "2 "))]
+    assert rows[0][:3] == ["TRY", "STAGE", "OUTCOME"]
+    assert [row[:3] for row in rows[1:]] == [
+        ["1", "-", "succeeded"],
+        ["2", "step:send", "succeeded"],
+    ]

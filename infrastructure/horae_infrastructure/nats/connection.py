@@ -127,9 +127,12 @@ async def connect(
                 ),
                 timeout,
             )
-    except Unavailable:
+    except Unavailable as error:
         await client.close()
-        raise
+        if client.last_error is None:
+            raise
+        reason = str(client.last_error) or type(client.last_error).__name__
+        raise Unavailable(f"cannot connect to {_shown(url)}: {reason}", reason=reason) from error
     watch.established = True
     return client
 
@@ -169,9 +172,14 @@ class _Watch:
         self._client = client
         self._log = _log.bind(connection=name)
         self._on_closed = on_closed
+        self._last = ""
 
     async def error(self, error: Exception) -> None:
-        self._log.warning("nats_error", error=str(error) or type(error).__name__)
+        """Without a connection each attempt fails alike: the same reason is told once."""
+        reason = str(error) or type(error).__name__
+        if self._client.is_connected or reason != self._last:
+            self._log.warning("nats_error", error=reason)
+        self._last = reason
 
     async def disconnected(self) -> None:
         if not self._client.is_closed:
@@ -179,6 +187,7 @@ class _Watch:
 
     async def reconnected(self) -> None:
         self._log.info("nats_reconnected")
+        self._last = ""
         for listener in self._client.on_reconnect:
             listener()
 
