@@ -47,7 +47,7 @@ class Context(Errands):
         payload: JSON, of the schedule or as overridden by the trigger.
         conditions_met: the names of the conditions that the schedule requires, and that were met.
         stage: what of the schedule this is, if it is not its action: `then` after a confirmation,
-            `fallback`, `step:<name>`, or `undo:<name>`.
+            `fallback`, `unconfirmed` (the fallback of a wait), `step:<name>`, or `undo:<name>`.
         reason, error: why a fallback runs or a step is taken back, and what had failed.
         results: what the steps before have answered, by their names; the action as `action`.
         confirmations: the external events that have confirmed it, each with `event_id`, `type`,
