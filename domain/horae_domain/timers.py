@@ -11,7 +11,7 @@ import re
 from datetime import datetime
 from typing import NamedTuple
 
-from horae_domain import backfill_runs, decider
+from horae_domain import backfill_runs, decider, waits
 from horae_domain import execution as executions
 from horae_domain.decision import Decision
 from horae_domain.errors import IllegalState, InvalidField, TimerNotFound
@@ -112,6 +112,7 @@ def move(decision: Decision, id_: TimerId, to: datetime, note: str, cause: Cause
         raise InvalidField("the instant has passed", field="to", value=format_instant(to))
     run, was = _waiting(decision, id_, cause)
     decision.add(*executions.move_timer(run, id_.kind, was, to, note, cause))
+    waits.begin(decision, run.id, cause)  # what has nothing to do first is ready now, perhaps
     return decision.fate(run)
 
 

@@ -146,6 +146,15 @@ def test_wait_begins_with_the_end_of_the_delay_and_knows_what_came_before():
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("overlap", ["allow", "skip"])
+def test_wait_begins_when_its_delay_is_moved_to_this_very_instant(overlap: str):
+    wait = {"event": "paid", "match": {"amount": "trigger.data.amount"}, "then": WORK}
+    history = History(trigger=LATER, action={"type": "none"}, wait_for=wait, overlap=overlap)
+    receive(history, 7)
+    moved = history.move_timer(8, "delay", 8)
+    assert [*moved, *history.settle(8)][-1] == like(AwaitingConfirmation)
+
+
 def test_fallback_of_what_was_over_with_its_delay_carries_all_of_it():
     history = History(trigger=LATER, timeout={"overall": 60}, fallback=WORK)
     receive(history, 7)

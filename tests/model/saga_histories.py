@@ -19,6 +19,7 @@ from horae_domain.codec import decode
 from horae_domain.events import ExecutionEvent
 from horae_domain.execution import Status
 from horae_domain.identity import NOWHERE
+from horae_domain.instants import format_instant
 from horae_domain.replaying import replay
 from horae_infrastructure.store.memory import MemoryStore
 
@@ -43,6 +44,7 @@ SAGA: dict[str, Any] = {
 ON_THE_LINE = {"overlap": "buffer_all", "concurrency": 1000}
 """What waits for the end of a delay is held by the line, and nobody is in another one's way."""
 BEGINS = {"attempt_started", "awaiting_confirmation", "fallback_started"}
+AFTER = {"confirmed", "confirmation_timed_out"}
 ENDS = {"succeeded", "dead_lettered", "cancelled"}
 
 
@@ -53,9 +55,10 @@ Moment = tuple[float, int]
 class Order:
     """What was done about an order, and when; None if it was not."""
 
-    def __init__(self, placed: Moment) -> None:
-        self.placed = placed
+    def __init__(self, begins: float) -> None:
+        self.begins = begins
         self.waits: Moment | None = None
+        self.gives_up: float | None = None
         self.paid: list[Moment] = []
         self.cancelled: Moment | None = None
 
@@ -64,7 +67,8 @@ class Order:
         """What has to become of its wait."""
         if self.waits is None:
             return "never"
-        moments = [((self.waits[0] + DEADLINE, 0), "timed_out")]
+        until = self.waits[0] + DEADLINE if self.gives_up is None else self.gives_up
+        moments = [((until, 0), "timed_out")]
         moments += [(max(at, self.waits), "confirmed") for at in self.paid]
         if self.cancelled is not None:
             moments.append((self.cancelled, "cancelled"))
@@ -98,6 +102,11 @@ class Told:
         """True if an order has its outcome."""
         return any(name in ENDS for name, _ in self.of(number))
 
+    def waits(self, number: int) -> bool:
+        """True if an order waits for its payment."""
+        named = [name for name, _ in self.of(number) if name in BEGINS | AFTER]
+        return named[-1:] == ["awaiting_confirmation"]
+
 
 class Play:
     """One history."""
@@ -112,6 +121,7 @@ class Play:
         self.told = Told(self.store)
         self.acts = self.random.random() < 0.5
         self.delay = self.random.choice((0.0, DELAY))
+        self.closed = False
         self.desk = self.begin()
         assert self.desk.create("saga", **SAGA, **self.drawn()).ok
 
@@ -143,10 +153,13 @@ class Play:
     def play(self, steps: int) -> None:
         doings = {
             self.order: 3, self.pay: 4, self.work: 5, self.pass_time: 3, self.restart: 1,
-            self.cancel: 1, self.withdraw: 1,
+            self.cancel: 1, self.withdraw: 1, self.move_timer: 1,
         }  # fmt: skip
-        for _ in range(steps):
+        closes = self.random.randrange(5 * steps)
+        for step in range(steps):
             self.random.choices(list(doings), list(doings.values()))[0]()
+            if step == closes:
+                self.close()
         self.finish()
 
     def finish(self) -> None:
@@ -168,8 +181,10 @@ class Play:
         return not told.body["duplicate"]
 
     def order(self) -> None:
+        if self.closed:
+            return
         number = len(self.orders)
-        self.orders[number] = Order(self.now)
+        self.orders[number] = Order(self.seconds + self.delay)
         self.publish("Ordered", number, f"order-{number}")
         self.pass_delays()
 
@@ -194,6 +209,36 @@ class Play:
         self.desk.ask("execution.cancel", {"id": self.told.ids[number]})
         if goes_on:
             self.orders[number].cancelled = self.now
+
+    def close(self) -> None:
+        """The schedule is cancelled: what runs or waits for its payment goes on, the others end."""
+        running = {id_ for id_, _ in self.desk.executor.running}
+        going = [number for number in self.orders if not self.told.ended(number)]
+        over = [
+            number
+            for number in going
+            if self.told.ids[number] not in running and not self.told.waits(number)
+        ]
+        assert self.desk.ask("schedule.cancel", {"id": "saga"}).ok
+        self.closed = True
+        for number in over:
+            self.orders[number].cancelled = self.now
+
+    def move_timer(self) -> None:
+        """Let an order begin, or give up its wait, at another instant."""
+        if not self.orders:
+            return
+        number = self.random.randrange(len(self.orders))
+        kind, seconds = self.random.choice(("delay", "confirmation")), self.random.choice(PAUSES)
+        self.told.of(number)
+        body = {
+            "id": f"{kind}:{self.told.ids[number]}",
+            "to": format_instant(self.clock.time + timedelta(seconds=seconds)),
+        }
+        if self.desk.ask("timer.move", body).ok:
+            order, to = self.orders[number], self.seconds + seconds
+            order.begins, order.gives_up = (to, None) if kind == "delay" else (order.begins, to)
+            self.pass_delays()
 
     def work(self) -> None:
         running = list(self.desk.executor.running.values())
@@ -234,10 +279,9 @@ class Play:
     def pass_delays(self, *, late: bool = False) -> None:
         """Orders without an action wait for their payment as soon as somebody sees that their delay is over."""
         for order in self.orders.values():
-            over = order.placed[0] + self.delay
             goes_on = order.waits is None and order.cancelled is None
-            if not self.acts and goes_on and over <= self.seconds:
-                order.waits = (self.seconds if late else over), self.done
+            if not self.acts and goes_on and order.begins <= self.seconds:
+                order.waits = (self.seconds if late else order.begins), self.done
 
     def due(self) -> bool:
         """True if the ledger has anything to come."""
@@ -264,13 +308,13 @@ class Play:
         assert not counts["failed"], told
         assert not counts["timed_out"], told
         begun = [at for name, at in told if name in BEGINS]
-        assert all(at >= order.placed[0] + self.delay for at in begun), told
+        assert all(at >= order.begins for at in begun), told
 
     def check_memory(self) -> None:
         """A new owner knows what the present one knows, and nobody listens for what is over."""
         known = len(self.desk.engine.lines.listening.index)
         assert known == len(self.begin().engine.lines.listening.index)
-        assert known == 1
+        assert known == (not self.closed)
         assert all(run.status is not Status.WAITING for run in self.desk.runs("saga"))
 
 
