@@ -113,6 +113,7 @@ def _compared(
     name = set_ or content.set or ("stdin" if file == "-" else Path(file).stem)
     with ThreadPoolExecutor(1) as pool:
         reading = pool.submit(read_manifest, name, content.schedules)
+        del content  # large, and read once
 
         async def run(client: Client) -> tuple[Manifest, Plan, T]:
             manifest, made = await asyncio.gather(
