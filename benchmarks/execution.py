@@ -1,6 +1,6 @@
 """What one execution or command costs: processor time by part, in one thread on a moved clock.
 
-    python -m benchmarks.execution [burst every single create many] [--count N] [--redis URL] [--profile]
+    python -m benchmarks.execution [burst every single create many fallback] [--count N] [--redis URL] [--profile]
 
 From the due instant over decision, commit, handler and outcome to the view. Processor time says the
 same on a busy machine as on an idle one, where elapsed time does not.
@@ -190,6 +190,30 @@ class Bench:
         self.round()
         assert (await asked).body["ok"]
 
+    async def sagas(self, count: int) -> None:
+        """Let so many executions of one schedule wait for a confirmation that never comes."""
+        await self.create([saga()])
+        for number in range(count):
+            said = {"type": "Ordered", "data": {"order": number}, "id": f"o-{number}"}
+            request = new_request("default", "event.publish", said)
+            asked = asyncio.ensure_future(self.runtime.command(request))
+            while not asked.done():
+                await asyncio.sleep(0)
+                self.round()
+            assert asked.result().body["ok"], asked.result()
+        await self.settle(0)
+
+
+def saga() -> dict[str, Any]:
+    call = {"type": "function", "name": "note"}
+    wait = {"event": "Paid", "match": {"order": "trigger.data.order"}, "timeout": 60}
+    return {
+        "id": "saga",
+        "trigger": {"type": "event", "event": "Ordered"},
+        "action": {"type": "none"},
+        "wait_for": wait | {"then": call, "fallback": call},
+    }
+
 
 def once(name: str, at: str) -> dict[str, Any]:
     action = {"type": "function", "name": "note"}
@@ -263,6 +287,7 @@ PREPARED = {
     "single": Bench.single,
     "create": nothing,
     "many": nothing,
+    "fallback": Bench.sagas,
 }
 WAYS = {
     "burst": at_once,
@@ -270,6 +295,7 @@ WAYS = {
     "single": one_by_one,
     "create": created,
     "many": created_together,
+    "fallback": at_once,
 }
 
 

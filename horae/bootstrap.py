@@ -117,13 +117,19 @@ async def _add_views(stack: AsyncExitStack, runtime: Runtime) -> None:
     except ViewUnavailable as error:  # they are a copy: all but queries goes on without them
         _log.warning("no views yet, queries wait for them", error=str(error))
     alone = runtime.store is not None and runtime.store.single_process
-    runtime.projector = Projector(runtime.log, views, alone=alone)
+    behind = partial(_behind, runtime)
+    runtime.projector = Projector(runtime.log, views, alone=alone, behind=behind)
     runtime.queries = Queries(
         views, runtime.log, probes=partial(probes, runtime), progress=runtime.projector
     )
     task = asyncio.create_task(runtime.projector.run())
     stack.push_async_callback(cancel, task)
     await _first_look(runtime.projector)
+
+
+def _behind(runtime: Runtime) -> bool:
+    """True while this process's engine, if it has one, has not begun what is due."""
+    return runtime.engine is not None and runtime.engine.behind
 
 
 async def _first_look(projector: Projector) -> None:

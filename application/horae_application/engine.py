@@ -190,6 +190,11 @@ class Engine:
         return min((each for each in wakes if each is not None), default=None)
 
     @property
+    def behind(self) -> bool:
+        """True while what is due has not begun, for want of a slot or of room; from any thread."""
+        return self.dispatch.waiting or self.lines.deadlines.held
+
+    @property
     def store(self) -> EventStore:
         """Where it commits; what needs no owner may be asked of it from any thread."""
         return self._store

@@ -43,6 +43,8 @@ CACHE = 2_000
 """Lines kept although nothing of theirs is alive or due soon."""
 UNFINISHED = 1_000
 """Unfinished executions of a schedule, from which on none whose wait is over comes back to its line."""
+AHEAD = 250
+"""The same of those that wait for a worker: whatever changes a line looks at all that it holds."""
 
 _log = get_logger("horae.lines")
 
@@ -147,8 +149,9 @@ class Lines:
 
     def room_of(self, stream: str) -> int:
         """How many executions whose wait is over may come back to a line now."""
-        line = self._lines.get(stream)
-        return UNFINISHED if line is None else UNFINISHED - len(line.live)
+        live = line.live if (line := self._lines.get(stream)) is not None else {}
+        ready = sum(run.status is executions.Status.PENDING for run in live.values())
+        return min(UNFINISHED - len(live), AHEAD - ready)
 
     def owner_of(self, execution_id: str) -> str | None:
         """The schedule's stream of an execution in memory that can still change."""

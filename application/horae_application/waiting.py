@@ -7,7 +7,6 @@ own id. It is folded from its stream when an event comes, or when its deadline d
 from __future__ import annotations
 
 import heapq
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
@@ -69,6 +68,11 @@ class Deadlines:
         self._due: dict[str, tuple[int, str]] = {}
         self._held: dict[str, list[tuple[int, str]]] = {}
 
+    @property
+    def held(self) -> bool:
+        """True if the deadlines of some have passed whose schedules have no room."""
+        return bool(self._held)
+
     def note(self, late: Late, due: int) -> None:
         """One has to be looked at then."""
         if self._due.get(late.id) != (due, late.stream):
@@ -95,17 +99,18 @@ class Deadlines:
     def pop_due(self, now: int, limit: int) -> list[Late]:
         """Those whose deadline has passed, at most `limit`, the first ones first."""
         late: list[Late] = []
-        taken: Counter[str] = Counter()
+        rooms: dict[str, int] = {}
         for _ in range(limit):
             if (first := self.next()) is None or first > now:
                 break
             due, id_ = heapq.heappop(self._heap)
             stream = self._due[id_][1]
-            if taken[stream] >= self._room(stream):
+            room = rooms[stream] if stream in rooms else self._room(stream)
+            rooms[stream] = room - 1
+            if room <= 0:
                 heapq.heappush(self._held.setdefault(stream, []), (due, id_))
                 continue
             del self._due[id_]
-            taken[stream] += 1
             late.append(Late(id_, stream))
         return late
 

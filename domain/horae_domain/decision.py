@@ -6,6 +6,7 @@ from horae_domain.errors import ExecutionNotFound, ScheduleNotFound
 from horae_domain.events import AwaitingConfirmation, Event, ExecutionEvent, ExecutionRequested
 from horae_domain.execution import Execution
 from horae_domain.execution import evolve as evolve_execution
+from horae_domain.execution_evolving import RETURNS
 from horae_domain.ledger import Line, evolve
 
 
@@ -26,12 +27,11 @@ class Decision:
         """Record events and fold them, so that what follows is decided on them."""
         for event in events:
             self.events.append(event)
-            if isinstance(event, ExecutionEvent):
-                self._follow(event)
-            self.line = evolve(self.line, event)
+            back = self._follow(event) if isinstance(event, ExecutionEvent) else None
+            self.line = evolve(self.line, event, back)
 
-    def _follow(self, event: ExecutionEvent) -> None:
-        """Know what waits outside of the line."""
+    def _follow(self, event: ExecutionEvent) -> Execution | None:
+        """Know what waits outside of the line; what comes back to it by the event."""
         run = self.waiting.pop(event.execution_id, None)
         if run is None and isinstance(event, AwaitingConfirmation):
             run = self.require().find(event.execution_id)
@@ -39,6 +39,7 @@ class Decision:
         after = evolve_execution(run, event) if run is not None or begins else None
         if after is not None and after.outside:
             self.waiting[after.id] = after
+        return after if isinstance(event, RETURNS) else None
 
     def require(self) -> Line:
         """The line.

@@ -185,9 +185,7 @@ RETURNS = (DelayEnded, ExecutionConfirmed, FallbackStarted, CompensationStarted)
 
 def _next_stage(stage: str, at: datetime) -> dict[str, Any]:
     """Ready for a stage, with nothing said of it."""
-    fresh = {"failures": 0, "polls": 0, "unsure": False, "start_by": None, "aside": False}
-    waits = {"waits": (), "need": 0, "wait_since": None, "wait_until": None}
-    return _NO_ATTEMPT | fresh | waits | {"status": Status.PENDING, "stage": stage, "resume_at": at}
+    return _FRESH_STAGE | {"stage": stage, "resume_at": at}
 
 
 def _completed(execution: Execution, event: StageCompleted) -> dict[str, Any]:
@@ -205,6 +203,10 @@ def _completed(execution: Execution, event: StageCompleted) -> dict[str, Any]:
 _NO_ATTEMPT: dict[str, Any] = {
     "deadline": None, "heartbeat": None, "silent_by": None, "worker": None, "local": False,
     "stop_by": None, "stop_reason": None, "resume_at": None,
+}  # fmt: skip
+_FRESH_STAGE: dict[str, Any] = _NO_ATTEMPT | {
+    "status": Status.PENDING, "failures": 0, "polls": 0, "unsure": False, "start_by": None,
+    "aside": False, "waits": (), "need": 0, "wait_since": None, "wait_until": None,
 }  # fmt: skip
 _OVER: dict[str, Any] = _NO_ATTEMPT | {"start_by": None, "end_by": None}
 _ENDS: dict[type[Event], Status] = {

@@ -115,11 +115,13 @@ def _enabled(line: Line) -> bool:
 
 def wants_of(definition: Definition, run: Execution) -> list[Interest]:
     """What an execution listens for while it is alive."""
-    stream = schedule_stream(run.tenant, run.schedule_id)
     ends = definition.ends if run.status.alive else ()
     matches = ((each.event, resolved(each.match, definition, run)) for each in ends)
     wanted = [(Role.CANCEL, event, match) for event, match in matches if match is not None]
     wanted += waits.wants(definition, run)
+    if not wanted:
+        return []
+    stream = schedule_stream(run.tenant, run.schedule_id)
     return [
         Interest(run.tenant, event, Listener(role, stream, run.id), match)
         for role, event, match in wanted

@@ -84,10 +84,13 @@ Born = ExecutionRequested | ExecutionBuffered | ExecutionChecking | ExecutionSki
 """How an occurrence begins that is of no calendar."""
 
 
-def evolve(line: Line | None, event: Event) -> Line | None:
-    """The line after an event of its schedule or of one of its executions."""
+def evolve(line: Line | None, event: Event, back: Execution | None = None) -> Line | None:
+    """The line after an event of its schedule or of one of its executions.
+
+    Where the event brings an execution back to it, `back` is that one after it, if it is known.
+    """
     if isinstance(event, ExecutionEvent):
-        return None if line is None else _evolve_execution(line, event)
+        return None if line is None else _evolve_execution(line, event, back)
     if isinstance(event, HistoryErased):
         return None if line is None else _recalled(line, event)
     schedule = schedules.evolve(line.schedule if line else None, event)
@@ -163,8 +166,8 @@ def _ending_changes(event: Event) -> dict[str, Any]:
             return {}
 
 
-def _evolve_execution(line: Line, event: ExecutionEvent) -> Line:
-    run = executions.evolve(line.find(event.execution_id), event)
+def _evolve_execution(line: Line, event: ExecutionEvent, back: Execution | None) -> Line:
+    run = back or executions.evolve(line.find(event.execution_id), event)
     if run is None:
         failed = isinstance(event, executions.FAILURES)  # it waited, and no line holds what waits
         return msgspec.structs.replace(line, failures=line.failures + 1) if failed else line

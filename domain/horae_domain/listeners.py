@@ -104,9 +104,10 @@ class Listeners:
         paths, digest = _key(interest.match)
         group = self._group(interest.tenant, interest.event)
         held = group.get(paths, {}).get(digest, {})
-        if held.pop(_pack(interest.listener), _ABSENT) is _ABSENT:
+        packed = _pack(interest.listener)
+        if held.pop(packed, _ABSENT) is _ABSENT:
             return
-        self._counted(_pack(interest.listener), -1)
+        self._counted(packed, -1)
         if not held:
             del group[paths][digest]
             if not group[paths]:

@@ -8,11 +8,10 @@ replaced or left behind is noticed with the next step, or within `IDLE` seconds.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import uuid
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
@@ -21,6 +20,7 @@ from horae_domain.codec import Undecodable, decode
 from horae_domain.events import Event
 from horae_domain.positions import Position, parse_position
 from horae_projections.fold import project
+from horae_projections.pacing import Pacing
 from horae_projections.ports import Change, Key, LogReader, LogRow, StaleProjector, Step, ViewStore
 from horae_projections.rows import FORMAT
 from horae_projections.sheet import Sheet
@@ -33,9 +33,6 @@ STEP = 20
 """Events in one atomic step: at most about a millisecond of the view's server."""
 BURST = 10
 """Steps sent before their answers are awaited."""
-PACE = 0.02
-"""Seconds between the beginnings of two stretches while events come by hint: a round trip to the
-view's server for each commit would cost more than the commits."""
 HINTS = 20_000
 """Events handed over that are kept; when there are more, they are read from the log."""
 BACKOFF = (0.05, 2.0)
@@ -61,18 +58,23 @@ class Projector:
         idle: seconds after which a silent view is looked at.
         alone: True if every event comes by `hint`, because nobody else writes the log; then it is
             read only to begin, and where hints were dropped.
+        behind: true while the engine of this process has not begun what is due; it goes first.
     """
 
     def __init__(
-        self, log: LogReader, views: ViewStore, *, idle: float = IDLE, alone: bool = False
+        self,
+        log: LogReader,
+        views: ViewStore,
+        *,
+        idle: float = IDLE,
+        alone: bool = False,
+        behind: Callable[[], bool] = lambda: False,
     ) -> None:
         self._log = log
         self._views = views
         self._idle = idle
         self._alone = alone
-        self._began = 0.0
-        self._awaited = 0
-        self._urgent = asyncio.Event()
+        self._pacing = Pacing(behind)
         self._sheet = Sheet()
         self._version: str | None = None
         self._at: Position | None = None
@@ -127,21 +129,18 @@ class Projector:
 
     async def reached(self, position: Position, timeout: float) -> bool:  # noqa: ASYNC109
         """Wait until the view has seen a position; False after `timeout` seconds."""
-        self._awaited += 1
-        self._urgent.set()
         try:
-            async with self._moved, asyncio.timeout(timeout):
-                await self._moved.wait_for(
-                    lambda: (
-                        not self._building
-                        and self._at is not None
-                        and position.reached_by(self._at)
+            with self._pacing.awaited():
+                async with self._moved, asyncio.timeout(timeout):
+                    await self._moved.wait_for(
+                        lambda: (
+                            not self._building
+                            and self._at is not None
+                            and position.reached_by(self._at)
+                        )
                     )
-                )
         except TimeoutError:
             return False
-        finally:
-            self._awaited -= 1
         return True
 
     def health(self) -> dict[str, Any]:
@@ -314,14 +313,16 @@ class Projector:
         assert self._version is not None  # noqa: S101 - a session has begun
         if not self._same_store():
             raise StaleProjector(None)
-        at, sent = self._at, None
+        at, sent, loop = self._at, None, asyncio.get_running_loop()
         try:
             for first in range(0, len(items), STEP * BURST):
+                began = loop.time()
                 steps = await self._steps(at, items[first : first + STEP * BURST])
                 at = parse_position(steps[-1].position)
                 if sent is not None:
                     await sent
                 sent = asyncio.create_task(self._send(steps, at))
+                await self._pacing.give_way(began)
             if sent is not None:
                 await sent
         except BaseException:
@@ -406,18 +407,7 @@ class Projector:
             if not self._hints and not await self._in_place():
                 raise StaleProjector(None) from None
         self._news.clear()
-        await self._pace()
-
-    async def _pace(self) -> None:
-        """Let what follows closely gather, unless somebody waits for the view."""
-        loop = asyncio.get_running_loop()
-        rest = self._began + PACE - loop.time()
-        self._urgent.clear()
-        if rest > 0 and not self._awaited:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(rest):
-                    await self._urgent.wait()
-        self._began = loop.time()
+        await self._pacing.gather()
 
 
 def _format_of(version: str) -> int:

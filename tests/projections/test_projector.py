@@ -17,6 +17,7 @@ from horae_domain.events import ExecutionSkipped, ScheduleCancelled, SchedulePau
 from horae_domain.positions import Position
 from horae_infrastructure.store.memory import MemoryStore
 from horae_infrastructure.views import open_views
+from horae_projections import pacing
 from horae_projections import projector as module
 from horae_projections.ports import StaleProjector, Step
 from horae_projections.projector import Projector
@@ -363,7 +364,7 @@ class TestValkey:
 
 
 async def test_whoever_waits_for_a_position_does_not_wait_for_others_to_come(monkeypatch):
-    monkeypatch.setattr(module, "PACE", 1e9)
+    monkeypatch.setattr(pacing, "PACE", 1e9)
     desk = Desk(open_views("memory://"))
     projector = Projector(desk.log, desk.views, alone=True)
     running = asyncio.create_task(projector.run())
@@ -376,3 +377,29 @@ async def test_whoever_waits_for_a_position_does_not_wait_for_others_to_come(mon
         assert await projector.reached(Position(desk.log.identity, 0, number), 60)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_while_the_engine_is_behind_a_view_rests_until_somebody_waits_for_it(
+    views, monkeypatch
+):
+    monkeypatch.setattr(pacing, "SHARE", 1e9)
+    monkeypatch.setattr(pacing, "LONGEST", 1e9)
+    desk = Desk(views)
+    desk.write(*history(3 * module.STEP * module.BURST))
+    projector = Projector(desk.log, desk.views, behind=lambda: True)
+    head = desk.log.head()
+    async with running(projector):
+        first = Position(desk.log.identity, 0, 1)
+        while projector.position is None or not first.reached_by(projector.position):
+            await asyncio.sleep(0.001)
+        assert projector.lag > 0
+        await until(desk, head, projector)
+    assert projector.lag == 0
+
+
+async def test_while_the_engine_is_behind_a_view_goes_on_all_the_same(views, monkeypatch):
+    monkeypatch.setattr(pacing, "LONGEST", 0.001)
+    desk = Desk(views)
+    desk.write(*history(module.STEP * module.BURST))
+    projector = Projector(desk.log, desk.views, behind=lambda: True)
+    assert (await projector.catch_up()).number == desk.log.head()
