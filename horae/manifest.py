@@ -28,11 +28,14 @@ from horae_domain.definition import Definition, digest_of, parse_definition
 from horae_domain.errors import HoraeError, InvalidField, Unavailable
 from horae_domain.positions import Position, parse_position
 from horae_domain.triggers import OnceTrigger
+from horae_domain.wire import MAX_BULK
 
 Json = dict[str, Any]
 
 CHUNK = 1_000
 """Definitions created by one request."""
+LARGE = MAX_BULK // 2
+"""Bytes of them, unless a single one has more."""
 BULKS = 3
 """Such requests in flight."""
 LANES = 32
@@ -247,7 +250,7 @@ async def check(client: Client, manifest: Manifest, plan: Plan) -> None:
     changed = [*plan.create, *plan.update]
     shown = {_served(manifest.wanted[id_]): id_ for id_ in changed}
     doubtful = [*shown.values(), *(id_ for id_ in changed if manifest.wanted[id_].soon)]
-    for chunk in _chunks(doubtful, CHUNK):
+    for chunk in _bulks(manifest, doubtful):
         body = {"schedules": _joined(manifest, chunk), "dry_run": True}
         answer = await client.command("schedule.create_many", body)
         for id_, result in zip(chunk, answer["results"], strict=True):
@@ -331,7 +334,7 @@ async def _create(
                 refused[id_] = result["error"]
         return int(answer["created"])
 
-    return sum(await asyncio.gather(*(send(each) for each in _chunks(ids, CHUNK))))
+    return sum(await asyncio.gather(*(send(each) for each in _bulks(manifest, ids))))
 
 
 async def _each(
@@ -353,5 +356,16 @@ async def _each(
     return done
 
 
-def _chunks(items: list[str], size: int) -> list[list[str]]:
-    return [items[first : first + size] for first in range(0, len(items), size)]
+def _bulks(manifest: Manifest, ids: Iterable[str]) -> Iterator[list[str]]:
+    """The ids by requests, none of them too many or too large."""
+    bulk: list[str] = []
+    size = 0
+    for id_ in ids:
+        length = len(manifest.wanted[id_].content)
+        if bulk and (len(bulk) == CHUNK or size + length > LARGE):
+            yield bulk
+            bulk, size = [], 0
+        bulk.append(id_)
+        size += length
+    if bulk:
+        yield bulk

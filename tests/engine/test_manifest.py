@@ -160,3 +160,8 @@ async def test_many_are_compared_page_by_page(ours: Client) -> None:
     assert len((await applied(ours, *many)).create) == 2_345
     plan = await applied(ours, *many[:2_000])
     assert (plan.unchanged, len(plan.gone)) == (2_000, 345)
+
+
+async def test_large_definitions_are_sent_in_more_requests(ours: Client) -> None:
+    many = [job(f"job-{n}", payload="x" * 1_000_000) for n in range(20)]
+    assert len((await applied(ours, *many)).create) == 20
