@@ -19,10 +19,12 @@ from collections.abc import (
 )
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
 
+from horae.beside import beside
 from horae.client import Client
 from horae_domain.definition import Definition, digest_of, parse_definition
 from horae_domain.errors import HoraeError, InvalidField, Unavailable
@@ -46,11 +48,14 @@ SEEN_MS = 9_000
 """How long the views may take to know what was done."""
 SHOWN = 20
 """Problems of a file that are told."""
+MANY = 10_000
+"""Definitions that are worth a second process."""
 
 
 class Wanted(NamedTuple):
     """One schedule of a file."""
 
+    id: str
     content: bytes
     """Its canonical definition as JSON, in which it is sent; many thousands are held."""
     digest: str
@@ -116,34 +121,68 @@ def read_manifest(name: str, definitions: Sequence[Any], now: datetime | None = 
     Raises:
         InvalidField: with up to `SHOWN` problems, each with its path and reason.
     """
+    return reading(name, definitions, now)()
+
+
+def reading(
+    name: str, definitions: Sequence[Any], now: datetime | None = None
+) -> Callable[[], Manifest]:
+    """`read_manifest` that has begun: of many, a process beside this one validates the second half."""
     moment = (now or datetime.now(UTC)) + SOON
+    if len(definitions) < MANY:
+        return lambda: _manifest(name, _validated(definitions, 0, moment))
+    middle = len(definitions) // 2
+    second = beside(partial(_validated, definitions[middle:], middle, moment))
+    return lambda: _manifest(name, [*_validated(definitions[:middle], 0, moment), *second()])
+
+
+Read = tuple[str, Wanted | Json]
+"""Where a definition stands; what it is, by its id, or what is wrong with it."""
+
+
+def _validated(definitions: Sequence[Any], first: int, moment: datetime) -> list[Read]:
+    """Each of some definitions, up to the last problem that is told."""
+    read: list[Read] = []
+    problems = 0
+    for index, content in enumerate(definitions, first):
+        path = f"schedules[{index}]"
+        try:
+            read.append((path, _wanted(content, path, moment)))
+        except HoraeError as error:
+            read.append((path, error.to_json()))
+            problems += 1
+            if problems == SHOWN:
+                break
+    return read
+
+
+def _manifest(name: str, read: Sequence[Read]) -> Manifest:
     wanted: dict[str, Wanted] = {}
     problems: list[Json] = []
-    for index, content in enumerate(definitions):
-        try:
-            id_, one = _wanted(content, f"schedules[{index}]", moment)
-            if id_ in wanted:
-                raise InvalidField(
-                    f"schedules[{index}].id: {id_} is there twice",
-                    field=f"schedules[{index}].id", value=id_,
-                )  # fmt: skip
-            wanted[id_] = one
-        except HoraeError as error:
-            problems.append(error.to_json())
-            if len(problems) == SHOWN:
-                break
+    for path, one in read:
+        if not isinstance(one, Wanted):
+            problems.append(one)
+        elif one.id in wanted:
+            problems.append(_twice(f"{path}.id", one.id).to_json())
+        else:
+            wanted[one.id] = one
     if problems:
         first = problems[0]
-        raise InvalidField(first["message"], field=first.get("field"), problems=problems)
+        raise InvalidField(first["message"], field=first.get("field"), problems=problems[:SHOWN])
     return Manifest(name, wanted)
 
 
-def _wanted(content: Any, path: str, moment: datetime) -> tuple[str, Wanted]:
+def _twice(path: str, id_: str) -> InvalidField:
+    return InvalidField(f"{path}: {id_} is there twice", field=path, value=id_)
+
+
+def _wanted(content: Any, path: str, moment: datetime) -> Wanted:
     definition = parse_definition(content, path)
     canonical = definition.canonical()
     trigger = definition.trigger
     soon = isinstance(trigger, OnceTrigger) and trigger.at is not None and trigger.at < moment
-    return definition.id, Wanted(msgspec.json.encode(canonical), digest_of(canonical), soon)
+    encoded = msgspec.json.encode(canonical)
+    return Wanted(definition.id, encoded, digest_of(canonical), soon)
 
 
 # --- comparing -----------------------------------------------------------------------------------

@@ -105,19 +105,21 @@ def _compared(
     from horae.cli.files import read_schedules
     from horae.cli.session import ask
     from horae.client import Client
-    from horae.manifest import compare, made_by, owner_of, read_manifest
+    from horae.manifest import compare, made_by, owner_of, reading
     from horae_domain.errors import HoraeError
 
     interpreter.tune()
     content = read_schedules(file)
     name = set_ or content.set or ("stdin" if file == "-" else Path(file).stem)
+    read = reading(name, content.schedules)
+    del content  # large, and read once
     with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(read_manifest, name, content.schedules)
-        del content  # large, and read once
+        manifested = pool.submit(read)
+        del read
 
         async def run(client: Client) -> tuple[Manifest, Plan, T]:
             manifest, made = await asyncio.gather(
-                asyncio.wrap_future(reading), made_by(client, owner_of(name))
+                asyncio.wrap_future(manifested), made_by(client, owner_of(name))
             )
             plan = await compare(client, manifest, made)
             return manifest, plan, await work(client, manifest, plan)
@@ -125,7 +127,7 @@ def _compared(
         try:
             return ask(nats, tenant, lambda caller: run(Client(caller)), actor=owner_of(name))
         except HoraeError:
-            reading.result()
+            manifested.result()
             raise
 
 

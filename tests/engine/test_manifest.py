@@ -165,3 +165,23 @@ async def test_many_are_compared_page_by_page(ours: Client) -> None:
 async def test_large_definitions_are_sent_in_more_requests(ours: Client) -> None:
     many = [job(f"job-{n}", payload="x" * 1_000_000) for n in range(20)]
     assert len((await applied(ours, *many)).create) == 20
+
+
+def test_many_are_validated_by_two_processes_with_the_same_result(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    some = [job(f"job-{n}", payload=n) for n in range(50)]
+    wrong = [*some, job("job-3"), job("a b"), *[job(f"bad-{n}", retry=1) for n in range(30)]]
+
+    def read() -> tuple[Any, Any]:
+        with pytest.raises(InvalidField) as refused:
+            read_manifest("desk", wrong)
+        return read_manifest("desk", some), refused.value.to_json()
+
+    alone = read()
+    monkeypatch.setattr("horae.manifest.MANY", 10)
+    assert read() == alone
+    monkeypatch.setattr("horae.beside._send", lambda sending, _: sending.close())
+    assert read() == alone, "what a killed process leaves is done here"
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert read() == alone
