@@ -142,6 +142,8 @@ def show(id_: Id, nats: Nats = None, tenant: Tenant = "default", as_json: AsJson
             "running": answer["running"] or None,
             "waiting": answer["waiting"] or None,
             "next": ", ".join(map(cell, answer["next"])),
+            "check": check_text(answer["last_check"]),
+            "cools until": answer["cooldown_until"],
         }
     )
     for each in answer["planned"]:
@@ -149,6 +151,14 @@ def show(id_: Id, nats: Nats = None, tenant: Tenant = "default", as_json: AsJson
     if answer.get("executions"):
         print_line()
         runs_table(answer["executions"])
+
+
+def check_text(check: Json | None) -> str | None:
+    """What the check of a condition has answered, and since when; None if it was not asked yet."""
+    if check is None:
+        return None
+    error = f": {check['error']}" if check["error"] else ""
+    return f"{check['outcome']} since {cell(check['at'])}{error}"
 
 
 def planned_text(plan: Json) -> str:

@@ -9,6 +9,7 @@ import typer
 
 from horae.cli.main import app
 from horae.cli.output import trigger_text
+from horae.cli.schedules import check_text
 from horae_projections.messages import (
     ExecutionStatus,
     RunKind,
@@ -53,3 +54,12 @@ def test_help_of_a_filter_names_all_that_it_takes(command: str, option: str, tak
 )  # fmt: skip
 def test_trigger_is_told_in_a_few_words(trigger: dict[str, Any], text: str) -> None:
     assert trigger_text(trigger) == text
+
+
+def test_check_is_told_with_its_trouble() -> None:
+    at = "2026-01-05T08:00:00.123Z"
+    assert check_text(None) is None
+    met = {"at": at, "outcome": "met", "error": None}
+    assert check_text(met) == "met since 2026-01-05T08:00:00Z"
+    failed = {"at": at, "outcome": "failed", "error": "KeyError: 'vix'"}
+    assert check_text(failed) == "failed since 2026-01-05T08:00:00Z: KeyError: 'vix'"
