@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import (
-    AsyncIterator,
     Awaitable,
     Callable,
     Iterable,
@@ -20,6 +19,7 @@ from collections.abc import (
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from sys import intern
 from typing import Any, NamedTuple
 
 import msgspec
@@ -42,6 +42,8 @@ BULKS = 3
 """Such requests in flight."""
 LANES = 32
 """Single changes in flight."""
+PAGE = 10_000
+"""Ids that one query asks for."""
 SOON = timedelta(minutes=5)
 """A one-time schedule due before that is shown to the engine before anything is changed."""
 SEEN_MS = 9_000
@@ -59,6 +61,8 @@ class Wanted(NamedTuple):
     content: bytes
     """Its canonical definition as JSON, in which it is sent; many thousands are held."""
     digest: str
+    served: str
+    """What somebody has to serve for its action."""
     soon: bool
 
     @property
@@ -176,13 +180,18 @@ def _twice(path: str, id_: str) -> InvalidField:
     return InvalidField(f"{path}: {id_} is there twice", field=path, value=id_)
 
 
+_SERVED = ("type", "name", "service", "command")
+
+
 def _wanted(content: Any, path: str, moment: datetime) -> Wanted:
     definition = parse_definition(content, path)
     canonical = definition.canonical()
     trigger = definition.trigger
     soon = isinstance(trigger, OnceTrigger) and trigger.at is not None and trigger.at < moment
+    action = canonical["action"]
+    served = intern(repr([action.get(part) for part in _SERVED]))
     encoded = msgspec.json.encode(canonical)
-    return Wanted(definition.id, encoded, digest_of(canonical), soon)
+    return Wanted(definition.id, encoded, digest_of(canonical), served, soon)
 
 
 # --- comparing -----------------------------------------------------------------------------------
@@ -209,7 +218,7 @@ async def compare(client: Client, manifest: Manifest, made: Sequence[Json] | Non
         elif found["status"] not in _ENDED:
             plan.gone.append(found["id"])
     rest = [id_ for id_ in manifest.wanted if id_ not in seen]
-    async for found in _named(client, rest):
+    for found in await _named(client, rest):
         seen.add(found["id"])
         digest = manifest.wanted[found["id"]].digest
         if found["status"] in _ENDED or found["digest"] == digest:
@@ -246,11 +255,18 @@ async def made_by(client: Client, owner: str) -> list[Json]:
             return made
 
 
-async def _named(client: Client, ids: Sequence[str]) -> AsyncIterator[Json]:
-    for first in range(0, len(ids), 10_000):
-        page = await client.query("schedule.digests", {"ids": list(ids[first : first + 10_000])})
-        for each in page["digests"]:
-            yield each
+async def _named(client: Client, ids: Sequence[str]) -> list[Json]:
+    """Those of some ids that there are, in short."""
+    gate = asyncio.Semaphore(BULKS)
+
+    async def page(first: int) -> list[Json]:
+        async with gate:
+            asked = {"ids": list(ids[first : first + PAGE])}
+            found: list[Json] = (await client.query("schedule.digests", asked))["digests"]
+            return found
+
+    pages = await asyncio.gather(*(page(first) for first in range(0, len(ids), PAGE)))
+    return [each for page in pages for each in page]
 
 
 async def details(client: Client, manifest: Manifest, ids: Iterable[str]) -> dict[str, Json]:
@@ -287,7 +303,7 @@ async def check(client: Client, manifest: Manifest, plan: Plan) -> None:
         HoraeError: the first refusal, with the id of the schedule.
     """
     changed = [*plan.create, *plan.update]
-    shown = {_served(manifest.wanted[id_]): id_ for id_ in changed}
+    shown = {manifest.wanted[id_].served: id_ for id_ in changed}
     doubtful = [*shown.values(), *(id_ for id_ in changed if manifest.wanted[id_].soon)]
     for chunk in _bulks(manifest, doubtful):
         body = {"schedules": _joined(manifest, chunk), "dry_run": True}
@@ -296,12 +312,6 @@ async def check(client: Client, manifest: Manifest, plan: Plan) -> None:
             if not result["ok"]:
                 error = result["error"]
                 raise InvalidField(f"{id_}: {error['message']}", field=error.get("field"), id=id_)
-
-
-def _served(one: Wanted) -> str:
-    """What somebody has to serve for its action."""
-    action = one.definition["action"]
-    return repr([action.get(part) for part in ("type", "name", "service", "command")])
 
 
 def _joined(manifest: Manifest, ids: Sequence[str]) -> msgspec.Raw:

@@ -28,6 +28,9 @@ from horae_domain.schedule import Cause, Status, about
 
 _log = get_logger("horae.engine")
 
+MANY = 100
+"""Creations of one request, from which on their lines are not kept in memory without need."""
+
 
 class Deciding:
     """Decides for the partitions of an owner; nothing of it holds until its draft is committed."""
@@ -94,6 +97,8 @@ class Deciding:
 
     def _create(self, draft: Draft, desk: Desk, task: Task, command: CreateTogether) -> Answer:
         cause = desk.cause(task)
+        if len(command.items) >= MANY:
+            draft.passing.update(each.stream for each in command.items)
         parts = [self._create_one(draft, desk, task, each, cause) for each in command.items]
         return Answer(task, OK, {}, parts=parts)
 

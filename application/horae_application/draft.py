@@ -82,6 +82,8 @@ class Draft:
         """Executions that wait under another priority than before."""
         self.asked: list[tuple[str, str]] = []
         """(execution, lease) of local attempts that are asked to stop."""
+        self.passing: set[str] = set()
+        """Lines that are not worth keeping where nothing of theirs is alive or due soon."""
         self.seen: set[str] = set()
         """Lines that were due, changed or not."""
         self.settled: set[str] = set()

@@ -46,6 +46,7 @@ from horae_domain.errors import Internal, Unavailable
 from horae_domain.events import Event
 from horae_domain.identity import is_external
 from horae_domain.instants import to_micros
+from horae_domain.ledger import Line
 from horae_domain.positions import Position
 from horae_domain.schedule import Cause
 
@@ -325,13 +326,7 @@ class Engine:
         for stream in draft.buried:
             self.lines.unrecorded.pop(stream, None)
         for stream, line in draft.changed():
-            self.lines.recall(stream, line)
-            if line.settled:
-                self.lines.drop([stream])
-                self.lines.schedule(stream, None)
-            else:
-                self.lines.put(stream, line)
-                self.lines.schedule(stream, line.wake_unless_ready(draft.at))
+            self._remember(draft, stream, line)
         self.lines.drop(draft.erased)
         for stream in draft.unchanged():
             if (seen := self.lines.listened(stream)) is not None:
@@ -346,6 +341,17 @@ class Engine:
         self.checks.committed(draft, self.lines)
         if positions and self._listener is not None:
             self._listener(Committed(positions, draft.streams, draft.versions, draft.events))
+
+    def _remember(self, draft: Draft, stream: str, line: Line) -> None:
+        self.lines.recall(stream, line)
+        if line.settled:
+            self.lines.drop([stream])
+            self.lines.schedule(stream, None)
+            return
+        self.lines.put(stream, line)
+        self.lines.schedule(stream, line.wake_unless_ready(draft.at))
+        if stream in draft.passing:
+            self.lines.let_go(stream, line)
 
     def _reply(
         self, answer: Answer, positions: Sequence[int]

@@ -258,6 +258,14 @@ class Lines:
             del self.quarantined[stream]
             self.unrecorded.pop(stream, None)
 
+    def let_go(self, stream: str, line: Line) -> None:
+        """Forget a line if it is neither alive nor due soon."""
+        if self._idle(stream, line):
+            self.drop([stream])
+
+    def _idle(self, stream: str, line: Line) -> bool:
+        return not line.live and stream not in self._wakes
+
     def trim(self) -> None:
         """Forget lines that are neither alive nor due soon, if there are too many.
 
@@ -266,11 +274,7 @@ class Lines:
         self._kept = min(self._kept, len(self._lines) + CACHE)
         if len(self._lines) <= max(CACHE, self._kept):
             return
-        idle = [
-            stream
-            for stream, line in self._lines.items()
-            if not line.live and stream not in self._wakes
-        ]
+        idle = [stream for stream, line in self._lines.items() if self._idle(stream, line)]
         self.drop(idle[: max(0, len(idle) - CACHE // 2)])
         self._kept = len(self._lines) + CACHE
 

@@ -355,3 +355,19 @@ async def test_many_on_a_quarantined_schedule_are_refused_by_themselves(office: 
     reply = await office.ask(0, "schedule.create_many", {"schedules": bodies})
     assert [each["ok"] for each in reply.body["results"]] == [True, False]
     assert reply.body["results"][1]["error"]["code"] == "illegal_state"
+
+
+async def test_many_that_are_not_due_soon_are_not_kept_in_memory(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("horae_application.deciding.MANY", 10)
+    far = {"trigger": {"type": "once", "at": "2031-01-01T00:00:00Z"}, "action": MANUAL["action"]}
+    near = {"trigger": {"type": "once", "after": "1 second"}, "action": MANUAL["action"]}
+    bodies = [{"id": f"far{n}", **far} for n in range(40)]
+    bodies += [{"id": f"near{n}", **near} for n in range(40)]
+    reply = await office.ask(0, "schedule.create_many", {"schedules": bodies})
+    assert reply.body["created"] == 80
+    kept = [line.schedule.id for each in office.engines for _, line in each.lines.all()]
+    assert sorted(kept) == sorted(f"near{n}" for n in range(40))
+    there = office.owned_by(1, "far")
+    assert (await office.ask(0, "schedule.pause", {"id": there})).ok
