@@ -44,6 +44,7 @@ PLANNED = {
     "schedule.backfill_started.v1": ("schedule.backfill",),
 }
 CHANGES = {*NOTED, "schedule.created.v1", "schedule.completed.v1"}
+BUFFERS = {"buffer_one", "buffer_all"}
 LATE = 1.0
 """Seconds after which a start is overdue."""
 
@@ -197,7 +198,10 @@ def waiting(rows: list[Row]) -> set[str]:
         if row.name in PLANNED
         or (
             row.name in {"schedule.created.v1", "schedule.updated.v1"}
-            and "concurrency" in row.data["definition"]
+            and (
+                "concurrency" in row.data["definition"]
+                or row.data["definition"].get("overlap") in BUFFERS
+            )
         )
     }
 

@@ -28,7 +28,7 @@ class Defect(NamedTuple):
 PLANTED = (
     Defect("epoch", "engines", {"kills": 0, "stops": 5, "races": 0}, {"stale_commit"}),
     Defect("unique", "engines", {"kills": 0, "stops": 0, "races": 40}, {"versions", "scenario"}),
-    Defect("lease", "sqlite", {"kills": 2}, {"stale_accept"}),
+    Defect("lease", "sqlite", {"kills": 4}, {"stale_accept"}),
 )
 
 
