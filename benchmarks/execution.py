@@ -147,13 +147,16 @@ class Bench:
         self.projector._changes = account.part("views", self.projector._changes)  # type: ignore[method-assign]
 
     async def create(self, definitions: list[dict[str, Any]]) -> None:
-        request = new_request("default", "schedule.create_many", {"schedules": definitions})
-        asked = asyncio.ensure_future(self.runtime.command(request))
+        await self.ask("schedule.create_many", {"schedules": definitions})
+        await self.settle(0)
+
+    async def ask(self, name: str, body: dict[str, Any]) -> None:
+        """A command, and rounds until it is answered."""
+        asked = asyncio.ensure_future(self.runtime.command(new_request("default", name, body)))
         while not asked.done():
             await asyncio.sleep(0)
             self.round()
         assert asked.result().body["ok"], asked.result()
-        await self.settle(0)
 
     async def settle(self, done: int) -> None:
         """Rounds until so many attempts have ended and all is written and projected."""
@@ -195,12 +198,7 @@ class Bench:
         await self.create([saga()])
         for number in range(count):
             said = {"type": "Ordered", "data": {"order": number}, "id": f"o-{number}"}
-            request = new_request("default", "event.publish", said)
-            asked = asyncio.ensure_future(self.runtime.command(request))
-            while not asked.done():
-                await asyncio.sleep(0)
-                self.round()
-            assert asked.result().body["ok"], asked.result()
+            await self.ask("event.publish", said)
         await self.settle(0)
 
 

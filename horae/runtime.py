@@ -25,14 +25,13 @@ from horae_application.messages import (
     TickAnswered,
     refused,
 )
-from horae_application.ports import EventStore
+from horae_application.ports import EventLog, EventStore
 from horae_application.registry import Registry
 from horae_application.work import Work
 from horae_domain.errors import HoraeError, error_from_json
 from horae_domain.wire import validate
 from horae_infrastructure.cache import RedisCache
 from horae_infrastructure.settings import Settings
-from horae_infrastructure.store.log import Log
 from horae_infrastructure.tracing import current_headers, tracing_of
 from horae_projections.projector import Projector
 from horae_projections.queries import Queries
@@ -97,7 +96,7 @@ class Runtime:
         self.roles = tuple(roles)
         self.store: EventStore | None = None
         """Of an engine."""
-        self.log: Log | None = None
+        self.log: EventLog | None = None
         """What views project: the engine's store, or the log of one elsewhere."""
         self.engine: Engine | None = None
         self.gateway: Gateway | None = None

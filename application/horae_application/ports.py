@@ -178,15 +178,45 @@ class Ownership(NamedTuple):
     owner: str | None
 
 
-class EventStore(Protocol):
-    """The event log, the ledger's lines, and the ownership of partitions.
+class EventLog(Protocol):
+    """What is read of a store.
 
     Synchronous: it is called from the engine's thread and from readers' threads, never from an
     event loop. Every method is safe to call from several threads.
     """
 
     identity: str
-    """Of this store; a restored or promoted one has another."""
+    """Of the store; a restored or promoted one has another."""
+
+    def read(self, after: int, limit: int) -> list[StoredEvent]:
+        """The next events of the log with a position greater than `after`, in order."""
+        ...
+
+    def read_named(
+        self, after: int, until: int, names: Sequence[str], limit: int
+    ) -> list[StoredEvent]:
+        """The events of some names with positions after one and up to another, in order."""
+        ...
+
+    def head(self) -> int:
+        """The highest position written, 0 for an empty log."""
+        ...
+
+    def wait(self, after: int, timeout: float) -> bool:
+        """Block this thread until the log reaches beyond `after`; False after `timeout` seconds.
+
+        False comes early when the store is closed.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release connections and files. Idempotent."""
+        ...
+
+
+class EventStore(EventLog, Protocol):
+    """The event log, the ledger's lines, and the ownership of partitions; synchronous as the log."""
+
     single_process: bool
     """True if no other process can write (a lock file says so)."""
 
@@ -223,27 +253,6 @@ class EventStore(Protocol):
             owner: who asks.
             waiting: for each key the urgency of the most urgent execution that waits for it here,
                 the smallest first; it is told to the others that ask.
-        """
-        ...
-
-    def read(self, after: int, limit: int) -> list[StoredEvent]:
-        """The next events of the log with a position greater than `after`, in order."""
-        ...
-
-    def read_named(
-        self, after: int, until: int, names: Sequence[str], limit: int
-    ) -> list[StoredEvent]:
-        """The events of some names with positions after one and up to another, in order."""
-        ...
-
-    def head(self) -> int:
-        """The highest position written, 0 for an empty log."""
-        ...
-
-    def wait(self, after: int, timeout: float) -> bool:
-        """Block this thread until the log reaches beyond `after`; False after `timeout` seconds.
-
-        False comes early when the store is closed.
         """
         ...
 
@@ -297,10 +306,6 @@ class EventStore(Protocol):
 
     def compact(self) -> None:
         """Give room that erased events have left back, as far as the store does that by itself."""
-        ...
-
-    def close(self) -> None:
-        """Release connections and files. Idempotent."""
         ...
 
 

@@ -22,8 +22,6 @@ _EVENTS = """
 SELECT rowid, recorded_at, originator_id, originator_version, topic, state
 FROM horae_events WHERE rowid > ? {} ORDER BY rowid LIMIT ?
 """
-
-
 _HEAD = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'horae_events'"
 _BEYOND = "SELECT EXISTS (SELECT 1 FROM horae_events WHERE rowid > ?)"
 
