@@ -234,14 +234,17 @@ class Client(CommandCalls):
     async def bulk_schedules(
         self,
         operation: str,
-        filter: Mapping[str, Any],  # noqa: A002 - the wire's name
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - the wire's name
         *,
+        all: bool = False,  # noqa: A002 - the wire's name
         note: str = "",
         tags: Mapping[str, Iterable[str]] | None = None,
         dry_run: bool = False,
     ) -> Json:
-        """Pause, resume, cancel or retag (`tags`: add, remove) all that match filters of a list."""
-        body: Json = {"operation": operation, "filter": filter, "note": note, "dry_run": dry_run}
+        """Pause, resume, cancel or retag (`tags`: add, remove) what matches filters of a list, or `all`."""
+        body: Json = {"operation": operation, "note": note, "dry_run": dry_run}
+        body |= {"all": True} if all else {}
+        body |= {"filter": filter} if filter is not None else {}
         if tags is not None:
             body["tags"] = {name: list(each) for name, each in tags.items()}
         return await self.command("schedule.bulk", body)

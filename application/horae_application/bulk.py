@@ -27,6 +27,8 @@ MAX_IDS = 1_000
 
 _PAGING = {"limit", "cursor", "sort", "order", "min_position", "wait_ms"}
 _ENDED = {"completed", "cancelled", "failed"}
+_NOTHING: tuple[Any, ...] = (None, "", [])
+"""Values of a filter that leave none out."""
 
 Row = Mapping[str, Any]
 
@@ -49,6 +51,7 @@ async def change_all(
     Raises:
         HoraeError: the views do not answer, or the filter is wrong.
     """
+    _meant(asked)
     rows, position = await _matching(look, request.tenant, asked.filter, head)
     wanted = [row["id"] for row in rows if _changes(row, asked)]
     replies = {} if asked.dry_run else await _each(bring, request, asked, wanted)
@@ -70,6 +73,17 @@ async def change_all(
         "position": max(positions, key=lambda text: parse_position(text).number),
     }
     return Reply(OK, body)
+
+
+def _meant(asked: BulkSchedules) -> None:
+    """See that all schedules are meant where the filter leaves none out."""
+    narrows = any(value not in _NOTHING for value in asked.filter.values())
+    if narrows and asked.all:
+        raise InvalidField("either a filter or all schedules are meant", field="all")
+    if not narrows and not asked.all:
+        raise InvalidField(
+            'it leaves no schedule out; if all are meant, say `"all": true`', field="filter"
+        )
 
 
 async def _matching(

@@ -42,7 +42,8 @@ def bulk(
     told |= given(tags=tag, status=status, type=kind, name_contains=name)
     if bool(told) == all_:
         raise typer.BadParameter("either filters or --all")
-    body: Json = {"operation": operation, "filter": told, "note": note, "dry_run": dry_run}
+    body: Json = {"operation": operation, "note": note, "dry_run": dry_run}
+    body |= {"all": True} if all_ else {"filter": told}
     if add or remove:
         body["tags"] = {"add": add or [], "remove": remove or []}
     answer = command(nats, tenant, "schedule.bulk", body)

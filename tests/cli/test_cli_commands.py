@@ -379,4 +379,6 @@ def test_bulk_changes_all_that_match_after_a_dry_run(horae, write):
         horae("schedule", "bulk", "cancel", "--tag", "bulk").out == "0 match, 0 changed, 0 failed\n"
     )
     assert horae("schedule", "bulk", "cancel").code == 2
+    told = horae("schedule", "bulk", "pause", "--all", "--dry-run", "--json").document
+    assert (told["dry_run"], told["matched"] >= 2) == (True, True)
     assert horae("schedule", "bulk", "cancel", "--filter", "[]").code == 1

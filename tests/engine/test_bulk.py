@@ -85,7 +85,7 @@ async def test_more_than_a_page_is_changed_whole(
     monkeypatch.setattr(bulk, "PAGE", 2)
     monkeypatch.setattr(bulk, "LANES", 3)
     monkeypatch.setattr(bulk, "MAX_IDS", 4)
-    answer = await engine.bulk_schedules("cancel", {})
+    answer = await engine.bulk_schedules("cancel", all=True)
     assert counts(answer) == (10, 9, 1, 0)
     assert len(answer["ids"]) == 4
     assert set((await statuses(engine)).values()) == {"cancelled"}
@@ -108,13 +108,18 @@ async def test_refusals_are_counted_and_named(engine: TestEngine) -> None:
 @pytest.mark.parametrize(
     ("told", "field"),
     [
-        ({"operation": "erase", "filter": {}}, "operation"),
+        ({"operation": "erase", "all": True}, "operation"),
         ({"operation": "pause"}, "filter"),
+        ({"operation": "pause", "filter": {}}, "filter"),
+        ({"operation": "pause", "filter": {"tags": []}}, "filter"),
+        ({"operation": "pause", "filter": {"type": None, "name_contains": ""}}, "filter"),
+        ({"operation": "pause", "filter": {}, "dry_run": True}, "filter"),
+        ({"operation": "pause", "filter": {"tags": ["x"]}, "all": True}, "all"),
         ({"operation": "pause", "filter": {"colour": "red"}}, "filter.colour"),
         ({"operation": "pause", "filter": {"status": "asleep"}}, "filter.status[0]"),
         ({"operation": "pause", "filter": {"limit": 3}}, "filter.limit"),
-        ({"operation": "retag", "filter": {}}, None),
-        ({"operation": "pause", "filter": {}, "tags": {"add": ["x"]}}, None),
+        ({"operation": "retag", "all": True}, None),
+        ({"operation": "pause", "all": True, "tags": {"add": ["x"]}}, None),
     ],
 )
 async def test_request_that_says_something_else_is_refused(
@@ -132,6 +137,6 @@ async def test_more_than_the_largest_number_is_refused(
 ) -> None:
     monkeypatch.setattr(bulk, "LARGEST", 9)
     with pytest.raises(InvalidField) as caught:
-        await engine.bulk_schedules("cancel", {})
+        await engine.bulk_schedules("cancel", all=True)
     assert caught.value.field == "filter"
     assert "active" in (await statuses(engine)).values()

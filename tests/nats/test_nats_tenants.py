@@ -130,7 +130,7 @@ async def test_tenants_have_the_same_names_and_neither_sees_the_other(desk: Desk
         with pytest.raises(NotFound):
             await blue.query(name, body)
     await blue.command("schedule.cancel", {"id": "job"})
-    await blue.command("schedule.bulk", {"filter": {}, "operation": "cancel"})
+    await blue.command("schedule.bulk", {"all": True, "operation": "cancel"})
     shown = await red.query("schedule.list", {"status": "active"})
     assert {each["id"] for each in shown["schedules"]} == {"job", "other"}
 

@@ -81,10 +81,14 @@ class TagChange(Model):
 
 
 class BulkSchedules(Command):
-    """`schedule.bulk`: an operation on all schedules that match the filters of `schedule.list`."""
+    """`schedule.bulk`: an operation on all schedules that match the filters of `schedule.list`.
+
+    A filter that leaves none out is refused, unless `all` says that all of the tenant are meant.
+    """
 
     name = "schedule.bulk"
-    filter: dict[str, Any]
+    filter: dict[str, Any] = Field(default_factory=dict)
+    all: bool = False
     operation: Literal["pause", "resume", "cancel", "retag"]
     note: Note = ""
     tags: TagChange | None = None
