@@ -28,7 +28,7 @@ WAITS = "w"
 """What waits and is neither an execution nor the calendar's next instant of a schedule."""
 QUEUES = "q"
 
-FORMAT = 6
+FORMAT = 7
 """Of the rows and indexes; a view of another format is built anew beside the old one."""
 
 TYPES = ("cron", "interval", "once", "rrule", "manual", "event", "outcome", "condition")

@@ -111,6 +111,13 @@ class TestSteps:
         assert await ids(views, groups=[["d"]], all_of=["blue"]) == ["a"]
         assert await ids(views, groups=[["c"], ["d"]], all_of=["red"]) == []
 
+    async def test_a_row_moves_within_an_order_that_others_enter_in_the_same_step(self, views):
+        await begin(views, row("a", 1, next=5))
+        moved = Change(key("a"), b"a", "", [Entry("next:c", 7)], [Entry("next:c", 5)])
+        steps = [Step("p1", "p2", [row("b", 2, next=6), moved])]
+        await views.apply("v1", steps)
+        assert await ids(views, order="next") == ["b", "a"]
+
     async def test_a_deleted_row_is_gone(self, views):
         await begin(views, row("a", 1, sets=["red"]))
         places = [Entry("created:c", 1), Entry("next:c", INFINITY), Entry("name:c", "a")]

@@ -261,12 +261,16 @@ def _row(stored: bytes | None) -> bytes | None:
 
 
 def _operations(prefix: str, changes: Sequence[Change]) -> list[list[Any]]:
-    """The commands of a step, those on one key as one."""
+    """The commands of a step, those on one key as one.
+
+    What is dropped goes first: a row that keeps its place under another key is dropped and added.
+    """
+    removals: dict[tuple[str, str], list[Any]] = {}
     grouped: dict[tuple[str, str], list[Any]] = {}
     for (table, tenant, id_), row, text, added, dropped in changes:
         name = _hash(prefix, table, tenant)
         if row is None:
-            grouped.setdefault(("HDEL", name), []).append(id_)
+            removals.setdefault(("HDEL", name), []).append(id_)
         else:
             stored = _text(text.encode() + b"\0" + row)
             grouped.setdefault(("HSET", name), []).extend((id_, stored))
@@ -275,10 +279,10 @@ def _operations(prefix: str, changes: Sequence[Change]) -> list[list[Any]]:
         orders, sets = _orders(prefix, table, tenant), _sets(prefix, table, tenant)
         for place, key in dropped:
             if key is None:
-                grouped.setdefault(("SREM", sets + place), []).append(id_)
+                removals.setdefault(("SREM", sets + place), []).append(id_)
             else:
                 member = _member(key, id_)
-                grouped.setdefault(("ZREM", orders + place), []).append(member)
+                removals.setdefault(("ZREM", orders + place), []).append(member)
         for place, key in added:
             if key is None:
                 grouped.setdefault(("SADD", sets + place), []).append(id_)
@@ -286,7 +290,8 @@ def _operations(prefix: str, changes: Sequence[Change]) -> list[list[Any]]:
                 score = "0" if isinstance(key, str) else _number(key)
                 scored = (score, _member(key, id_))
                 grouped.setdefault(("ZADD", orders + place), []).extend(scored)
-    return [[command, name, *arguments] for (command, name), arguments in grouped.items()]
+    commands = (*removals.items(), *grouped.items())
+    return [[command, name, *arguments] for (command, name), arguments in commands]
 
 
 def _member(key: float | str, id_: str) -> str:
