@@ -302,7 +302,7 @@ class Horae:
                 async with self.connect(settings.nats_url, **told) as client:
                     await self._review(client, await declare(client, self.schedules))
             except HoraeError as error:
-                _log.warning("schedules not declared yet", reason=error.message)
+                _log.warning("schedules not declared yet", reason=str(error))
                 await asyncio.sleep(1.0)
             else:
                 return
@@ -327,7 +327,7 @@ class Horae:
                 if asked["cursor"] is None:
                     break
         except Unavailable as error:
-            _log.warning("the views are behind", reason=error.message)
+            _log.warning("the views are behind", reason=str(error))
         for id_ in left if self.prune else ():
             with suppress(ScheduleNotFound, IllegalState):
                 await client.cancel_schedule(id_, note=f"no longer declared by {self.name}")

@@ -48,7 +48,7 @@ async def declare(client: Client, schedules: Mapping[str, Json]) -> str | None:
                 answer = await client.command("schedule.create", body, key=key)
                 positions.append(parse_position(answer["position"]))
         except InvalidTrigger as error:  # an instant that has passed since it was written
-            _log.warning("schedule not made", schedule_id=id_, reason=error.message)
+            _log.warning("schedule not made", schedule_id=id_, reason=str(error))
         except InvalidField as error:
             raise _of(error, id_) from error
     return str(max(positions, key=lambda each: each.number)) if positions else None
@@ -81,8 +81,8 @@ def _of(error: InvalidField, id_: str) -> InvalidField:
     told = copy(error)
     where = f"{error.field}: " if error.field else ""
     message = error.message.removeprefix(where)
-    told.message = f"schedule {id_!r}: {where}{message}"
-    told.args = (told.message if error.value is None else f"{told.message} [{error.value}]",)
+    shown = "" if error.value is None else f" [{error.value}]"
+    told.message = f"schedule {id_!r}: {where}{message}{shown}"
     return told
 
 

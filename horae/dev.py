@@ -179,7 +179,7 @@ class Reload:
         try:
             again = before.again()
         except InvalidField as error:
-            _log.error("settings not changed", setting=error.field, reason=error.message)
+            _log.error("settings not changed", setting=error.field, reason=str(error))
             return
         changed = before.changed(again)
         if "log" in changed:

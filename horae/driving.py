@@ -205,7 +205,7 @@ class Worker:
             try:
                 await self.run_once()
             except HoraeError as error:
-                _log.warning("due commands wait", reason=error.message)
+                _log.warning("due commands wait", reason=str(error))
                 pause = self._poll
             else:
                 pause = min(self._poll, self._driver.pause)

@@ -51,11 +51,11 @@ async def _keep(runtime: Runtime) -> None:
         body = {**SCHEDULE, "allow_unknown": True}
         await _create(runtime.client(actor="horae"), body)
     except HoraeError as error:
-        _log.warning(LATER, reason=error.message)
+        _log.warning(LATER, reason=str(error))
 
 
 async def _create(client: Client, body: dict[str, Any]) -> None:
     try:
         await client.command("schedule.create", body)
     except HoraeError as error:
-        _log.warning(LATER, reason=error.message)
+        _log.warning(LATER, reason=str(error))

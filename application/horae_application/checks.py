@@ -22,7 +22,7 @@ from horae_application.services import NoResponders, ServiceError
 from horae_application.task import Task
 from horae_application.work import Work
 from horae_domain.conditions import tick_at
-from horae_domain.errors import HoraeError
+from horae_domain.errors import HoraeError, reason_of
 from horae_domain.expressions import holds
 from horae_domain.identity import partition_of_stream, schedule_stream
 from horae_domain.instants import format_instant
@@ -204,7 +204,7 @@ def error_of(error: BaseException) -> dict[str, Any]:
     kind = type(error).__name__
     if isinstance(error, HoraeError):
         kind = error.type if isinstance(error, ServiceError) else error.code
-    return {"type": kind, "message": str(error)[:1000]}
+    return {"type": kind, "message": reason_of(error)[:1000]}
 
 
 def question(work: Work, name: str) -> dict[str, Any]:

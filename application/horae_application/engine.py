@@ -169,7 +169,7 @@ class Engine:
         try:
             return self.step()
         except StoreError as error:
-            self.store_error = str(error)
+            self.store_error = error.message
             _log.warning("store unavailable", error=str(error))
         except Exception:  # noqa: BLE001 - recorded, and all is read again
             _log.exception("the engine's round failed")
@@ -397,7 +397,7 @@ class Engine:
             tasks = self._drain()
             if self._unknown is None:
                 tasks += [answer.task for answer in answers]
-            self._refuse(tasks, f"the store is not available: {error}")
+            self._refuse(tasks, f"the store is not available: {error.message}")
             raise
         owned = self.ownership.epochs
         if all(owned.get(each) == epoch for each, epoch in batch.epochs.items()):
@@ -425,7 +425,7 @@ class Engine:
         if self._unknown is not None:
             return  # their answers wait for the read-back
         if isinstance(error, StoreUnavailable):
-            self._refuse(tasks, f"the store is not available: {error}")
+            self._refuse(tasks, f"the store is not available: {error.message}")
             return
         if isinstance(error, Crowded):
             self.room.crowded(error.keys)

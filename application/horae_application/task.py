@@ -31,6 +31,20 @@ class Answer(NamedTuple):
 
 
 def refusal(task: Task, error: HoraeError) -> Answer:
-    """The answer of a task that is refused."""
+    """The answer of a task that is refused; it says what the command was about."""
+    _name(task, error)
     reply = refused(error)
     return Answer(task, reply.status, reply.body)
+
+
+def _name(task: Task, error: HoraeError) -> None:
+    command, name = task.command, "execution_id"
+    id_ = command.execution
+    if id_ is None:
+        id_, name = command.schedule(task.request.tenant), "schedule_id"
+    if id_ is None or id_ == error.value:
+        return
+    if error.value is None and error.field in {"id", name}:
+        error.value = id_
+    else:
+        error.details.setdefault(name, id_)

@@ -31,11 +31,15 @@ HoraeError                      code, field, value, details; what a wire reply c
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
+
+_IDS = ("schedule_id", "execution_id")
+"""Details that say what an error is about."""
 
 
 class HoraeError(Exception):
-    """Root of the tree.
+    """Root of the tree; as text it is `code: message [what it is about]`.
 
     Attributes:
         code: the stable noun of the interface, such as `invalid_trigger`.
@@ -56,6 +60,26 @@ class HoraeError(Exception):
         self.field = field
         self.value = None if value is None else str(value)[:200]
         self.details = details
+
+    def __str__(self) -> str:
+        code = f"{self.details.get('code', self.code)}: "
+        return self.reason if self.reason.startswith(code) else code + self.reason
+
+    @property
+    def reason(self) -> str:
+        """The message, and the ids of what it is about as far as it does not name them."""
+        told = self.message
+        missing: list[str] = []
+        for each in self._about():
+            if each is not None and str(each) not in told:
+                missing.append(str(each))
+                told += str(each)
+        return f"{self.message} [{', '.join(missing)}]" if missing else self.message
+
+    def _about(self) -> Iterable[object]:
+        """A wrong value is left out: what belongs into no log may stand in the wrong field."""
+        wrong = self.status == InvalidField.status
+        return (None if wrong else self.value, *(self.details.get(name) for name in _IDS))
 
     def to_json(self) -> dict[str, Any]:
         """The `error` object of a refusal."""
@@ -219,6 +243,11 @@ class Unavailable(HoraeError):
 
 def _tree(kind: type[HoraeError]) -> list[type[HoraeError]]:
     return [kind, *(below for child in kind.__subclasses__() for below in _tree(child))]
+
+
+def reason_of(error: BaseException) -> str:
+    """What any error says, for where its type or code stands beside it."""
+    return error.reason if isinstance(error, HoraeError) else str(error)
 
 
 _BY_CODE = {kind.code: kind for kind in _tree(HoraeError)}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from horae.app import Horae
 from horae.cli.errors import AppNotFound
+from horae_domain.errors import reason_of
 
 
 def load_app(name: str | None) -> Horae:
@@ -57,7 +58,7 @@ def _import(module_name: str, name: str) -> object:
         last = traceback.extract_tb(error.__traceback__)[-1]
         at = f" ({last.filename}, line {last.lineno})" if "importlib" not in last.filename else ""
         raise AppNotFound(
-            f"cannot import {module_name}: {type(error).__name__}: {error}{at}",
+            f"cannot import {module_name}: {type(error).__name__}: {reason_of(error)}{at}",
             field="APP",
             value=name,
         ) from error

@@ -88,9 +88,11 @@ def described(error: BaseException) -> dict[str, str]:
     """What the parent is told of an error."""
     import traceback  # noqa: PLC0415
 
+    from horae_domain.errors import reason_of  # noqa: PLC0415
+
     return {
         "type": type(error).__name__,
-        "message": str(error),
+        "message": reason_of(error),
         "stack": "".join(traceback.format_exception(error)),
     }
 

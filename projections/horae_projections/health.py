@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from time import perf_counter
 from typing import Any
 
+from horae_domain.errors import reason_of
+
 Probe = Callable[[], "dict[str, Any] | Awaitable[dict[str, Any]]"]
 """Says how a component is: `status` (`up` or `down`), and perhaps `latency_ms`, `issues` (each with
 `severity` and `message`) and facts of its own. One that raises is down."""
@@ -43,7 +45,7 @@ async def _ask(probe: Probe) -> dict[str, Any]:
             said = probe()
             state = dict(await said if inspect.isawaitable(said) else said)
     except Exception as error:  # noqa: BLE001 - a component that fails its probe is down
-        state = {"status": "down", "error": f"{type(error).__name__}: {error}"}
+        state = {"status": "down", "error": f"{type(error).__name__}: {reason_of(error)}"}
     state.setdefault("latency_ms", round((perf_counter() - begun) * 1000, 3))
     return state
 

@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 
 from horae_domain.codec import Undecodable, decode
+from horae_domain.errors import reason_of
 from horae_domain.events import Event
 from horae_domain.positions import Position, parse_position
 from horae_projections.fold import project
@@ -179,7 +180,7 @@ class Projector:
             except Exception as error:  # noqa: BLE001 - recorded, and tried again
                 if self._error is None:
                     _log.warning("projection interrupted", error=repr(error))
-                self._error = f"{type(error).__name__}: {error}"
+                self._error = f"{type(error).__name__}: {reason_of(error)}"
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, BACKOFF[1])
 

@@ -20,7 +20,7 @@ from stepping import (
 )
 
 from horae_application.messages import COMMANDS, read_command
-from horae_domain.errors import HoraeError
+from horae_domain.errors import HoraeError, error_from_json
 from horae_domain.events import (
     ExecutionFailed,
     ExecutionRequested,
@@ -703,3 +703,24 @@ def test_executor_without_room_leaves_work_waiting(clock: Clock) -> None:
     desk.executor.slots = 1
     desk.settle()
     assert len(desk.executor.started) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "said"),
+    [
+        ("schedule.pause", {"id": "gone"}, "schedule_not_found: no such schedule [gone]"),
+        ("schedule.resume", {"id": "job"}, "illegal_state: schedule job is cancelled"),
+        (
+            "occurrence.skip",
+            {"id": "job", "at": "2020-01-01T00:00:00Z"},
+            "illegal_state: schedule job is cancelled",
+        ),
+    ],
+)
+def test_refusal_as_text_names_what_it_is_about(
+    desk: Stepped, name: str, body: dict[str, Any], said: str
+) -> None:
+    desk.create()
+    desk.ask("schedule.cancel", {"id": "job"})
+    reply = desk.ask(name, body)
+    assert str(error_from_json(reply.status, reply.body)) == said

@@ -131,7 +131,7 @@ def test_error_survives_the_wire(kind):
     again = error_from_json(kind.status, {"ok": False, "error": body})
     assert type(again) is kind
     assert again.to_json() == body
-    assert (str(again), again.field, again.value) == ("why", "a.b", "5")
+    assert (again.message, again.field, again.value) == ("why", "a.b", "5")
     assert again.details == {"known": ["x"]}
 
 

@@ -67,25 +67,25 @@ async def test_a_schedule_that_is_refused_at_the_start_is_named() -> None:
     with pytest.raises(InvalidExpression) as caught:
         async with testing.engine(app):
             pass
-    assert str(caught.value).startswith("schedule 'trades': trigger.filter: ")
+    assert str(caught.value).startswith("invalid_expression: schedule 'trades': trigger.filter: ")
     assert str(caught.value).endswith(" [data.amount = 3]")
     assert caught.value.field == "trigger.filter"
 
 
 @pytest.mark.parametrize("trigger", ["0 2 * * *", None, ["0 2 * * *"]])
 def test_a_trigger_of_another_kind_is_refused_where_it_is_written(trigger: Any) -> None:
-    with pytest.raises(InvalidTrigger, match=r"^trigger: .*cron\("):
+    with pytest.raises(InvalidTrigger, match=r"^invalid_trigger: trigger: .*cron\("):
         Horae("test").schedule("job", trigger)(work)
 
 
 @pytest.mark.parametrize("made", [lambda: steps("a", "b"), lambda: steps([step("a"), step("b")])])  # type: ignore[arg-type, list-item]
 def test_steps_of_another_kind_are_refused_where_they_are_written(made: Callable[[], Any]) -> None:
-    with pytest.raises(InvalidField, match=r"^action\.steps: .*step\("):
+    with pytest.raises(InvalidField, match=r"^invalid_field: action\.steps: .*step\("):
         made()
 
 
 def test_a_value_that_is_no_json_is_refused_with_its_field() -> None:
-    with pytest.raises(InvalidField, match=r"^payload: a JSON value"):
+    with pytest.raises(InvalidField, match=r"^invalid_field: payload: a JSON value"):
         Horae("test").schedule("job", manual(), payload={"ids": {1, 2}})(work)
 
 

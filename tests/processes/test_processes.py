@@ -243,7 +243,9 @@ async def test_who_may_not_become_the_user_is_refused() -> None:
     """
     command = ["setpriv", "--bounding-set", "-setuid,-setgid", *python(code)]
     result = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True)
-    assert result.stdout == "user The process was not started: user: not permitted.\n", result
+    assert (
+        result.stdout == "user process_refused: The process was not started: user: not permitted.\n"
+    ), result
 
 
 @ROOT

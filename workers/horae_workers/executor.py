@@ -40,7 +40,7 @@ from horae_domain.actions import (
     ProcessAction,
     ScheduleAction,
 )
-from horae_domain.errors import HoraeError, UnknownHandler
+from horae_domain.errors import HoraeError, UnknownHandler, reason_of
 
 CONCURRENCY = 16
 """Handlers at once, unless told (D)."""
@@ -571,7 +571,7 @@ def describe(error: BaseException) -> dict[str, Any]:
 
 def _message(error: BaseException) -> str:
     try:
-        return str(error)
+        return reason_of(error)
     except Exception:  # noqa: BLE001 - a handler's own error may fail at anything
         return "<an error that cannot be shown>"
 

@@ -18,6 +18,7 @@ from horae_application.registry import Registry
 from horae_application.services import NoReply, NoResponders, ServiceError
 from horae_application.threads import in_thread
 from horae_application.work import Work
+from horae_domain.errors import reason_of
 from horae_infrastructure.nats.connection import Connection
 from horae_infrastructure.nats.discovery import QUEUE_GROUP, Discovery, Endpoint
 from horae_infrastructure.nats.subjects import ERROR, ERROR_CODE, check_subject, header_text
@@ -127,7 +128,7 @@ class CheckServing:
         except Exception as error:  # noqa: BLE001 - whatever it is, the asker is told
             _log.warning("check failed", check=name, error=str(error))
             endpoint.count(0, str(error))
-            failed = ServiceError(str(error), type=type(error).__name__)
+            failed = ServiceError(reason_of(error), type=type(error).__name__)
             await self._refuse(msg, failed)
         else:
             endpoint.count(0)

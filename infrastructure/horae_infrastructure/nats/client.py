@@ -144,7 +144,9 @@ class NatsCaller:
                 if not again(error) or time.monotonic() + wait >= deadline:
                     if not cut_short or refusal is None:
                         raise
-                    raise Unavailable(f"{error}; refused before: {refusal}") from error
+                    raise Unavailable(
+                        f"{error.message}; refused before: {refusal.message}"
+                    ) from error
                 refusal = refusal if cut_short else error
             await asyncio.sleep(wait)
             pause = min(pause * 2, LONGEST_PAUSE)

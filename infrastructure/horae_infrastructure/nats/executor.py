@@ -12,7 +12,14 @@ from nats.aio.msg import Msg
 
 from horae_application.log import get_logger
 from horae_application.work import Work
-from horae_domain.errors import Conflict, HoraeError, InvalidField, NotFound, StaleLease
+from horae_domain.errors import (
+    Conflict,
+    HoraeError,
+    InvalidField,
+    NotFound,
+    StaleLease,
+    reason_of,
+)
 from horae_infrastructure.nats.client import NatsCaller
 from horae_infrastructure.nats.connection import Connection
 from horae_infrastructure.nats.pull import Pull, kept
@@ -206,7 +213,7 @@ class WorkPuller:
             return False
         except Exception as error:  # noqa: BLE001 - recorded as the attempt's outcome
             _log.warning("attempt_failed", execution_id=work.execution_id, exc_info=error)
-            report = _failed(type(error).__name__, str(error))
+            report = _failed(type(error).__name__, reason_of(error))
         return await self._report(work, {"started_at": started_at, **report})
 
     async def _beaten(self, work: Work) -> Mapping[str, Any]:
@@ -303,7 +310,9 @@ class WorkPuller:
                 if key.endswith(":invalid"):
                     return True
                 key += ":invalid"
-                report = _failed(type(error).__name__, f"the outcome cannot be reported: {error}")
+                report = _failed(
+                    type(error).__name__, f"the outcome cannot be reported: {error.reason}"
+                )
             except HoraeError as error:
                 _log.warning("report_unanswered", execution_id=work.execution_id, error=str(error))
                 await asyncio.sleep(PAUSE)
