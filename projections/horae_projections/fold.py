@@ -62,6 +62,7 @@ from horae_domain.events import (
 from horae_domain.instants import parse_instant
 from horae_domain.ledger import OFF_CALENDAR, UNPLANNED
 from horae_projections import erasing, planned, queues, sagas, timed
+from horae_projections.definitions import pack_command, pack_definition
 from horae_projections.ports import Key
 from horae_projections.rows import (
     DECISIONS,
@@ -76,8 +77,6 @@ from horae_projections.rows import (
     Pause,
     ScheduleRow,
     decision_id,
-    pack_command,
-    pack_definition,
 )
 from horae_projections.sheet import BORN, Sheet
 

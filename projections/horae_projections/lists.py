@@ -10,6 +10,7 @@ from horae_domain.errors import InvalidField
 from horae_domain.instants import to_micros
 from horae_projections import answers
 from horae_projections import queues as in_queues
+from horae_projections.definitions import COMMAND_TYPE, fold_text
 from horae_projections.merged import Source, between, cursor, mark, merged
 from horae_projections.messages import (
     ListDeadLetters,
@@ -18,9 +19,9 @@ from horae_projections.messages import (
     ListSchedules,
     ScheduleHistory,
 )
+from horae_projections.places import schedule_cell
 from horae_projections.ports import Listing, Page, ViewStore
 from horae_projections.rows import (
-    COMMAND_TYPE,
     DECISIONS,
     EXECUTION_STATUSES,
     EXECUTIONS,
@@ -29,8 +30,6 @@ from horae_projections.rows import (
     SCHEDULE_STATUSES,
     SCHEDULES,
     TYPES,
-    fold_text,
-    schedule_cell,
     unpack,
 )
 

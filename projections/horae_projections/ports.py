@@ -8,7 +8,7 @@ it is one that cannot fail.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from horae_domain.errors import Unavailable
@@ -96,25 +96,28 @@ class Key(NamedTuple):
     id: str
 
 
-class Entry(NamedTuple):
-    """One place of a row in an index: in a cell of an order by its key, or in a set (no key).
+PlaceKey = float | str | None
+"""What a row is sorted by in a cell of an order, all of one type there; None in a set, which has no order.
 
-    A number is an integer below 2**53 or infinity. All keys of an order are of one type.
-    """
-
-    place: str
-    key: float | str | None = None
+A number is an integer below 2**53 or infinity.
+"""
+Places = Mapping[str, PlaceKey]
+"""Places of a row in the indexes: names of cells and of sets, with the row's key there."""
+NOWHERE: Places = {}
 
 
 class Change(NamedTuple):
-    """A row's new content (None deletes it), and how its index entries differ from before."""
+    """A row's new content (None deletes it), and how its places differ from before.
+
+    A place that it keeps with another key is both dropped and added.
+    """
 
     key: Key
     row: bytes | None
     text: str = ""
     """What `Listing.contains` and an order by text see; empty stands for the id."""
-    add: Sequence[Entry] = ()
-    drop: Sequence[Entry] = ()
+    add: Places = NOWHERE
+    drop: Places = NOWHERE
 
 
 class Step(NamedTuple):

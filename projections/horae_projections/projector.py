@@ -30,9 +30,9 @@ IDLE = 1.0
 """Seconds between looks at the log and at the view while nothing is heard of either."""
 PAGE = 2000
 """Events read from the log at once."""
-STEP = 20
+STEP = 50
 """Events in one atomic step: at most about a millisecond of the view's server."""
-BURST = 10
+BURST = 4
 """Steps sent before their answers are awaited."""
 HINTS = 20_000
 """Events handed over that are kept; when there are more, they are read from the log."""

@@ -18,6 +18,7 @@ from horae_domain.errors import (
 )
 from horae_domain.positions import Position, parse_position
 from horae_projections import answers, lists, preview, queues, timers
+from horae_projections.definitions import is_command
 from horae_projections.digests import digests
 from horae_projections.health import Probe, assess
 from horae_projections.hiding import may_hide, without_secrets
@@ -51,7 +52,6 @@ from horae_projections.rows import (
     ExecutionRow,
     QueueRow,
     ScheduleRow,
-    is_command,
     unpack,
 )
 

@@ -1,4 +1,4 @@
-"""The rows of the read models, their stored form, and the index entries that follow from them.
+"""The rows of the read models, and their stored form.
 
 Rows are packed as arrays of MessagePack: a waiting one-time schedule with its index entries stays
 below 400 bytes in Valkey (requirement P1).
@@ -6,20 +6,15 @@ below 400 bytes in Valkey (requirement P1).
 
 from __future__ import annotations
 
-import zlib
 from datetime import datetime
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 
 from horae_domain.backfills import Backfill
-from horae_domain.events import COMMAND, CommandScheduled, command_definition
-from horae_domain.instants import from_micros, to_micros
-from horae_domain.plans import Plan, Verdict
+from horae_domain.plans import Plan
 from horae_domain.policies import Priority
-from horae_domain.timers import of_backfill, of_occurrence
-from horae_projections.ports import INFINITY, Entry
+from horae_projections.definitions import unpack_definition
 
 SCHEDULES = "s"
 EXECUTIONS = "x"
@@ -34,8 +29,6 @@ FORMAT = 7
 TYPES = ("cron", "interval", "once", "rrule", "manual", "event", "outcome", "condition")
 ACTIVE = ("active", "pending")
 """The statuses of a schedule that fires."""
-COMMAND_TYPE = "command"
-"""The type of scheduled commands, of which there may be very many: in lists of their own."""
 SCHEDULE_STATUSES = ("active", "pending", "paused", "completed", "cancelled", "failed")
 EXECUTION_STATUSES = (
     "pending", "delayed", "buffered", "held", "checking", "running", "waiting", "succeeded", "failed",
@@ -286,67 +279,6 @@ def decision_id(number: int) -> str:
     return f"{number:016x}"
 
 
-_LIKELY = (
-    b'"concurrency":"max_executions":"end_at":"start_at":"cooldown":"pt"metadata":{},"priority":"high"'
-    b'"low"critical"queue":"default"timeout":{"start_to_close":"overlap":"allow"buffer"dst":{"gap":'
-    b'"retry":{"max_attempts":"delay":"catch_up":{"mode":"all"skip"window":"description":"tags":["'
-    b'"command":["name":"trigger":{"type":"cron","expression":"0 * * * *","timezone":"UTC"Europe/'
-    b'America/{"trigger":{"type":"interval","every":"1m","anchor":"{"trigger":{"type":"once","after"'
-    b'{"trigger":{"type":"once","at":"2026-01-01T00:00:00Z"},"action":{"type":"process"queue"'
-    b'{"trigger":{"type":"manual"},"action":{"type":"function","name":"},"payload":{"'
-)
-"""What definitions are made of, for the compressor; part of the format of the rows."""
-_UNSAID: list[Any] = [None, "", None, {}, {}]
-"""Of the facts of a command, those that are left out at the end."""
-_REMEMBERED = 4096
-_PACKED: dict[bytes, dict[str, Any]] = {}
-"""What was packed last: its indexes are made next, and need it again."""
-_to_json = msgspec.json.Encoder().encode
-_of_json = msgspec.json.Decoder().decode
-
-
-def pack_definition(definition: dict[str, Any]) -> bytes:
-    """A canonical definition, without its id, in few bytes."""
-    told = {name: value for name, value in definition.items() if name != "id"}
-    packed = _press(told)
-    if len(_PACKED) >= _REMEMBERED:
-        _PACKED.clear()
-    _PACKED[packed] = told
-    return packed
-
-
-def pack_command(event: CommandScheduled) -> bytes:
-    """The definition of a scheduled command: what only this one says."""
-    when = event.after if event.due is None else to_micros(event.due)
-    facts = [event.command, when, event.data, event.metadata, event.policies]
-    while facts[-1] == _UNSAID[len(facts) - 1]:
-        facts.pop()
-    return _press(facts)
-
-
-def unpack_definition(packed: bytes) -> dict[str, Any]:
-    """What was packed."""
-    found = _unpress(packed)
-    if isinstance(found, dict):
-        return found
-    command, when, data, metadata, policies = _facts(found)
-    due, after = (None, when) if isinstance(when, str) else (from_micros(when), None)
-    return command_definition(command, data, due, after, metadata, policies)
-
-
-def _facts(found: list[Any]) -> list[Any]:
-    return found + _UNSAID[len(found) :]
-
-
-def _press(content: Any) -> bytes:
-    press = zlib.compressobj(9, zlib.DEFLATED, -12, 5, zlib.Z_DEFAULT_STRATEGY, _LIKELY)
-    return press.compress(_to_json(content)) + press.flush()
-
-
-def _unpress(packed: bytes) -> Any:
-    return _of_json(zlib.decompressobj(-12, _LIKELY).decompress(packed))
-
-
 _encode = msgspec.msgpack.Encoder().encode
 _DECODERS: dict[str, msgspec.msgpack.Decoder[Any]] = {
     SCHEDULES: msgspec.msgpack.Decoder(ScheduleRow),
@@ -381,152 +313,3 @@ def _tamed(value: Any) -> Any:
 def unpack(table: str, stored: bytes) -> Any:
     """The row of a stored form."""
     return _DECODERS[table].decode(stored)
-
-
-def text_of(row: Row) -> str:
-    """What a list sorts and searches names by; empty where the id is the name."""
-    return _facets(row.definition, row.created_by).text if isinstance(row, ScheduleRow) else ""
-
-
-def fold_text(text: str) -> str:
-    """Names are compared without regard to case; NUL separates texts from ids in the index."""
-    return text.casefold().replace("\0", "")
-
-
-def entries_of(id_: str, row: Row) -> frozenset[Entry]:
-    """Every place in an index that a row has."""
-    match row:
-        case ScheduleRow():
-            return _schedule_entries(id_, row)
-        case ExecutionRow():
-            return _execution_entries(row)
-        case DecisionRow():
-            return frozenset({Entry(f"due:{row.status}:{row.schedule_id}", to_micros(row.at))})
-        case WaitRow():
-            return frozenset(_wait_entries(row.kind, row.schedule_id, row.due))
-        case QueueRow():
-            return frozenset() if id_ == ALL_QUEUES else frozenset({Entry("name:queue", 0)})
-
-
-def _schedule_entries(id_: str, row: ScheduleRow) -> frozenset[Entry]:
-    facets = _facets(row.definition, row.created_by)
-    cell = schedule_cell(row.status, facets.type, facets.priority)
-    due = INFINITY if row.fires_at is None else to_micros(row.fires_at)
-    orders = {
-        Entry(f"created:{cell}", to_micros(row.created_at)),
-        Entry(f"next:{cell}", due),
-    }
-    if facets.type != COMMAND_TYPE:
-        orders.add(Entry(f"name:{cell}", facets.text or fold_text(id_)))
-    return facets.sets | orders
-
-
-class _Facets(NamedTuple):
-    """What the indexes see of a definition."""
-
-    type: str
-    priority: str
-    text: str
-    sets: frozenset[Entry]
-
-
-@lru_cache(4096)
-def _facets(packed: bytes, created_by: str | None) -> _Facets:
-    told = _PACKED.pop(packed, None) or _unpress(packed)
-    if isinstance(told, list):
-        told = {
-            "trigger": {"type": "once"},
-            "action": {"type": "function", "name": COMMAND + told[0]},
-            **_facts(told)[-1],
-        }
-    sets = [Entry(f"handler:{handler_of(told['action'])}")]
-    if is_command(told):
-        return _Facets(COMMAND_TYPE, told.get("priority", "medium"), "", frozenset(sets))
-    sets += [Entry(f"tag:{tag}") for tag in told.get("tags", ())]
-    if created_by is not None:
-        sets.append(Entry(f"by:{created_by}"))
-    return _Facets(
-        told["trigger"]["type"],
-        told.get("priority", "medium"),
-        fold_text(told.get("name") or ""),
-        frozenset(sets),
-    )
-
-
-def is_command(told: dict[str, Any]) -> bool:
-    """True if a definition is that of a scheduled command."""
-    trigger, action = told["trigger"]["type"], told["action"]
-    function = trigger == "once" and action["type"] == "function"
-    return function and str(action["name"]).startswith(COMMAND)
-
-
-def handler_of(action: dict[str, Any]) -> str:
-    """What an action names: a function, a queue, a service's command, a URL, or a program."""
-    match action["type"]:
-        case "function":
-            return str(action["name"])
-        case "queue":
-            return str(action["queue"])
-        case "steps" | "none" | "schedule":
-            return str(action["type"])
-        case "command":
-            return f"{action['service']}.{action['command']}"
-        case "http":
-            return str(action["url"]).partition("?")[0]
-        case _:
-            return str(action["command"][0])
-
-
-def schedule_cell(status: str, type_: str, priority: str) -> str:
-    """The cell of every order of schedules."""
-    return f"{status}.{type_}.{priority}"
-
-
-def _execution_entries(row: ExecutionRow) -> frozenset[Entry]:
-    due = to_micros(row.due)
-    entries = [
-        Entry(f"due:{row.status}", due),
-        Entry(f"due:{row.status}:{row.schedule_id}", due),
-        Entry(f"queue:{row.queue}"),
-        Entry(f"kind:{row.kind}"),
-    ]
-    for kind, until in row.timers.items():
-        entries += _wait_entries(kind, row.schedule_id, until)
-    if row.status == "held":
-        entries += _wait_entries("held", row.schedule_id, None)
-    if row.status == "dead" and row.ended_at is not None:
-        ended = to_micros(row.ended_at)
-        entries.append(Entry("ended:dead", ended))
-        entries.append(Entry(f"ended:dead:{row.schedule_id}", ended))
-        entries.append(Entry(f"error:{row.error_type}"))
-    return frozenset(entries)
-
-
-def _wait_entries(kind: str, schedule_id: str, due: datetime | None) -> list[Entry]:
-    key = INFINITY if due is None else to_micros(due)
-    return [Entry(f"wait:{kind}", key), Entry(f"wait:{kind}:{schedule_id}", key)]
-
-
-def waits_of(id_: str, row: Row) -> dict[str, WaitRow]:
-    """What of a schedule waits besides its next occurrence, by the ids of the timers."""
-    if not isinstance(row, ScheduleRow) or not (row.plans or row.backfills):
-        return {}
-    first = row.next_plan
-    moved = {
-        str(of_occurrence(id_, plan.due)): WaitRow(
-            schedule_id=id_, kind="moved", due=plan.waits_at, facts=_planned_facts(nominal, plan)
-        )
-        for nominal, plan in (row.plans or {}).items()
-        if plan.waits_at is not None and row.status in ACTIVE and plan is not first
-    }
-    backfills = {
-        str(of_backfill(id_, name)): WaitRow(
-            schedule_id=id_, kind="backfill", due=None, facts={"left": going.left}
-        )
-        for name, going in (row.backfills or {}).items()
-    }
-    return moved | backfills
-
-
-def _planned_facts(nominal: str, plan: Plan) -> dict[str, Any]:
-    return {"nominal": nominal, "held": plan.verdict is Verdict.HOLD, "note": plan.note}

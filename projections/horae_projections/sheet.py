@@ -21,7 +21,8 @@ from horae_domain.events import (
     ScheduleCreated,
     ScheduleErased,
 )
-from horae_projections.ports import Change, Entry, Key
+from horae_projections.places import places_of, text_of, waits_of
+from horae_projections.ports import NOWHERE, Change, Key, Places
 from horae_projections.rows import (
     ALL_QUEUES,
     DECISIONS,
@@ -33,11 +34,8 @@ from horae_projections.rows import (
     Row,
     WaitRow,
     decision_id,
-    entries_of,
     pack,
-    text_of,
     unpack,
-    waits_of,
 )
 
 BORN = (
@@ -47,19 +45,16 @@ BORN = (
     ExecutionHeld,
     ExecutionSkipped,
 )
-_NOTHING: frozenset[Entry] = frozenset()
 
 
 class _Slot:
-    """A row, and what the store has of it: index entries, and rows that follow from it."""
+    """A row, and what the store has of it: its places, and rows that follow from it."""
 
-    __slots__ = ("entries", "row", "waits")
+    __slots__ = ("places", "row", "waits")
 
-    def __init__(
-        self, row: Row | None, entries: frozenset[Entry], waits: dict[str, WaitRow]
-    ) -> None:
+    def __init__(self, row: Row | None, places: Places, waits: dict[str, WaitRow]) -> None:
         self.row = row
-        self.entries = entries
+        self.places = places
         self.waits = waits
 
 
@@ -113,9 +108,9 @@ class Sheet:
         """What the store has of a row."""
         row = None if stored is None else unpack(key.table, stored)
         if row is None:
-            self._slots[key] = _Slot(None, _NOTHING, {})
+            self._slots[key] = _Slot(None, NOWHERE, {})
         else:
-            self._slots[key] = _Slot(row, entries_of(key.id, row), waits_of(key.id, row))
+            self._slots[key] = _Slot(row, places_of(key.id, row), waits_of(key.id, row))
             if isinstance(row, ExecutionRow):
                 self._places[key.tenant, row.queue] = None
 
@@ -131,7 +126,7 @@ class Sheet:
         """Begin a row, or replace it by another."""
         slot = self._slots.get(key)
         if slot is None:
-            self._slots[key] = _Slot(row, _NOTHING, {})
+            self._slots[key] = _Slot(row, NOWHERE, {})
         else:
             slot.row = row
         self._touched[key] = None
@@ -148,9 +143,9 @@ class Sheet:
         changes = []
         for key in self._touched:
             slot = self._slots[key]
-            row, before = slot.row, slot.entries
-            slot.entries = _NOTHING if row is None else entries_of(key.id, row)
-            changes.append(_change(key, row, before, slot.entries))
+            row, before = slot.row, slot.places
+            slot.places = NOWHERE if row is None else places_of(key.id, row)
+            changes.append(_change(key, row, before, slot.places))
             waits = {} if row is None else waits_of(key.id, row)
             if waits != slot.waits:
                 changes += _changes_of_waits(key.tenant, slot.waits, waits)
@@ -172,7 +167,7 @@ class Sheet:
         self._places.clear()
 
 
-def _change(key: Key, row: Row | None, before: frozenset[Entry], after: frozenset[Entry]) -> Change:
+def _change(key: Key, row: Row | None, before: Places, after: Places) -> Change:
     return Change(
         key,
         None if row is None else pack(row),
@@ -182,11 +177,11 @@ def _change(key: Key, row: Row | None, before: frozenset[Entry], after: frozense
     )
 
 
-def _only_in(these: frozenset[Entry], those: frozenset[Entry]) -> tuple[Entry, ...]:
-    """What is in one and not in the other; most rows are new, or keep their entries."""
-    if not those:
-        return tuple(these)
-    return () if these == those else tuple(these - those)
+def _only_in(these: Places, those: Places) -> Places:
+    """What is in one and not in the other; most rows are new, or keep their places."""
+    if not those or not these:
+        return these
+    return NOWHERE if these == those else dict(these.items() - those.items())
 
 
 def _changes_of_waits(
@@ -196,8 +191,8 @@ def _changes_of_waits(
     for id_ in before.keys() | after.keys():
         old, new = before.get(id_), after.get(id_)
         if old != new:
-            entries = [_NOTHING if row is None else entries_of(id_, row) for row in (old, new)]
-            changes.append(_change(Key(WAITS, tenant, id_), new, *entries))
+            places = [NOWHERE if row is None else places_of(id_, row) for row in (old, new)]
+            changes.append(_change(Key(WAITS, tenant, id_), new, *places))
     return changes
 
 

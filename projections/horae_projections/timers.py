@@ -17,13 +17,14 @@ from horae_domain.plans import Verdict
 from horae_domain.timeouts import TIMERS
 from horae_domain.timers import of_execution, of_occurrence
 from horae_projections.answers import instant
+from horae_projections.definitions import COMMAND_TYPE
 from horae_projections.merged import FOREVER, Answer, Source, between, merged
 from horae_projections.messages import ListTimers
+from horae_projections.places import schedule_cell
 from horae_projections.ports import INFINITY, Listing, Range, ViewStore
 from horae_projections.preview import due_of_next
 from horae_projections.rows import (
     ACTIVE,
-    COMMAND_TYPE,
     EXECUTIONS,
     PRIORITIES,
     SCHEDULES,
@@ -32,7 +33,6 @@ from horae_projections.rows import (
     ExecutionRow,
     ScheduleRow,
     WaitRow,
-    schedule_cell,
 )
 
 OF_SCHEDULES = ("moved", "backfill")

@@ -16,7 +16,7 @@ from horae_domain.events import (
     ScheduleQuarantined,
 )
 from horae_infrastructure.views.memory import MemoryViews
-from horae_projections.rows import pack_command, unpack_definition
+from horae_projections.definitions import pack_command, unpack_definition
 
 
 @pytest.fixture

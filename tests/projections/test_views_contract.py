@@ -9,7 +9,6 @@ import pytest
 from horae_projections.ports import (
     INFINITY,
     Change,
-    Entry,
     Key,
     Listing,
     Mark,
@@ -46,12 +45,12 @@ def row(id_: str, created: int, *, tenant: str = "t", cell: str = "c", **told) -
         key(id_, tenant),
         told.get("row", id_.encode()),
         text,
-        [
-            Entry(f"created:{cell}", created),
-            Entry(f"next:{cell}", told.get("next", INFINITY)),
-            Entry(f"name:{cell}", text or id_),
-            *(Entry(name) for name in told.get("sets", ())),
-        ],
+        {
+            f"created:{cell}": created,
+            f"next:{cell}": told.get("next", INFINITY),
+            f"name:{cell}": text or id_,
+        }
+        | dict.fromkeys(told.get("sets", ())),
     )
 
 
@@ -103,8 +102,7 @@ class TestSteps:
     async def test_a_row_leaves_its_old_places(self, views):
         await begin(views, row("a", 1, sets=["red"]))
         moved = Change(
-            key("a"), b"A", "", [Entry("created:d", 1), Entry("blue")],
-            [Entry("created:c", 1), Entry("red")],
+            key("a"), b"A", "", {"created:d": 1, "blue": None}, {"created:c": 1, "red": None},
         )  # fmt: skip
         await views.apply("v1", [Step("p1", "p2", [moved])])
         assert await ids(views) == []
@@ -113,15 +111,15 @@ class TestSteps:
 
     async def test_a_row_moves_within_an_order_that_others_enter_in_the_same_step(self, views):
         await begin(views, row("a", 1, next=5))
-        moved = Change(key("a"), b"a", "", [Entry("next:c", 7)], [Entry("next:c", 5)])
+        moved = Change(key("a"), b"a", "", {"next:c": 7}, {"next:c": 5})
         steps = [Step("p1", "p2", [row("b", 2, next=6), moved])]
         await views.apply("v1", steps)
         assert await ids(views, order="next") == ["b", "a"]
 
     async def test_a_deleted_row_is_gone(self, views):
         await begin(views, row("a", 1, sets=["red"]))
-        places = [Entry("created:c", 1), Entry("next:c", INFINITY), Entry("name:c", "a")]
-        gone = Change(key("a"), None, "", (), [*places, Entry("red")])
+        places = {"created:c": 1, "next:c": INFINITY, "name:c": "a", "red": None}
+        gone = Change(key("a"), None, "", {}, places)
         await views.apply("v1", [Step("p1", "p2", [gone])])
         assert (await views.rows([key("a")])).rows == [None]
         assert (await views.page(listing())).total == 0
@@ -271,8 +269,8 @@ class TestLists:
             key("2"),
             None,
             "",
-            (),
-            [Entry("created:c", 2), Entry("next:c", INFINITY), Entry("name:c", "2")],
+            {},
+            {"created:c": 2, "next:c": INFINITY, "name:c": "2"},
         )
         await views.apply("v1", [Step("p1", "p2", [gone, row("1", 1), row("3", 3)])])
         assert await ids(views, after=page.end) == ["3", "4", "6", "8"]

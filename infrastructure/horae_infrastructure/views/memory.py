@@ -9,11 +9,11 @@ from itertools import islice
 
 from horae_projections.ports import (
     Change,
-    Entry,
     Key,
     Listing,
     Mark,
     Page,
+    PlaceKey,
     Range,
     Rows,
     StaleProjector,
@@ -41,10 +41,10 @@ class _Version:
 
     def change(self, change: Change) -> None:
         key = change.key
-        for entry in change.drop:
-            self._drop(key, entry)
-        for entry in change.add:
-            self._add(key, entry)
+        for name, by in change.drop.items():
+            self._drop(key, name, by)
+        for name, by in change.add.items():
+            self._add(key, name, by)
         if change.row is None:
             self.rows.pop(key, None)
             self.texts.pop(key, None)
@@ -52,20 +52,20 @@ class _Version:
             self.rows[key] = change.row
             self.texts[key] = change.text or key.id.lower()
 
-    def _add(self, key: Key, entry: Entry) -> None:
-        index = (key.table, key.tenant, entry.place)
-        if entry.key is None:
+    def _add(self, key: Key, name: str, by: PlaceKey) -> None:
+        index = (key.table, key.tenant, name)
+        if by is None:
             self.sets.setdefault(index, set()).add(key.id)
         else:
-            insort(self.cells.setdefault(index, []), _place(entry.key, key.id))
+            insort(self.cells.setdefault(index, []), _place(by, key.id))
 
-    def _drop(self, key: Key, entry: Entry) -> None:
-        index = (key.table, key.tenant, entry.place)
-        if entry.key is None:
+    def _drop(self, key: Key, name: str, by: PlaceKey) -> None:
+        index = (key.table, key.tenant, name)
+        if by is None:
             self.sets[index].discard(key.id)
             return
         cell = self.cells[index]
-        place = _place(entry.key, key.id)
+        place = _place(by, key.id)
         at = bisect_left(cell, place)
         if at < len(cell) and cell[at] == place:
             del cell[at]

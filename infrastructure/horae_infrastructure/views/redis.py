@@ -19,8 +19,10 @@ from reading another one's index.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
@@ -253,6 +255,16 @@ def _sets(prefix: str, table: str, tenant: str) -> str:
     return f"{prefix}s{table}:{len(tenant)}:{tenant}:"
 
 
+@lru_cache(1024)
+def _names(prefix: str, table: str, tenant: str) -> tuple[str, str, str]:
+    """Of the rows of a table, and what those of its orders and of its sets begin with."""
+    return (
+        _hash(prefix, table, tenant),
+        _orders(prefix, table, tenant),
+        _sets(prefix, table, tenant),
+    )
+
+
 def _row(stored: bytes | None) -> bytes | None:
     return None if stored is None else stored[stored.index(b"\0") + 1 :]
 
@@ -260,38 +272,37 @@ def _row(stored: bytes | None) -> bytes | None:
 # --- operations ----------------------------------------------------------------------------------
 
 
-def _operations(prefix: str, changes: Sequence[Change]) -> list[list[Any]]:
-    """The commands of a step, those on one key as one.
+_COMMANDS = ("HDEL", "SREM", "ZREM", "HSET", "SADD", "ZADD")
+"""Of a step, in this order: a place that a row keeps with another key is dropped and added."""
 
-    What is dropped goes first: a row that keeps its place under another key is dropped and added.
-    """
-    removals: dict[tuple[str, str], list[Any]] = {}
-    grouped: dict[tuple[str, str], list[Any]] = {}
+
+def _operations(prefix: str, changes: Sequence[Change]) -> list[list[Any]]:
+    """The commands of a step, those on one key as one."""
+    grouped: list[defaultdict[str, list[Any]]] = [defaultdict(list) for _ in _COMMANDS]
+    hdel, srem, zrem, hset, sadd, zadd = grouped
     for (table, tenant, id_), row, text, added, dropped in changes:
-        name = _hash(prefix, table, tenant)
+        rows, orders, sets = _names(prefix, table, tenant)
         if row is None:
-            removals.setdefault(("HDEL", name), []).append(id_)
+            hdel[rows].append(id_)
         else:
-            stored = _text(text.encode() + b"\0" + row)
-            grouped.setdefault(("HSET", name), []).extend((id_, stored))
-        if not added and not dropped:
-            continue
-        orders, sets = _orders(prefix, table, tenant), _sets(prefix, table, tenant)
-        for place, key in dropped:
+            hset[rows] += (id_, _text(text.encode() + b"\0" + row))
+        for place, key in dropped.items():
             if key is None:
-                removals.setdefault(("SREM", sets + place), []).append(id_)
+                srem[sets + place].append(id_)
             else:
-                member = _member(key, id_)
-                removals.setdefault(("ZREM", orders + place), []).append(member)
-        for place, key in added:
+                zrem[orders + place].append(_member(key, id_))
+        for place, key in added.items():
             if key is None:
-                grouped.setdefault(("SADD", sets + place), []).append(id_)
+                sadd[sets + place].append(id_)
+            elif isinstance(key, str):
+                zadd[orders + place] += ("0", _member(key, id_))
             else:
-                score = "0" if isinstance(key, str) else _number(key)
-                scored = (score, _member(key, id_))
-                grouped.setdefault(("ZADD", orders + place), []).extend(scored)
-    commands = (*removals.items(), *grouped.items())
-    return [[command, name, *arguments] for (command, name), arguments in commands]
+                zadd[orders + place] += (_number(key), id_)
+    return [
+        [command, name, *arguments]
+        for command, names in zip(_COMMANDS, grouped, strict=True)
+        for name, arguments in names.items()
+    ]
 
 
 def _member(key: float | str, id_: str) -> str:
