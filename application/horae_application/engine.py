@@ -348,10 +348,11 @@ class Engine:
             self.lines.drop([stream])
             self.lines.schedule(stream, None)
             return
+        wake = line.wake_unless_ready(draft.at)
+        if stream in draft.passing and self.lines.can_pass(stream, line, wake):
+            return
         self.lines.put(stream, line)
-        self.lines.schedule(stream, line.wake_unless_ready(draft.at))
-        if stream in draft.passing:
-            self.lines.let_go(stream, line)
+        self.lines.schedule(stream, wake)
 
     def _reply(
         self, answer: Answer, positions: Sequence[int]

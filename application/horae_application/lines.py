@@ -258,10 +258,10 @@ class Lines:
             del self.quarantined[stream]
             self.unrecorded.pop(stream, None)
 
-    def let_go(self, stream: str, line: Line) -> None:
-        """Forget a line if it is neither alive nor due soon."""
-        if self._idle(stream, line):
-            self.drop([stream])
+    def can_pass(self, stream: str, line: Line, wake: datetime | None) -> bool:
+        """True if a line that is not held need not be: nothing of it is alive or due soon."""
+        soon = wake is not None and to_micros(wake) < self._horizon
+        return line.idle and not soon and stream not in self._lines
 
     def _idle(self, stream: str, line: Line) -> bool:
         return not line.live and stream not in self._wakes

@@ -25,7 +25,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from horae_domain.actions import Action, InnerAction, NoAction, QueueAction
+from horae_domain.actions import Action, InnerAction, QueueAction
 from horae_domain.awaited import CancelOn, Ends, WaitFor
 from horae_domain.calendars import Calendars
 from horae_domain.complaints import translate
@@ -45,11 +45,12 @@ from horae_domain.policies import CatchUp, Dst, Overlap, Priority, Retry, Timeou
 from horae_domain.triggers import (
     AWAITED,
     ConditionTrigger,
-    EventTrigger,
     ManualTrigger,
-    OutcomeTrigger,
     Trigger,
 )
+
+_EACH_EVENT = ("event", "outcome")
+"""Triggers whose occurrences do not wait for one another, unless told."""
 
 
 class Definition(Model):
@@ -106,17 +107,16 @@ class Definition(Model):
     @classmethod
     def _each_event_counts(cls, content: Any) -> Any:
         """Each event stands for itself: unless told, one does not wait for another."""
-        match content:
-            case {"overlap": _}:
-                return content
-            case {"trigger": {"type": "event" | "outcome"} | EventTrigger() | OutcomeTrigger()}:
-                return {**content, "overlap": Overlap.ALLOW}
-            case _:
-                return content
+        if not isinstance(content, dict) or "overlap" in content:
+            return content
+        trigger = content.get("trigger")
+        type_ = trigger.get("type") if isinstance(trigger, dict) else getattr(trigger, "type", None)
+        each = type_ in _EACH_EVENT
+        return {**content, "overlap": Overlap.ALLOW} if each else content
 
     @model_validator(mode="after")
     def _waits_for_something(self) -> Self:
-        if isinstance(self.action, NoAction) and self.wait_for is None:
+        if self.action.type == "none" and self.wait_for is None:
             raise PydanticCustomError("action", "an action of type none needs `wait_for`")
         return self
 
@@ -182,7 +182,7 @@ class Definition(Model):
         )
         content["trigger"]["type"] = self.trigger.type
         content["action"]["type"] = self.action.type
-        if isinstance(self.trigger, EventTrigger | OutcomeTrigger):
+        if self.trigger.type in _EACH_EVENT:
             content["overlap"] = str(self.overlap)  # its default is that of the trigger
         content.definition = self
         return content
@@ -207,7 +207,7 @@ _json: TypeAdapter[JsonValue] = TypeAdapter(JsonValue, config=ConfigDict(allow_i
 def size_of(value: object) -> int:
     """Bytes of `value` as JSON; refuses what JSON cannot carry, and nesting over 250 deep."""
     try:
-        _json.validate_python(value)
+        _json.validator.validate_python(value)
         return len(msgspec.json.encode(value))
     except (ValueError, RecursionError) as error:
         raise PydanticCustomError("json", "a JSON value is needed here") from error

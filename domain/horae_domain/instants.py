@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime, timedelta
 
+from msgspec import to_builtins
+
 from horae_domain.errors import InvalidField
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 _MICROSECOND = timedelta(microseconds=1)
-_OFFSET = -len("+00:00")
 _TEXT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,9})?)?"
     r"(?P<offset>[Zz]|[+-][0-9]{2}:?[0-9]{2})?"
@@ -58,8 +59,8 @@ def parse_instant(value: str | datetime, *, field: str) -> datetime:
 
 def format_instant(instant: datetime) -> str:
     """`2026-12-01T09:00:00Z`; microseconds only if there are any."""
-    utc = instant if instant.tzinfo is UTC else instant.astimezone(UTC)
-    return f"{utc.isoformat()[:_OFFSET]}Z"
+    text: str = to_builtins(instant if instant.tzinfo is UTC else instant.astimezone(UTC))
+    return text
 
 
 def to_micros(instant: datetime) -> int:

@@ -233,6 +233,8 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
     def wake_unless_ready(self, now: datetime | None) -> datetime | None:
         """The same, leaving out runs that wait for nothing but a worker."""
+        if self.idle and not isinstance(self.definition.trigger, AWAITED):
+            return self.next_due if self.active else None
         moments = [run.wake_after(now) for run in self.live.values()]
         if self.backfills:
             moments.append(self.backfills_at)
@@ -296,12 +298,19 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
         """True if a new owner has to look at it at once: work is out or waits for a worker."""
         if self.ticks is not None:
             return True
+        if not (self.live or self.parked):
+            return False
         return any(
             run.status is not executions.Status.DELAYED for run in self.live.values()
         ) or any(
             run.status is executions.Status.CHECKING and run.resume_at is None
             for run in self.parked.values()
         )
+
+    @property
+    def idle(self) -> bool:
+        """True if nothing of it is alive or planned, so that it waits for nothing but its next occurrence."""
+        return not (self.live or self.parked or self.plans or self.backfills)
 
     @property
     def settled(self) -> bool:

@@ -56,16 +56,20 @@ def kind_of(definition: Definition) -> str:
 
 def anchor_of(definition: Definition, at: datetime) -> datetime:
     """What relative times of a trigger count from: told, else `start_at`, else now (T2)."""
-    if isinstance(definition.trigger, IntervalTrigger):
-        return definition.trigger.anchor or definition.start_at or at
-    if isinstance(definition.trigger, ConditionTrigger | RruleTrigger):
-        return definition.start_at or at
-    return at
+    match definition.trigger:
+        case CronTrigger():
+            return at
+        case IntervalTrigger(anchor=anchor):
+            return anchor or definition.start_at or at
+        case ConditionTrigger() | RruleTrigger():
+            return definition.start_at or at
+        case _:
+            return at
 
 
 def first_bound(definition: Definition, at: datetime) -> datetime:
     """The instant after which a definition accepted at `at` has occurrences."""
-    return at - TICK if isinstance(definition.trigger, OnceTrigger) else at
+    return at - TICK if definition.trigger.type == "once" else at
 
 
 def recurrence_of(definition: Definition, anchor: datetime) -> Recurrence | None:

@@ -44,7 +44,15 @@ from horae_domain.expressions import compile_expression
 from horae_domain.instants import format_instant
 from horae_domain.occurrences import anchor_of, first_bound, next_occurrence
 from horae_domain.tracing import CAUSATION
-from horae_domain.triggers import AWAITED, EventTrigger, IntervalTrigger, ManualTrigger, OnceTrigger
+from horae_domain.triggers import (
+    AWAITED,
+    CronTrigger,
+    EventTrigger,
+    IntervalTrigger,
+    ManualTrigger,
+    OnceTrigger,
+    Trigger,
+)
 from horae_domain.zones import tzdata_version
 
 FILTERED = frozenset({"data", "event"})
@@ -263,28 +271,34 @@ def _create(schedule: Schedule | None, command: CreateSchedule) -> list[Event]:
 def _first_due(
     definition: Definition, anchor: datetime, at: datetime, after: datetime, tenant: str
 ) -> datetime | None:
-    trigger = definition.trigger
-    if isinstance(trigger, ManualTrigger):
-        return None
-    if isinstance(trigger, EventTrigger) and trigger.filter is not None:
-        compile_expression(trigger.filter, FILTERED, field="trigger.filter")
-    if isinstance(trigger, AWAITED) and (definition.end_at is None or at <= definition.end_at):
-        return None
-    if (
-        isinstance(trigger, OnceTrigger)
-        and trigger.at
-        and trigger.at < at
-        and not trigger.allow_past
-    ):
-        raise InvalidTrigger(
-            "the instant is in the past; say allow_past to have it at once",
-            field="trigger.at",
-            value=format_instant(trigger.at),
-        )
+    if not isinstance(definition.trigger, (CronTrigger, IntervalTrigger)):
+        _expect_possible(definition.trigger, at)
+        open_ = definition.end_at is None or at <= definition.end_at
+        if isinstance(definition.trigger, ManualTrigger) or (
+            open_ and isinstance(definition.trigger, AWAITED)
+        ):
+            return None
     occurrence = next_occurrence(definition, anchor, after, tenant=tenant)
     if occurrence is None:
         raise _never(definition, anchor, after, tenant)
     return occurrence.falls
+
+
+def _expect_possible(trigger: Trigger, at: datetime) -> None:
+    """See what only the decision can judge of a trigger.
+
+    Raises:
+        InvalidTrigger, InvalidExpression: its instant has passed, or its filter is no expression.
+    """
+    if isinstance(trigger, EventTrigger) and trigger.filter is not None:
+        compile_expression(trigger.filter, FILTERED, field="trigger.filter")
+    past = isinstance(trigger, OnceTrigger) and not trigger.allow_past and trigger.at
+    if past and past < at:
+        raise InvalidTrigger(
+            "the instant is in the past; say allow_past to have it at once",
+            field="trigger.at",
+            value=format_instant(past),
+        )
 
 
 def _never(

@@ -38,6 +38,12 @@ from horae_infrastructure.store.tail import Head
 
 __all__ = ["Factory", "SqliteStore"]
 
+CACHE = 16_000
+"""KiB of pages that the writer may keep. Ids are hashes, so that a batch touches pages all over the
+indexes; at SQLite's own 2,000 each is read again for every batch."""
+CHECKPOINT = 4_000
+"""Pages of the write-ahead log after which they are moved into the file; at SQLite's own 1,000 a
+large batch would move nearly all that it has written at once."""
 _STREAMS_A_QUERY = 500
 _SYNC_FAILED = {sqlite3.SQLITE_IOERR_FSYNC, sqlite3.SQLITE_IOERR_DIR_FSYNC}
 _FULL = 2
@@ -108,6 +114,8 @@ class SqliteStore(SqliteReader):
         try:
             with translated():
                 self._writer = self._connect()
+                self._writer.execute(f"PRAGMA cache_size = {-CACHE}")
+                self._writer.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT}")
                 self._begin(allow_unsafe=allow_unsafe)
         except BaseException:
             self._lock_file.release()
