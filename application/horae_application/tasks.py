@@ -283,7 +283,10 @@ class Desk:
         return Answer(task, OK, facts, index)
 
     def _timer(self, task: Task, command: messages.TimerCommand) -> Answer:
-        """A timer of a schedule: one occurrence, or a backfill."""
+        """A timer of a schedule: one occurrence, a backfill, or what cannot be changed."""
+        if command.timer.kind in {timers.LOOK, timers.COOLDOWN}:
+            stream = schedule_stream(task.request.tenant, command.timer.subject)
+            timers.refuse_fixed(self._draft.begin(stream), command.timer, self.cause(task))
         if command.timer.kind == timers.BACKFILL:
             return self._end_backfill(task, command)
         answer = self._plan(task, as_plan(command))

@@ -1,8 +1,8 @@
 """Timers by name: what waits for an instant, and what moving or cancelling it means (Q12).
 
 A timer's id says what waits, so it stays the same wherever the timer is moved, and never means
-another one: `occurrence:<schedule>@<nominal instant>`, `backfill:<schedule>@<backfill>`, and for an
-execution `<kind>:<execution>`, followed by `@<attempt>` where it belongs to one attempt.
+another one: `occurrence:<schedule>@<nominal instant>`, `backfill:<schedule>@<backfill>`,
+`look:<schedule>@<instant>`, `cooldown:<schedule>@<instant>`, and for an execution `<kind>:<execution>`, followed by `@<attempt>` where it belongs to one attempt.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from horae_domain.instants import format_instant, parse_instant
 from horae_domain.schedule import Cause
 from horae_domain.timeouts import DELAYS, TIMERS
 
-OCCURRENCE, BACKFILL = "occurrence", "backfill"
-OF_SCHEDULES = frozenset({OCCURRENCE, BACKFILL})
+OCCURRENCE, BACKFILL, LOOK, COOLDOWN = "occurrence", "backfill", "look", "cooldown"
+OF_SCHEDULES = frozenset({OCCURRENCE, BACKFILL, LOOK, COOLDOWN})
 """Kinds of ids that name a schedule."""
 OF_ATTEMPTS = frozenset({"retry", "poll", "start_to_close", "heartbeat", "stop"})
 """Kinds of timers of which each attempt has its own."""
@@ -46,7 +46,7 @@ class TimerId(NamedTuple):
 
     @property
     def due(self) -> datetime:
-        """The nominal instant of an occurrence."""
+        """The nominal instant of an occurrence, or when something else of a schedule comes."""
         return parse_instant(self.which, field="id")
 
 
@@ -58,6 +58,16 @@ def of_occurrence(schedule_id: str, due: datetime) -> TimerId:
 def of_backfill(schedule_id: str, backfill_id: str) -> TimerId:
     """The timer of a backfill of a schedule."""
     return TimerId(BACKFILL, schedule_id, backfill_id)
+
+
+def of_look(schedule_id: str, due: datetime) -> TimerId:
+    """The timer of the next time that the check of a schedule is asked."""
+    return TimerId(LOOK, schedule_id, format_instant(due))
+
+
+def of_cooldown(schedule_id: str, until: datetime) -> TimerId:
+    """The timer of the end of a schedule's cooldown."""
+    return TimerId(COOLDOWN, schedule_id, format_instant(until))
 
 
 def of_execution(kind: str, execution_id: str, attempt: int) -> TimerId:
@@ -76,7 +86,7 @@ def parse_timer_id(text: str) -> TimerId:
         id_ = TimerId(found["kind"], found["subject"], found["which"] or "")
         if id_.kind == BACKFILL and id_.which:
             return id_
-        if id_.kind == OCCURRENCE and id_.which:
+        if id_.kind in OF_SCHEDULES and id_.which:
             return id_._replace(which=format_instant(id_.due))
         if id_.kind in TIMERS and _EXECUTION.fullmatch(id_.subject):
             return id_
@@ -167,6 +177,28 @@ def end_backfill(decision: Decision, id_: TimerId, cause: Cause) -> None:
         raise _not_found(id_)
     backfill_runs.end_one(decision, id_.which, "cancelled", cause)
     go_on(decision, cause)
+
+
+def refuse_fixed(decision: Decision, id_: TimerId, cause: Cause) -> None:
+    """Refuse to move or to cancel what follows from the definition of a schedule.
+
+    Raises:
+        ScheduleNotFound.
+        TimerNotFound: it does not wait any more.
+        IllegalState: it waits.
+    """
+    line = decision.require()
+    rests = line.cooldown_until is not None and line.cooldown_until > cause.at
+    if not (line.ticks is not None if id_.kind == LOOK else rests):
+        raise _not_found(id_)
+    raise IllegalState(_FIXED[id_.kind], field="id", value=str(id_), state="waiting")
+
+
+_FIXED = {
+    LOOK: "the check is asked at every interval of its trigger: pause the schedule, or change `every`",
+    COOLDOWN: "a cooldown follows from what has fired: trigger the schedule by hand, or change it",
+}
+"""Why timers of these kinds are neither moved nor cancelled."""
 
 
 def _not_found(id_: TimerId) -> TimerNotFound:

@@ -24,8 +24,9 @@ def list_(
     kind: Annotated[
         str | None,
         typer.Option(
-            help="schedule, moved, held, backfill, retry, poll, delay, check, schedule_to_start, "
-            "start_to_close, overall, heartbeat, stop, confirmation; several with commas."
+            help="schedule, moved, held, backfill, cooldown, look, retry, poll, delay, check, "
+            "schedule_to_start, start_to_close, overall, heartbeat, stop, confirmation; several "
+            "with commas."
         ),
     ] = None,
     since: Since = None,

@@ -16,6 +16,7 @@ from horae_domain.timers import of_execution
 from horae_domain.tracing import trace_id
 from horae_projections import planned, sagas
 from horae_projections.hiding import without_secrets
+from horae_projections.resting import rest_of, rests_until
 from horae_projections.rows import Attempt, Counts, DecisionRow, ExecutionRow, ScheduleRow
 
 LARGE = 4096
@@ -162,11 +163,8 @@ def schedule(id_: str, tenant: str, row: ScheduleRow, now: datetime) -> dict[str
 
 def _cooldown(counts: Counts, definition: dict[str, Any], now: datetime) -> datetime | None:
     """Until when nothing fires because something has; None if that is over."""
-    told = (definition["cooldown"], definition["trigger"].get("cooldown"))
-    spans = [parse_duration(each, field="cooldown") for each in told if each is not None]
-    until = [counts.fired_at + each for each in spans] if counts.fired_at else []
-    until += [counts.cooldown_until] if counts.cooldown_until else []
-    return max((each for each in until if each > now), default=None)
+    until = rests_until(rest_of(definition), counts.fired_at, counts.cooldown_until)
+    return until if until is not None and until > now else None
 
 
 def _last_check(counts: Counts) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from datetime import timedelta
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -11,6 +12,7 @@ import msgspec
 from horae_domain.events import COMMAND, CommandScheduled, command_definition
 from horae_domain.instants import from_micros, to_micros
 from horae_projections.ports import PlaceKey, Places
+from horae_projections.resting import rest_of
 
 COMMAND_TYPE = "command"
 """The type of scheduled commands, of which there may be very many: in lists of their own."""
@@ -82,6 +84,7 @@ class Facets(NamedTuple):
     priority: str
     text: str
     sets: Places
+    rest: timedelta | None = None
 
 
 @lru_cache(4096)
@@ -106,6 +109,7 @@ def facets_of(packed: bytes, created_by: str | None) -> Facets:
         told.get("priority", "medium"),
         fold_text(told.get("name") or ""),
         sets,
+        rest_of(told),
     )
 
 

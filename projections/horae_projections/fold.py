@@ -384,7 +384,8 @@ def _last(schedule: ScheduleRow, kind: str, due: datetime, execution_id: str, at
     counts.counted += kind not in OFF_CALENDAR
     schedule.last_due = due
     schedule.last_execution_id = execution_id
-    counts.fired_at = at
+    if kind not in OFF_CALENDAR:
+        counts.fired_at = at
 
 
 def _count(schedule: ScheduleRow, before: str | None, after: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -12,7 +12,7 @@ import msgspec
 from horae_domain.errors import InvalidField
 from horae_domain.instants import to_micros
 from horae_domain.positions import parse_position
-from horae_projections.ports import Listing, Mark, Range, ViewStore
+from horae_projections.ports import Listing, Mark, Page, Range, ViewStore
 from horae_projections.rows import unpack
 
 FOREVER = 2.0**60
@@ -65,6 +65,13 @@ class Source(NamedTuple):
     key: Callable[[Any], float]
     """What the listing sorts a row by."""
     answer: Callable[[str, Any], Answer]
+    page: Callable[[ViewStore, Listing], Awaitable[Page]] | None = None
+    """Finds a page of what no order of the view sorts."""
+
+    async def read(self, views: ViewStore, after: Mark | None) -> Page:
+        """The page behind a mark."""
+        listing = self.listing._replace(after=after)
+        return await (views.page(listing) if self.page is None else self.page(views, listing))
 
 
 async def merged(
@@ -73,8 +80,7 @@ async def merged(
     """One list of several, by key, then by source, then by id."""
     start = mark(name, text)
     pages = [
-        await views.page(source.listing._replace(after=_after(number, start)))
-        for number, source in enumerate(sources)
+        await source.read(views, _after(number, start)) for number, source in enumerate(sources)
     ]
     found = []
     for number, (source, page) in enumerate(zip(sources, pages, strict=True)):

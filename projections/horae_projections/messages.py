@@ -53,6 +53,8 @@ TimerKind = Literal[
     "schedule",
     "moved",
     "backfill",
+    "cooldown",
+    "look",
     "held",
     "retry",
     "poll",

@@ -8,12 +8,14 @@ from typing import Any
 
 from horae_domain.instants import to_micros
 from horae_domain.plans import Plan, Verdict
-from horae_domain.timers import of_backfill, of_occurrence
+from horae_domain.timers import of_backfill, of_cooldown, of_occurrence
 from horae_projections.definitions import COMMAND_TYPE, facets_of, fold_text
 from horae_projections.ports import INFINITY, Places
+from horae_projections.resting import rests_until
 from horae_projections.rows import (
     ACTIVE,
     ALL_QUEUES,
+    Counts,
     DecisionRow,
     ExecutionRow,
     QueueRow,
@@ -99,8 +101,23 @@ _PLACES: dict[type[Row], Callable[[str, Any], Places]] = {
 
 def waits_of(id_: str, row: Row) -> dict[str, WaitRow]:
     """What of a schedule waits besides its next occurrence, by the ids of the timers."""
-    if not isinstance(row, ScheduleRow) or not (row.plans or row.backfills):
+    if not isinstance(row, ScheduleRow):
         return {}
+    cooldown = {} if row.counts is None else _cooldown(id_, row, row.counts)
+    return cooldown | _planned(id_, row) if row.plans or row.backfills else cooldown
+
+
+def _cooldown(id_: str, row: ScheduleRow, counts: Counts) -> dict[str, WaitRow]:
+    """How long it rests; nobody tells when that is over."""
+    rest = facets_of(row.definition, row.created_by).rest
+    until = rests_until(rest, counts.fired_at, counts.cooldown_until)
+    if until is None or row.status not in (*ACTIVE, "paused"):
+        return {}
+    timer = str(of_cooldown(id_, until))
+    return {timer: WaitRow(schedule_id=id_, kind="cooldown", due=until)}
+
+
+def _planned(id_: str, row: ScheduleRow) -> dict[str, WaitRow]:
     first = row.next_plan
     moved = {
         str(of_occurrence(id_, plan.due)): WaitRow(

@@ -157,7 +157,7 @@ class Queries:
             case ListDeadLetters():
                 return await lists.dead_letters(self._views, tenant, query)
             case ListTimers():
-                return await timers.timers(self._views, tenant, query)
+                return await timers.timers(self._views, tenant, query, self._now())
             case ListQueues():
                 return await lists.queues(self._views, tenant, query)
             case GetQueue():

@@ -23,7 +23,7 @@ WAITS = "w"
 """What waits and is neither an execution nor the calendar's next instant of a schedule."""
 QUEUES = "q"
 
-FORMAT = 7
+FORMAT = 8
 """Of the rows and indexes; a view of another format is built anew beside the old one."""
 
 TYPES = ("cron", "interval", "once", "rrule", "manual", "event", "outcome", "condition")
@@ -61,7 +61,7 @@ class Counts(msgspec.Struct, array_like=True, gc=False):
     counted: int = 0
     """Of those fired, what counts towards `max_executions`."""
     fired_at: datetime | None = None
-    """When something fired last."""
+    """When something fired last that a cooldown follows."""
     cooldown_until: datetime | None = None
     """By the result of a run."""
     checked: tuple[datetime, str, str | None] | None = None

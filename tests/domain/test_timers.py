@@ -8,7 +8,7 @@ import pytest
 from histories import History, at, cause, like, said
 from test_guards import BROKEN, answer, guarded
 
-from horae_domain import execution, timers
+from horae_domain import conditions, execution, timers
 from horae_domain.errors import (
     ExecutionNotFound,
     IllegalState,
@@ -325,3 +325,39 @@ def test_next_check_of_a_condition_is_moved_or_the_run_is_skipped():
     assert history.do(timers.cancel, id_, "", cause(61)) == [
         like(ExecutionDropped, reason="skipped_by_hand")
     ]
+
+
+# --- what follows from a definition --------------------------------------------------------------
+
+
+WATCHING: dict[str, Any] = {
+    "trigger": {"type": "condition", "check": "volatility", "when": "v > 0.05", "cooldown": "5m"}
+}
+RESTS = timers.of_cooldown("job", at(360))
+
+
+def fires(history: History) -> None:
+    history.do(conditions.judge, conditions.Looked(at(60), 1, True, {"v": 1}), cause(60))
+
+
+@pytest.mark.parametrize(
+    ("id_", "why"), [(timers.of_look("job", at(120)), "every interval"), (RESTS, "has fired")]
+)
+def test_look_and_the_end_of_a_cooldown_are_not_changed_by_hand(id_: TimerId, why: str):
+    history = History(**WATCHING)
+    fires(history)
+    with pytest.raises(IllegalState, match=why) as caught:
+        history.do(timers.refuse_fixed, id_, cause(61))
+    assert caught.value.value == str(id_)
+    assert parse_timer_id(str(id_)) == id_
+
+
+def test_cooldown_that_is_over_and_look_of_no_check_are_not_there():
+    history = History(**WATCHING)
+    with pytest.raises(TimerNotFound):
+        history.do(timers.refuse_fixed, RESTS, cause(1))
+    fires(history)
+    with pytest.raises(TimerNotFound):
+        history.do(timers.refuse_fixed, RESTS, cause(360))
+    with pytest.raises(TimerNotFound):
+        History().do(timers.refuse_fixed, timers.of_look("job", at(60)), cause(1))

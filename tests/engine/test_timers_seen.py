@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from horae import Context, Horae, Result, Retry, every, manual, testing
+from horae import Context, Horae, Result, Retry, every, manual, on_condition, testing
 from horae.testing import TestEngine
 from horae_domain.errors import IllegalState, InvalidField, ScheduleNotFound, TimerNotFound
 
@@ -205,3 +205,31 @@ async def test_timeout_of_a_wait_is_moved_and_lifted(app: Horae):
         assert (await engine.cancel_timer(timer["id"]))["due"] is None
         await engine.advance("1 hour")
         assert (await engine.get_execution(id_))["status"] == "waiting"
+
+
+async def test_next_look_of_a_condition_and_its_cooldown_are_timers_that_nobody_changes():
+    app = Horae("desk")
+    app.check("volatility")(lambda ctx: {"v": 1})
+    condition = on_condition("volatility", when="v > 0", every="1 minute", cooldown="15 minutes")
+    app.schedule("respond", condition)(lambda ctx: None)
+    async with testing.engine(app) as engine:
+        look = await only(engine)
+        assert look["id"] == "look:respond@2026-01-01T00:01:00Z"
+        assert (look["kind"], look["due"], look["check"]) == (
+            "look", "2026-01-01T00:01:00Z", "volatility",
+        )  # fmt: skip
+        await engine.advance("90 seconds")
+        answer = await engine.list_timers(schedule_id="respond")
+        assert [(each["kind"], each["due"]) for each in answer["timers"]] == [
+            ("look", "2026-01-01T00:02:00Z"),
+            ("cooldown", "2026-01-01T00:16:00Z"),
+        ]
+        for timer in answer["timers"]:
+            for change in (engine.cancel_timer(timer["id"]), engine.move_timer(timer["id"], at(9))):
+                with pytest.raises(IllegalState) as caught:
+                    await change
+                assert caught.value.value == timer["id"]
+        await engine.cancel_schedule("respond")
+        assert (await engine.list_timers())["total"] == 0
+        with pytest.raises(TimerNotFound):
+            await engine.cancel_timer(look["id"])

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from desk import Desk, at, attempt_failed, created, execution_id, requested, started
+from desk import Desk, at, attempt_failed, created, execution_id, requested, started, succeeded
 from test_rows_plans import Planner
 
 from horae_domain import backfilling
@@ -21,6 +21,7 @@ from horae_domain.schedule import (
     PauseSchedule,
     ResumeSchedule,
 )
+from horae_projections import looks
 from horae_projections.messages import ListTimers, TimerKind
 from horae_projections.timers import KINDS
 
@@ -209,3 +210,72 @@ async def test_delay_is_a_timer_until_it_has_ended(desk: Desk):
     shown = await desk.ask("execution.get", id=execution_id(1))
     assert shown["status"] == "pending"
     assert {each["kind"] for each in shown["timers"]} == {"schedule_to_start"}
+
+
+# --- what follows from the clock -----------------------------------------------------------------
+
+
+def watching(id_: str, every: str, **told: Any) -> Any:
+    trigger = {"type": "condition", "check": "volatility", "every": every}
+    return created(id_, trigger=trigger, next_due=None, **told)
+
+
+async def test_looks_lie_on_the_grid_of_their_trigger_between_start_and_end(desk: Desk):
+    await desk.tell(
+        watching("a", "40s"),
+        watching("b", "1m", start_at=at(120).isoformat()),
+        watching("c", "50s", end_at=at(110).isoformat()),
+    )
+    assert await listed(desk) == [
+        ("look", "2026-01-01T00:00:40Z", "look:a@2026-01-01T00:00:40Z"),
+        ("look", "2026-01-01T00:00:50Z", "look:c@2026-01-01T00:00:50Z"),
+        ("look", "2026-01-01T00:02:00Z", "look:b@2026-01-01T00:02:00Z"),
+    ]
+    desk.now = at(100)
+    assert await listed(desk) == [
+        ("look", "2026-01-01T00:02:00Z", "look:a@2026-01-01T00:02:00Z"),
+        ("look", "2026-01-01T00:02:00Z", "look:b@2026-01-01T00:02:00Z"),
+    ]
+    assert len(await listed(desk, schedule_id="b")) == 1
+    assert await listed(desk, execution_id=execution_id(1)) == []
+    assert await listed(desk, to=at(119).isoformat()) == []
+
+
+async def test_looks_come_in_pages_among_other_timers(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(looks, "MOST", 2)
+    await desk.tell(*(watching(f"w{n}", "1m") for n in range(5)))
+    await desk.tell(created("s", next_due=at(60)), created("t", next_due=at(90)))
+    found: list[str] = []
+    cursor = None
+    while True:
+        page = await desk.ask("timer.list", limit=2, cursor=cursor)
+        assert page["total"] == 7
+        found += [each["schedule_id"] for each in page["timers"]]
+        cursor = page["cursor"]
+        if cursor is None:
+            break
+    assert found == ["s", "w0", "w1", "w2", "w3", "w4", "t"]
+
+
+async def test_cooldown_is_a_timer_until_it_is_over(desk: Desk):
+    await desk.tell(created(cooldown="5m"), requested(worker="w"))
+    rests = ("cooldown", "2026-01-01T00:06:00Z", "cooldown:a@2026-01-01T00:06:00Z")
+    assert await listed(desk, kind="cooldown") == [rests]
+    assert await listed(desk, kind="cooldown", from_=at(10).isoformat()) == [rests]
+    desk.now = at(359)
+    assert await listed(desk, kind="cooldown") == [rests]
+    desk.now = at(360)
+    assert await listed(desk, kind="cooldown", from_=at(10).isoformat()) == []
+
+
+async def test_no_cooldown_follows_what_was_triggered_by_hand(desk: Desk):
+    await desk.tell(created(cooldown="5m"), requested(worker="w", kind="key"))
+    assert await listed(desk, kind="cooldown") == []
+    assert (await desk.ask("schedule.get", id="a"))["cooldown_until"] is None
+
+
+async def test_cooldown_that_a_result_tells_is_a_timer(desk: Desk):
+    await desk.tell(created(), requested(worker="w"), succeeded(cooldown_until=at(500)))
+    assert await listed(desk, kind="cooldown") == [
+        ("cooldown", "2026-01-01T00:08:20Z", "cooldown:a@2026-01-01T00:08:20Z")
+    ]
