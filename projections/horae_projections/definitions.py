@@ -31,6 +31,8 @@ _UNSAID: list[Any] = [None, "", None, {}, {}]
 _REMEMBERED = 4096
 _PACKED: dict[bytes, dict[str, Any]] = {}
 """What was packed last: its indexes are made next, and need it again."""
+_PRESS = zlib.compressobj(9, zlib.DEFLATED, -12, 5, zlib.Z_DEFAULT_STRATEGY, _LIKELY)
+"""Only copied: a copy has read what is likely."""
 _to_json = msgspec.json.Encoder().encode
 _of_json = msgspec.json.Decoder().decode
 
@@ -69,7 +71,7 @@ def _facts(found: list[Any]) -> list[Any]:
 
 
 def _press(content: Any) -> bytes:
-    press = zlib.compressobj(9, zlib.DEFLATED, -12, 5, zlib.Z_DEFAULT_STRATEGY, _LIKELY)
+    press = _PRESS.copy()
     return press.compress(_to_json(content)) + press.flush()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -23,44 +24,26 @@ from horae_domain.events import (
 from horae_domain.instants import format_instant
 from horae_projections.rows import ExecutionRow, Saga
 
-OF_SAGAS = (
-    AwaitingConfirmation,
-    CompensationStarted,
-    ConfirmationLate,
-    ConfirmationReceived,
-    ConfirmationTimedOut,
-    ExecutionConfirmed,
-    FallbackStarted,
-    StageCompleted,
-)
+
+def completed(row: ExecutionRow, event: StageCompleted) -> None:
+    """A stage is done, and another one follows."""
+    saga = _saga(row)
+    if event.stage.startswith(stages.UNDO):
+        saga.undone.append(event.stage.removeprefix(stages.UNDO))
+        saga.done = list(stages.undone(saga.done, event.stage))
+    else:
+        name = event.stage.removeprefix(stages.STEP) or "action"
+        saga.results = saga.results | {name: event.result}
+        if event.stage.startswith(stages.STEP):
+            saga.done.append(name)
+    _ready(row, saga, event.next)
 
 
-def follow(row: ExecutionRow, event: Event) -> None:
-    """Let an event of a saga change the row of its execution."""
-    if isinstance(event, ExecutionRequeued):
-        _requeued(row, event)
-        return
-    if not isinstance(event, OF_SAGAS):
-        return
-    row.saga = saga = row.saga or Saga()
-    match event:
-        case StageCompleted():
-            _completed(saga, event)
-            _ready(row, saga, event.next)
-        case AwaitingConfirmation():
-            _waits(row, saga, event)
-        case ConfirmationReceived() | ExecutionConfirmed():
-            told = msgspec.to_builtins(event.confirmation) | {"at": format_instant(event.at)}
-            saga.confirmations.append(told)
-            if isinstance(event, ExecutionConfirmed):
-                saga.waited_until = event.at
-                _ready(row, saga, stages.THEN)
-        case ConfirmationTimedOut():
-            saga.timed_out, saga.waited_until = True, event.at
-        case ConfirmationLate():
-            saga.late += 1
-        case FallbackStarted() | CompensationStarted():
-            _falls_back(row, saga, event)
+def requeued(row: ExecutionRow, event: ExecutionRequeued) -> None:
+    """It is tried again, from the stage at which it ended."""
+    row.polls = event.polls
+    if row.saga is not None:
+        row.saga.stage = event.stage
 
 
 def ended(row: ExecutionRow, at: datetime) -> None:
@@ -69,31 +52,56 @@ def ended(row: ExecutionRow, at: datetime) -> None:
         row.saga.waited_until = row.saga.waited_until or at
 
 
-def detail_of(event: Event) -> str | None:
-    """What the timeline says of an event of a saga."""
-    match event:
-        case StageCompleted():
-            return event.stage or "action"
-        case ExecutionConfirmed() | ConfirmationReceived():
-            return event.confirmation.event_id
-        case ConfirmationLate():
-            return event.event_id
-        case FallbackStarted() | CompensationStarted():
-            return event.because.reason
-        case _:
-            return None
+def _awaiting(row: ExecutionRow, event: AwaitingConfirmation) -> None:
+    saga = _saga(row)
+    row.status, saga.stage = "waiting", stages.WAIT
+    saga.awaited, saga.need = event.waits, event.need
+    saga.confirmations, saga.timed_out, saga.waited_until = [], False, None
+    saga.waits_since, saga.waits_until = event.at, event.deadline
 
 
-def _completed(saga: Saga, event: StageCompleted) -> None:
-    if event.stage.startswith(stages.UNDO):
-        name = event.stage.removeprefix(stages.UNDO)
-        saga.undone.append(name)
-        saga.done = list(stages.undone(saga.done, event.stage))
-        return
-    name = event.stage.removeprefix(stages.STEP) or "action"
-    saga.results = saga.results | {name: event.result}
-    if event.stage.startswith(stages.STEP):
-        saga.done.append(name)
+def _received(row: ExecutionRow, event: ConfirmationReceived | ExecutionConfirmed) -> None:
+    told = msgspec.to_builtins(event.confirmation) | {"at": format_instant(event.at)}
+    _saga(row).confirmations.append(told)
+
+
+def _confirmed(row: ExecutionRow, event: ExecutionConfirmed) -> None:
+    _received(row, event)
+    saga = _saga(row)
+    saga.waited_until = event.at
+    _ready(row, saga, stages.THEN)
+
+
+def _timed_out(row: ExecutionRow, event: ConfirmationTimedOut) -> None:
+    saga = _saga(row)
+    saga.timed_out, saga.waited_until = True, event.at
+
+
+def _late(row: ExecutionRow, _: ConfirmationLate) -> None:
+    _saga(row).late += 1
+
+
+def _falls_back(row: ExecutionRow, event: FallbackStarted) -> None:
+    _ready(row, _because(row, event), event.stage)
+
+
+def _compensates(row: ExecutionRow, event: CompensationStarted) -> None:
+    saga = _because(row, event)
+    saga.done = list(event.done)
+    _ready(row, saga, event.next)
+
+
+def _because(row: ExecutionRow, event: FallbackStarted | CompensationStarted) -> Saga:
+    saga = _saga(row)
+    ended(row, event.at)
+    saga.because = msgspec.to_builtins(event.because)
+    return saga
+
+
+def _saga(row: ExecutionRow) -> Saga:
+    if row.saga is None:
+        row.saga = Saga()
+    return row.saga
 
 
 def _ready(row: ExecutionRow, saga: Saga, stage: str) -> None:
@@ -101,29 +109,16 @@ def _ready(row: ExecutionRow, saga: Saga, stage: str) -> None:
     row.polls, row.poll_limit = 0, None
 
 
-def _waits(row: ExecutionRow, saga: Saga, event: AwaitingConfirmation) -> None:
-    row.status, saga.stage = "waiting", stages.WAIT
-    saga.awaited, saga.need = event.waits, event.need
-    saga.confirmations, saga.timed_out, saga.waited_until = [], False, None
-    saga.waits_since, saga.waits_until = event.at, event.deadline
-
-
-def _falls_back(
-    row: ExecutionRow, saga: Saga, event: FallbackStarted | CompensationStarted
-) -> None:
-    ended(row, event.at)
-    saga.because = msgspec.to_builtins(event.because)
-    if isinstance(event, CompensationStarted):
-        saga.done = list(event.done)
-        _ready(row, saga, event.next)
-    else:
-        _ready(row, saga, event.stage)
-
-
-def _requeued(row: ExecutionRow, event: ExecutionRequeued) -> None:
-    row.polls = event.polls
-    if row.saga is not None:
-        row.saga.stage = event.stage
+CHANGES: dict[type[Event], Callable[[ExecutionRow, Any], None]] = {
+    AwaitingConfirmation: _awaiting,
+    ConfirmationReceived: _received,
+    ExecutionConfirmed: _confirmed,
+    ConfirmationTimedOut: _timed_out,
+    ConfirmationLate: _late,
+    FallbackStarted: _falls_back,
+    CompensationStarted: _compensates,
+}
+"""What the events of waits and fallbacks change of the row of an execution that there is."""
 
 
 # --- answers -------------------------------------------------------------------------------------
