@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from datetime import timedelta
 from typing import Any
 
@@ -105,6 +106,27 @@ async def test_a_check_that_raises_is_recorded_and_asked_again():
         assert [minute for minute, _ in market.runs] == [4]
         history = await engine.query("schedule.history", {"id": "respond", "status": "checked"})
         assert [entry["outcome"] for entry in history["history"]] == ["held", "failed", "failed"]
+
+
+async def test_a_failing_check_is_logged_when_it_begins_changes_and_ends(
+    caplog: pytest.LogCaptureFixture,
+):
+    no_feed = ValueError("no feed")
+    market = Market(no_feed, no_feed, no_feed, KeyError("x"), KeyError("x"), QUIET, no_feed, QUIET)
+    with caplog.at_level(logging.INFO, logger="horae.checker"):
+        async with testing.engine(market.app) as engine:
+            await engine.advance("5 minutes")
+            assert (await engine.get_schedule("respond"))["last_check"]["error"] == "'x'"
+            await engine.advance("4 minutes")
+    told = [each.msg for each in caplog.records if each.name == "horae.checker"]
+    assert [(each["event"], each.get("error")) for each in told] == [
+        ("check failed", "no feed"),
+        ("check failed", "'x'"),
+        ("check answers again", None),
+        ("check failed", "no feed"),
+        ("check answers again", None),
+    ]
+    assert {(each["check"], each["schedule_id"]) for each in told} == {("volatility", "respond")}
 
 
 @pytest.mark.parametrize(

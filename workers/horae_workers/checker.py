@@ -17,6 +17,7 @@ from horae_application.checks import (
     truth_of,
 )
 from horae_application.context import Context
+from horae_application.failing import Failing
 from horae_application.log import get_logger
 from horae_application.messages import CheckAnswered, Reply, TickAnswered
 from horae_application.registry import Registry
@@ -61,6 +62,7 @@ class Checker:
         self._slots = asyncio.Semaphore(SLOTS)
         self._tasks: set[asyncio.Task[None]] = set()
         self._coming = 0
+        self._failing = Failing()
 
     def bind(self, loop: asyncio.AbstractEventLoop) -> None:
         """Run on this loop."""
@@ -119,9 +121,10 @@ class Checker:
             try:
                 met = truth_of(await answer_of(ask.work, name, self._call))
             except Exception as error:  # noqa: BLE001 - whatever it is, it is recorded
-                _log.warning("condition failed", condition=name, execution_id=id_, error=str(error))
+                self._failed("condition", ask.work, name, error)
                 failed = error_of(error)
                 return CheckAnswered(execution_id=id_, met=False, condition=name, error=failed)
+            self._answers("condition", ask.work, name)
             if not met:
                 return CheckAnswered(execution_id=id_, met=False, condition=name)
         return CheckAnswered(execution_id=id_, met=True)
@@ -132,9 +135,19 @@ class Checker:
         try:
             holds, data = data_of(await answer_of(work, name, self._call), ask.when)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is recorded
-            _log.warning("check failed", check=name, schedule_id=work.schedule_id, error=str(error))
+            self._failed("check", work, name, error)
             return TickAnswered(**told, holds=False, error=error_of(error))
+        self._answers("check", work, name)
         return TickAnswered(**told, holds=holds, data=data)
+
+    def _failed(self, kind: str, work: Work, name: str, error: Exception) -> None:
+        if self._failing.fails((work.tenant, work.schedule_id, name), str(error)):
+            told = {kind: name, "schedule_id": work.schedule_id, "error": str(error)}
+            _log.warning(f"{kind} failed", **told)
+
+    def _answers(self, kind: str, work: Work, name: str) -> None:
+        if self._failing.works((work.tenant, work.schedule_id, name)):
+            _log.info(f"{kind} answers again", **{kind: name, "schedule_id": work.schedule_id})
 
     async def _call(self, work: Work, name: str) -> Any:
         handler = self._registry.checks.get(name)

@@ -13,6 +13,7 @@ from nats.aio.subscription import Subscription
 
 from horae_application.checks import CHECK_TIMEOUT, question
 from horae_application.context import Context
+from horae_application.failing import Failing
 from horae_application.log import get_logger
 from horae_application.registry import Registry
 from horae_application.services import NoReply, NoResponders, ServiceError
@@ -78,6 +79,7 @@ class CheckServing:
         self._endpoints: list[Endpoint] = []
         self._subscriptions: list[Subscription] = []
         self._served: set[str] = set()
+        self._failing = Failing()
         self._discovery = Discovery(
             nc, "horae-checks", version="0.1.0", description="Conditions and checks",
             endpoints=self._endpoints,
@@ -123,21 +125,27 @@ class CheckServing:
         )
 
     async def _answer(self, name: str, endpoint: Endpoint, msg: Msg) -> None:
+        asker = ""
         try:
-            value = await self._call(name, msg)
+            work = _work(msg)
+            asker = work.schedule_id
+            value = await self._call(name, work)
         except Exception as error:  # noqa: BLE001 - whatever it is, the asker is told
-            _log.warning("check failed", check=name, error=str(error))
+            if self._failing.fails((name, asker), str(error)):
+                _log.warning("check failed", check=name, schedule_id=asker, error=str(error))
             endpoint.count(0, str(error))
             failed = ServiceError(reason_of(error), type=type(error).__name__)
             await self._refuse(msg, failed)
         else:
+            if self._failing.works((name, asker)):
+                _log.info("check answers again", check=name, schedule_id=asker)
             endpoint.count(0)
             await msg.respond(_encode(value))
 
-    async def _call(self, name: str, msg: Msg) -> Any:
+    async def _call(self, name: str, work: Work) -> Any:
         handler = self._registry.checks.get(name)
         assert handler is not None  # noqa: S101 - what is served is registered
-        context = Context(_work(msg), cqrs=self._registry.cqrs)
+        context = Context(work, cqrs=self._registry.cqrs)
         arguments = handler.call_arguments(context)
         async with asyncio.timeout(CHECK_TIMEOUT):
             if handler.asynchronous:
