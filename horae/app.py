@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from typing import Any, Literal, TypeVar, overload
 
+from horae.accompanying import accompanied
 from horae.bootstrap import ROLES, bootstrap
 from horae.client import Client, Json, define
-from horae.declaring import declare, warn_of_unserved
+from horae.declaring import declare, insist, warn_of_unserved
 from horae.driving import Drive, DrivenClient
-from horae.ending import cancel
 from horae.runtime import Runtime
 from horae.sagas import action as as_action
 from horae.services import Service
@@ -20,12 +19,7 @@ from horae_application.cqrs import Cqrs, Kind
 from horae_application.log import get_logger
 from horae_application.registry import Registry
 from horae_domain.definition import parse_definition
-from horae_domain.errors import (
-    HoraeError,
-    IllegalState,
-    ScheduleNotFound,
-    Unavailable,
-)
+from horae_domain.errors import IllegalState, ScheduleNotFound, Unavailable
 from horae_infrastructure.handlers import PREFIX, shipped
 from horae_infrastructure.settings import Settings
 
@@ -287,25 +281,23 @@ class Horae:
             elif not self.schedules:
                 yield runtime
             else:
-                declaring = asyncio.create_task(self._declare_elsewhere(settings))
-                try:
+                async with accompanied(self._declare_elsewhere(settings)):
                     yield runtime
-                finally:
-                    await cancel(declaring)
 
     async def _declare_elsewhere(self, settings: Settings) -> None:
-        """Declare at engines of other processes, once there is one."""
-        assert settings.nats_url is not None  # noqa: S101 - without it there is no work to wait for
-        told: Json = {"tenant": settings.tenant, "actor": self._mark}
-        while True:
-            try:
-                async with self.connect(settings.nats_url, **told) as client:
-                    await self._review(client, await declare(client, self.schedules))
-            except HoraeError as error:
-                _log.warning("schedules not declared yet", reason=str(error))
-                await asyncio.sleep(1.0)
-            else:
-                return
+        """Declare at engines of other processes, once there is one.
+
+        Raises:
+            HoraeError: a schedule is refused for what it is, or this process may declare none.
+        """
+        url = settings.nats_url
+        assert url is not None  # noqa: S101 - without it there is no work to wait for
+
+        async def once() -> None:
+            async with self.connect(url, tenant=settings.tenant, actor=self._mark) as client:
+                await self._review(client, await declare(client, self.schedules))
+
+        await insist(once)
 
     @property
     def _mark(self) -> str:

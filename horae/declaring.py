@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from copy import copy
 from hashlib import blake2b
@@ -18,11 +19,17 @@ from horae_domain.errors import (
     IllegalState,
     InvalidField,
     InvalidTrigger,
+    ScheduleExists,
     ScheduleNotFound,
+    TooManyRequests,
+    Unavailable,
 )
 from horae_domain.positions import Position, parse_position
 from horae_domain.stages import deeds
 from horae_domain.triggers import ConditionTrigger
+
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+"""Seconds until what could not be declared is declared again; each time twice as long."""
 
 _log = get_logger("horae")
 
@@ -52,6 +59,24 @@ async def declare(client: Client, schedules: Mapping[str, Json]) -> str | None:
         except InvalidField as error:
             raise _of(error, id_) from error
     return str(max(positions, key=lambda each: each.number)) if positions else None
+
+
+async def insist(once: Callable[[], Awaitable[None]]) -> None:
+    """Declare at an engine elsewhere, again and again while there is none, more and more rarely.
+
+    One that exists though it did not just now is being declared by another process as well.
+
+    Raises:
+        HoraeError: any other refusal.
+    """
+    pause = FIRST_PAUSE
+    while True:
+        try:
+            return await once()
+        except (Unavailable, TooManyRequests, ScheduleExists) as error:
+            _log.warning("schedules not declared yet", reason=str(error), again_in=pause)
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
 
 
 def warn_of_unserved(schedules: Mapping[str, Json], registry: Registry) -> None:

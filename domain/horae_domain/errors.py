@@ -10,6 +10,7 @@ HoraeError                      code, field, value, details; what a wire reply c
 │   ├── BaggageTooLarge         400 baggage_too_large    over 8 KiB, or 64 members
 │   ├── UnknownHandler          400 unknown_handler      nobody serves the named handler
 │   └── UnknownCommand          400 unknown_command      the application has no such command
+├── NotPermitted                403 not_permitted        who asks may not ask for this
 ├── NotFound                    404
 │   ├── ScheduleNotFound        404 schedule_not_found
 │   ├── ExecutionNotFound       404 execution_not_found
@@ -140,6 +141,13 @@ class UnknownCommand(InvalidField):
     code = "unknown_command"
 
 
+class NotPermitted(HoraeError):
+    """Who asks may not ask for this; nothing was done."""
+
+    code = "not_permitted"
+    status = 403
+
+
 class NotFound(HoraeError):
     """The thing named does not exist."""
 
@@ -253,6 +261,7 @@ def reason_of(error: BaseException) -> str:
 _BY_CODE = {kind.code: kind for kind in _tree(HoraeError)}
 _BY_STATUS = {
     400: InvalidField,
+    403: NotPermitted,
     404: NotFound,
     409: Conflict,
     429: TooManyRequests,

@@ -12,6 +12,7 @@ import pytest
 
 from horae import Context, Horae, HoraeError, http, manual, once
 from horae.client import Client
+from horae_domain.errors import InvalidField
 from horae_infrastructure.embedded import Nats
 from horae_infrastructure.settings import Settings
 
@@ -40,6 +41,26 @@ async def test_executor_without_an_engine_declares_its_schedules_and_runs_them(
     both = [engine, executor] if first == "engine" else [executor, engine]
     async with both[0], both[1]:
         assert await asyncio.wait_for(ran.get(), 100) == "job"
+
+
+async def test_executor_whose_schedule_an_engine_elsewhere_refuses_does_not_start(
+    nats_url: str, tmp_path: Path
+) -> None:
+    app = Horae("newer")
+    app.schedule("job", manual())(lambda context: None)
+    app.schedules["job"]["of_a_later_release"] = True
+    told = Settings.read(
+        store_url="memory://",
+        nats_url=nats_url,
+        tenant="roles-refused",
+        data_dir=tmp_path,
+        events=False,
+    )
+    async with Horae("engine").serve(told, roles=("engine", "views")):
+        with pytest.raises(InvalidField) as refused:
+            async with app.serve(told, roles=("executor",)):
+                await asyncio.wait_for(asyncio.Event().wait(), 100)
+        assert refused.value.field == "of_a_later_release"
 
 
 async def test_executor_without_an_engine_makes_http_calls_and_its_handlers_reach_the_engine(

@@ -17,12 +17,13 @@ from nats.aio.msg import Msg
 from horae_domain.errors import (
     HoraeError,
     InvalidField,
+    NotPermitted,
     TooManyRequests,
     Unavailable,
     error_from_json,
 )
 from horae_infrastructure.nats import subjects
-from horae_infrastructure.nats.connection import driver_errors
+from horae_infrastructure.nats.connection import Connection, driver_errors
 from horae_infrastructure.tracing import current_headers
 
 _encode = msgspec.json.Encoder().encode
@@ -80,6 +81,7 @@ class NatsCaller:
 
         Raises:
             HoraeError: the refusal, by its code.
+            NotPermitted: the server does not carry such a request of this user.
             Unavailable: no answer in time; whether it was done is not known.
         """
         told = self._headers(correlation_id, headers)
@@ -155,11 +157,17 @@ class NatsCaller:
         self, subject: str, data: bytes, headers: Mapping[str, str], seconds: float
     ) -> dict[str, Any]:
         """One attempt."""
-        with driver_errors(f"no answer to {subject}"):
-            # The driver changes the headers that it is given.
-            msg = await self._nc.request(
-                subject, data, timeout=seconds, headers=dict(headers) or None
-            )
+        began = time.monotonic()
+        try:
+            with driver_errors(f"no answer to {subject}"):
+                # The driver changes the headers that it is given.
+                msg = await self._nc.request(
+                    subject, data, timeout=seconds, headers=dict(headers) or None
+                )
+        except Unavailable as error:
+            if isinstance(self._nc, Connection) and self._nc.denied(subject, began):
+                raise NotPermitted(f"the server carries no {subject} for this user") from error
+            raise
         body = _body(msg)
         if body.get("ok") is True or "error" not in body:  # parts of a bulk may be refused
             return body

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -29,13 +31,24 @@ FLUSH_TIMEOUT = 5.0
 """Without a limit, a publish that meets a full buffer hangs if the connection breaks (nats-py 2.16)."""
 
 
+_DENIED = re.compile(re.escape(PERMISSIONS_ERR) + r' for publish to "(?P<subject>[^"]+)"')
+_MOST_DENIED = 1_000
+"""Subjects that are remembered as refused."""
+
+
 class Connection(Client):
-    """A client that tells whoever asked when it has come back."""
+    """A client that tells whoever asked when it has come back, and what it may not publish."""
 
     def __init__(self) -> None:
         super().__init__()
         self.on_reconnect: list[Callable[[], None]] = []
         """Called after each reconnection, subscriptions restored; they must not block."""
+        self._denied: dict[str, float] = {}
+        """When the server refused subjects, monotonic; by their names in lower case, as it is told."""
+
+    def denied(self, subject: str, since: float) -> bool:
+        """True if the server has refused to carry a subject since an instant of the monotonic clock."""
+        return self._denied.get(subject.lower(), -1.0) >= since
 
     async def _process_msg(
         self, sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes
@@ -51,6 +64,10 @@ class Connection(Client):
 
         Whoever reloads a server's configuration must not leave deaf engines behind.
         """
+        if (found := _DENIED.search(err_msg)) is not None:
+            if len(self._denied) >= _MOST_DENIED:
+                self._denied.clear()
+            self._denied[found["subject"]] = time.monotonic()
         if not self.is_connected or PERMISSIONS_ERR in err_msg:
             await super()._process_err(err_msg)
         else:
