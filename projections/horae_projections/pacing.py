@@ -7,8 +7,8 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 PACE = 0.02
-"""Seconds between the beginnings of two stretches while events come by hint: a round trip to the
-view's server for each commit would cost more than the commits."""
+"""Seconds between the beginnings of two stretches: a look at the log and a round trip to the view's
+server for each commit would cost more than the commits."""
 SHARE = 3.0
 """How much longer than a burst took the next one waits while the engine of this process is behind."""
 LONGEST = 0.2

@@ -398,6 +398,7 @@ class Projector:
         self._waiting = None
         if silent and not self._hints and not await self._in_place():
             raise StaleProjector(None)
+        await self._pacing.gather()
 
     async def _wait_for_hint(self) -> None:
         try:
