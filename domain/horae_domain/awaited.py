@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
@@ -78,7 +79,7 @@ class WaitFor(Model):
             raise PydanticCustomError("wait", "`need` is more than there are events")
         return self
 
-    @property
+    @cached_property
     def awaited(self) -> tuple[Awaited, ...]:
         """All events that confirm it."""
         if self.event is None or self.match is None:

@@ -416,8 +416,8 @@ def carried(execution: Execution) -> dict[str, Any]:
         return {}
     told = {
         name: value
-        for name in execution.__struct_fields__
-        if (value := getattr(execution, name)) != _FRESH.get(name, msgspec.UNSET)
+        for name, value in msgspec.structs.asdict(execution).items()
+        if value != _FRESH.get(name, msgspec.UNSET)
     }
     plain: dict[str, Any] = msgspec.to_builtins(told)
     return plain

@@ -115,9 +115,10 @@ def _enabled(line: Line) -> bool:
 
 def wants_of(definition: Definition, run: Execution) -> list[Interest]:
     """What an execution listens for while it is alive."""
-    ends = definition.ends if run.status.alive else ()
-    matches = ((each.event, resolved(each.match, definition, run)) for each in ends)
-    wanted = [(Role.CANCEL, event, match) for event, match in matches if match is not None]
+    wanted: list[tuple[Role, str, Match]] = []
+    if definition.cancel_on and run.status.alive:
+        matches = ((each.event, resolved(each.match, definition, run)) for each in definition.ends)
+        wanted += [(Role.CANCEL, event, match) for event, match in matches if match is not None]
     wanted += waits.wants(definition, run)
     if not wanted:
         return []

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Container, Iterator
 from enum import StrEnum
+from functools import cached_property
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -47,13 +48,26 @@ class Listener(NamedTuple):
     execution_id: str | None = None
 
 
-class Interest(NamedTuple):
-    """What a listener wants to hear of: a type, or a pattern of types, with values in the data."""
-
+class _Interest(NamedTuple):
     tenant: str
     event: str
     listener: Listener
     match: Match = ()
+
+
+class Interest(_Interest):
+    """What a listener wants to hear of: a type, or a pattern of types, with values in the data."""
+
+    @cached_property
+    def key(self) -> tuple[Paths, bytes]:
+        """The paths that it looks at, and a digest of the values that have to stand there."""
+        ordered = sorted(self.match)
+        return tuple(path for path, _ in ordered), _digest(tuple(value for _, value in ordered))
+
+    @cached_property
+    def packed(self) -> bytes:
+        """Its listener, in the form that is held."""
+        return _pack(self.listener)
 
 
 Paths = tuple[str, ...]
@@ -90,10 +104,10 @@ class Listeners:
 
     def add(self, interest: Interest) -> None:
         """Let somebody listen from now on."""
-        paths, digest = _key(interest.match)
+        paths, digest = interest.key
         table = self._group(interest.tenant, interest.event).setdefault(paths, {})
         held = table.setdefault(digest, {})
-        packed = _pack(interest.listener)
+        packed = interest.packed
         if packed not in held:
             held[packed] = None
             self._counted(packed, 1)
@@ -101,10 +115,10 @@ class Listeners:
 
     def remove(self, interest: Interest) -> None:
         """Let it be as if it had not been added."""
-        paths, digest = _key(interest.match)
+        paths, digest = interest.key
         group = self._group(interest.tenant, interest.event)
         held = group.get(paths, {}).get(digest, {})
-        packed = _pack(interest.listener)
+        packed = interest.packed
         if held.pop(packed, _ABSENT) is _ABSENT:
             return
         self._counted(packed, -1)
@@ -228,11 +242,6 @@ def same_at(data: Any, path: str, value: Any) -> bool:
     """True if a JSON value stands at a dotted path; 1 and 1.0 are one number, and true is none."""
     found = value_at(data, path)
     return found is not MISSING and _digest((found,)) == _digest((value,))
-
-
-def _key(match: Match) -> tuple[Paths, bytes]:
-    ordered = sorted(match)
-    return tuple(path for path, _ in ordered), _digest(tuple(value for _, value in ordered))
 
 
 def _digest(values: tuple[Any, ...]) -> bytes:

@@ -55,6 +55,7 @@ CROSS JOIN horae_ledger USING (stream) ORDER BY due, stream
 """
 """The index alone decides which lines, and only those are looked up."""
 
+_EPOCHS = "SELECT partition, epoch FROM horae_partitions WHERE partition IN ({})"
 _INCREMENTAL = 2
 _SPARE = 1_000
 """Free pages that are left for what comes next."""
@@ -340,7 +341,8 @@ class SqliteStore(SqliteReader):
             self._writer.execute("ROLLBACK")
 
     def _fence(self, writer: sqlite3.Connection, epochs: Mapping[int, int]) -> None:
-        current = dict(writer.execute("SELECT partition, epoch FROM horae_partitions"))
+        found = writer.execute(_EPOCHS.format(marks(len(epochs))), list(epochs))
+        current = dict(found)
         if stale := [part for part, epoch in epochs.items() if current.get(part) != epoch]:
             raise Fenced(stale)
 
