@@ -392,12 +392,11 @@ class Projector:
         finally:
             news.cancel()
         self._news.clear()
-        if not self._waiting.done():
-            return
-        silent = not self._waiting.result()
-        self._waiting = None
-        if silent and not self._hints and not await self._in_place():
-            raise StaleProjector(None)
+        if self._waiting.done():
+            silent = not self._waiting.result()
+            self._waiting = None
+            if silent and not self._hints and not await self._in_place():
+                raise StaleProjector(None)
         await self._pacing.gather()
 
     async def _wait_for_hint(self) -> None:

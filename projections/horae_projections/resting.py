@@ -11,9 +11,9 @@ from horae_domain.durations import parse_duration
 def rest_of(told: dict[str, Any]) -> timedelta | None:
     """How long a schedule of this definition rests after something has fired; None if it does not."""
     spans = (told.get("cooldown"), told["trigger"].get("cooldown"))
-    return max(
-        (parse_duration(each, field="cooldown") for each in spans if each is not None), default=None
-    )
+    if spans == (None, None):  # as most
+        return None
+    return max(parse_duration(each, field="cooldown") for each in spans if each is not None)
 
 
 def rests_until(

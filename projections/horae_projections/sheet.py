@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from horae_domain.events import (
+    NAMES,
     CommandScheduled,
     Event,
     ExecutionBuffered,
@@ -82,8 +84,8 @@ class Sheet:
                     self._slots.move_to_end(key)
                 elif key not in born:
                     wanted[key] = None
-            if (begun := _begun(event)) is not None:
-                born.add(begun)
+            if (begun := _BEGUN.get(type(event))) is not None:
+                born.add(begun(event))
         return list(wanted)
 
     def missing_queues(self, events: list[Event]) -> list[Key]:
@@ -207,27 +209,52 @@ def erased_keys(event: HistoryErased | ScheduleErased) -> list[Key]:
     return keys
 
 
-def _begun(event: Event) -> Key | None:
-    """The row that an event begins, of which there was none before."""
-    match event:
-        case ScheduleCreated(incarnation=1) | CommandScheduled():
-            return Key(SCHEDULES, event.tenant, event.schedule_id)
-        case ExecutionEvent() if isinstance(event, BORN):
-            return Key(EXECUTIONS, event.tenant, event.execution_id)
-        case _:
-            return None
+# --- which rows an event is about ----------------------------------------------------------------
 
 
-def needed(event: Event) -> list[Key]:
+def needed(event: Event) -> Sequence[Key]:
     """The rows that an event changes and does not begin."""
-    match event:
-        case RequestAnswered() | ExternalEventReceived() | LimitEvent() | CommandScheduled():
-            return []
-        case ScheduleCreated(incarnation=1):
-            return []
-    if isinstance(event, HistoryErased | ScheduleErased):
-        return erased_keys(event)
-    keys = [Key(SCHEDULES, event.tenant, event.schedule_id)]
-    if isinstance(event, ExecutionEvent) and not isinstance(event, BORN):
-        keys.append(Key(EXECUTIONS, event.tenant, event.execution_id))
-    return keys
+    return _NEEDED[type(event)](event)
+
+
+def _nothing(_: Event) -> Sequence[Key]:
+    return ()
+
+
+def _schedule(event: Event) -> Key:
+    return Key(SCHEDULES, event.tenant, event.schedule_id)
+
+
+def _execution(event: ExecutionEvent) -> Key:
+    return Key(EXECUTIONS, event.tenant, event.execution_id)
+
+
+def _only_schedule(event: Event) -> Sequence[Key]:
+    return (_schedule(event),)
+
+
+def _with_execution(event: ExecutionEvent) -> Sequence[Key]:
+    return (_schedule(event), _execution(event))
+
+
+def _created(event: ScheduleCreated) -> Sequence[Key]:
+    return () if event.incarnation == 1 else (_schedule(event),)
+
+
+def _needs(kind: type[Event]) -> Callable[[Any], Sequence[Key]]:
+    if issubclass(kind, RequestAnswered | ExternalEventReceived | LimitEvent | CommandScheduled):
+        return _nothing
+    if issubclass(kind, HistoryErased | ScheduleErased):
+        return erased_keys
+    if issubclass(kind, ExecutionEvent) and kind not in BORN:
+        return _with_execution
+    return _created if kind is ScheduleCreated else _only_schedule
+
+
+_NEEDED = {kind: _needs(kind) for kind in NAMES}
+_BEGUN: dict[type[Event], Callable[[Any], Key]] = {
+    ScheduleCreated: _schedule,
+    CommandScheduled: _schedule,
+    **dict.fromkeys(BORN, _execution),
+}
+"""The row that an event begins, if there was none before."""

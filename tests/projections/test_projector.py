@@ -363,10 +363,11 @@ class TestValkey:
         await views.close()
 
 
-async def test_whoever_waits_for_a_position_does_not_wait_for_others_to_come(monkeypatch):
+@pytest.mark.parametrize("alone", [True, False])
+async def test_whoever_waits_for_a_position_does_not_wait_for_others_to_come(monkeypatch, alone):
     monkeypatch.setattr(pacing, "PACE", 1e9)
     desk = Desk(open_views("memory://"))
-    projector = Projector(desk.log, desk.views, alone=True)
+    projector = Projector(desk.log, desk.views, alone=alone)
     running = asyncio.create_task(projector.run())
     while projector.position is None:
         await asyncio.sleep(0)
@@ -377,6 +378,17 @@ async def test_whoever_waits_for_a_position_does_not_wait_for_others_to_come(mon
         assert await projector.reached(Position(desk.log.identity, 0, number), 60)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_view_rests_between_what_others_write_until_somebody_waits_for_it(monkeypatch):
+    monkeypatch.setattr(pacing, "PACE", 1e9)
+    desk = Desk(open_views("memory://"))
+    async with running(desk.projector), asyncio.timeout(30):
+        await until(desk, desk.write(created("s0")))
+        while desk.log.head() - desk.projector.position.number < 5:
+            desk.write(created(f"s{desk.log.head()}"))
+            await asyncio.sleep(0.005)
+        await until(desk, desk.log.head())
 
 
 async def test_while_the_engine_is_behind_a_view_rests_until_somebody_waits_for_it(
