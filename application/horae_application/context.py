@@ -3,36 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
-import msgspec
 from pydantic import BaseModel
 
 from horae_application.control import Control
 from horae_application.cqrs import Answer, Cqrs, Kind
 from horae_application.errands import Errands, Externals, Fallback
-from horae_application.log import get_logger
+from horae_application.handler_log import HandlerLog
 from horae_application.result import Span, encodable
 from horae_application.services import Reach, Services, call_of, command_action
 from horae_application.work import Work
 from horae_domain.tracing import BAGGAGE, CAUSATION, parse_baggage
 
-MAX_LOGS = 200
-"""Log lines kept with one attempt; further ones go to the log only."""
-MAX_LOG_BYTES = 256 * 1024
-"""Bytes of JSON that they have together."""
 MAX_PROGRESS = 16 * 1024
 """Bytes of JSON that the progress of a heartbeat has."""
-MAX_TEXT = 2000
-"""Characters of a message or a fact that are kept."""
-
-
-_log = get_logger("horae.handler")
 
 
 class Context(Errands):
@@ -65,6 +54,8 @@ class Context(Errands):
         services: what carries commands to services, None there, too.
         reach: what reaches other hosts, None there and without the extra `http`.
         metadata: that of the schedule.
+        log: lines that are kept with the execution, `log("building", run=3)`, by level with
+            `log.warning("slow")`.
     """
 
     def __init__(
@@ -85,7 +76,6 @@ class Context(Errands):
     ) -> None:
         super().__init__(work, client, externals, fallback, loop, cache)
         self.control = control or Control()
-        self._of = of
         self._now = now or _utc
         self.services = services
         self.reach = reach
@@ -114,8 +104,13 @@ class Context(Errands):
         self.metadata: Mapping[str, Any] = work.metadata
         self.timeout = work.timeout
         self.started_at = self._now()
-        self.logs: list[dict[str, Any]] = []
-        self._logged = 0
+        told = {name: getattr(self, name) for name in ("schedule_id", "execution_id", "attempt")}
+        self.log: HandlerLog = HandlerLog(told, self._now) if of is None else of.log
+
+    @property
+    def logs(self) -> Sequence[dict[str, Any]]:
+        """The lines that were logged, as they are kept."""
+        return self.log.lines
 
     @cached_property
     def baggage(self) -> Mapping[str, str]:
@@ -214,25 +209,6 @@ class Context(Errands):
         cqrs = self._there(self._cqrs, "the application's commands and queries")
         return await self.here(cqrs.execute(kind, message, data, self))
 
-    def log(self, message: str, **facts: Any) -> None:
-        """Log a line that is kept with the execution."""
-        if self._of is not None:
-            self._of.log(message, **facts)
-            return
-        told = {
-            "schedule_id": self.schedule_id,
-            "execution_id": self.execution_id,
-            "attempt": self.attempt,
-        }
-        _log.info(message, **told | facts)
-        line: dict[str, Any] = {"at": self._now().isoformat(), "message": _text(message)}
-        if facts:
-            line["facts"] = {key: _plain(value) for key, value in facts.items()}
-        size = len(msgspec.json.encode(line))
-        if len(self.logs) < MAX_LOGS and self._logged + size <= MAX_LOG_BYTES:
-            self._logged += size
-            self.logs.append(line)
-
 
 def _cause_of(work: Work) -> str | None:
     """The id of what has brought the run about, if it has one."""
@@ -244,17 +220,6 @@ def _cause_of(work: Work) -> str | None:
 
 def _span(seconds: float | None) -> timedelta | None:
     return None if seconds is None else timedelta(seconds=seconds)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value if isinstance(value, bool | int | float | None) else _text(value)
-
-
-def _text(value: Any) -> str:
-    """As it can be stored: in bounds, and without halves of characters."""
-    return str(value)[:MAX_TEXT].encode("utf-8", "replace").decode()
 
 
 def _utc() -> datetime:

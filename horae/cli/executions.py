@@ -163,7 +163,8 @@ def logs(id_: Id, nats: Nats = None, tenant: Tenant = "default", as_json: AsJson
         return
     for line in answer["logs"]:
         facts = " ".join(f"{name}={cell(value)}" for name, value in line.get("facts", {}).items())
-        print_line(f"{cell(line.get('at'))}  {line.get('message', '')}  {facts}".rstrip())
+        level = f"{line['level']}: " if "level" in line else ""
+        print_line(f"{cell(line.get('at'))}  {level}{line.get('message', '')}  {facts}".rstrip())
     for attempt in answer["attempts"]:
         stack = (attempt.get("error") or {}).get("stack")
         if stack:

@@ -12,7 +12,7 @@ async def tick(ctx: Context) -> int | None:
 
 @app.schedule("broken", manual(), retry=Retry(1), name="Breaks every time")
 def broken(ctx: Context) -> None:
-    ctx.log("about to break", attempt=ctx.attempt)
+    ctx.log.warning("about to break", attempt=ctx.attempt)
     raise ValueError("it is broken")
 
 

@@ -207,7 +207,7 @@ def test_execution_is_listed_shown_and_has_logs(horae, until):
     assert "status       failed" in text
     assert "ValueError: it is broken" in text
     logs = horae("execution", "logs", id_).out
-    assert "about to break  attempt=1" in logs
+    assert "warning: about to break  attempt=1" in logs
     assert 'raise ValueError("it is broken")' in logs
     document = horae("execution", "logs", id_, "--json").document
     assert document["logs"][0]["message"] == "about to break"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ import attempts
 import pytest
 from attempts import DUE, Order, work
 
-from horae_application.context import MAX_LOG_BYTES, MAX_LOGS, Context
+from horae_application.context import Context
+from horae_application.handler_log import MAX_LOG_BYTES, MAX_LOGS
 from horae_application.messages import Reply, ReportExecution
 from horae_application.registry import Registry
 from horae_application.result import Result, RetryAfter
@@ -368,6 +370,41 @@ async def test_few_logs_are_kept_as_they_were(bench: Bench) -> None:
     assert logs[0]["message"] == "one"
     assert logs[0]["facts"] == {"n": 1, "ok": True, "none": None, "part": 0.5}
     assert len(logs) == MAX_LOGS
+
+
+async def test_logs_have_a_level_unless_it_is_info(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def handler(context: Context) -> None:
+        context.log(message="called", level="a fact")
+        for level in ("debug", "info", "warning", "error", "critical", "exception"):
+            getattr(context.log, level)("by name", n=1)
+        try:
+            int("no feed")
+        except ValueError:
+            context.log.exception("handled")
+
+    with caplog.at_level(logging.DEBUG, logger="horae.handler"):
+        logs = (await bench.outcome(handler))["logs"]
+    assert [(line["message"], line.get("level")) for line in logs] == [
+        ("called", None),
+        ("by name", "debug"),
+        ("by name", None),
+        ("by name", "warning"),
+        ("by name", "error"),
+        ("by name", "critical"),
+        ("by name", "error"),
+        ("handled", "error"),
+    ]
+    assert logs[0]["facts"] == {"level": "a fact"}
+    assert logs[3]["facts"] == logs[6]["facts"] == {"n": 1}
+    assert logs[7]["facts"]["exception"].startswith("ValueError: invalid literal")
+    said = [each for each in caplog.records if each.name == "horae.handler"]
+    assert [each.levelname for each in said] == [
+        "INFO", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "ERROR", "ERROR",
+    ]  # fmt: skip
+    assert {each.msg["schedule_id"] for each in said} == {"job"}
+    assert [each.exc_info is not None for each in said[-2:]] == [False, True]
 
 
 async def test_logs_of_a_failed_attempt_are_kept(bench: Bench) -> None:
