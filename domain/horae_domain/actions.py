@@ -15,12 +15,10 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from horae_domain.fields import ID_PATTERN, Identifier, Model, Name, Span
+from horae_domain import patterns
+from horae_domain.fields import Identifier, Model, Name, Span
 from horae_domain.templates import check_template
 from horae_domain.urls import parse_url
-
-SERVICE_PATTERN = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$"
-COMMAND_PATTERN = r"^[A-Za-z0-9_-]{1,128}$"
 
 
 class FunctionAction(Model):
@@ -66,9 +64,9 @@ class CommandAction(Model):
     """
 
     type: Literal["command"] = "command"
-    service: Annotated[str, Field(pattern=SERVICE_PATTERN, max_length=128)]
+    service: Annotated[str, Field(pattern=patterns.SERVICE, max_length=128)]
     """Tokens with dots between them, such as `trading` or `agents.research`."""
-    command: Annotated[str, Field(pattern=COMMAND_PATTERN)]
+    command: Annotated[str, Field(pattern=patterns.SERVICE_COMMAND)]
     reply: bool = True
     timeout: Span = timedelta(seconds=5)
 
@@ -105,10 +103,8 @@ HEADERS_TAKEN = frozenset(
     ]
 )
 """Headers of HTTP calls that the connection, or Horae, sets."""
-HeaderName = Annotated[
-    str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]{1,128}$"), AfterValidator(_header)
-]
-HeaderValue = Annotated[str, Field(pattern=r"^[\t\x20-\x7e]*$", max_length=8192)]
+HeaderName = Annotated[str, Field(pattern=patterns.HEADER_NAME), AfterValidator(_header)]
+HeaderValue = Annotated[str, Field(pattern=patterns.HEADER_VALUE, max_length=8192)]
 
 
 class HttpAction(Model):
@@ -125,7 +121,7 @@ class HttpAction(Model):
         default_factory=dict
     )
     body: JsonValue = None
-    secret: Annotated[str, Field(pattern=ID_PATTERN)] | None = None
+    secret: Identifier | None = None
     """The name of the executors' secret that signs the call, by Standard Webhooks."""
     connect_timeout: Annotated[Span, Field(le=timedelta(minutes=1))] = timedelta(seconds=5)
     """For looking the name up, the connection, and TLS."""

@@ -21,6 +21,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from horae_domain import patterns
 from horae_domain.errors import HoraeError
 from horae_domain.fields import Instant, Model
 from horae_domain.zones import load_zone
@@ -34,7 +35,7 @@ Weekday = Literal["MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN"]
 Weekdays = Annotated[tuple[Weekday, ...], Field(min_length=1, max_length=7)]
 DAYS: tuple[Weekday, ...] = ("MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN")
 WORKING: tuple[Weekday, ...] = ("MON", "TUE", "WED", "THU", "FRI")
-TimeOfDay = Annotated[str, Field(pattern=r"^(([01]\d|2[0-3]):[0-5]\d(:[0-5]\d)?|24:00)$")]
+TimeOfDay = Annotated[str, Field(pattern=patterns.TIME_OF_DAY)]
 """`09:00` or `09:00:30`; `24:00` is the end of the day."""
 
 
@@ -46,7 +47,7 @@ def _dated(value: str) -> str:
     return value
 
 
-Day = Annotated[str, Field(pattern=r"^(\d{4}-)?\d{2}-\d{2}$"), AfterValidator(_dated)]
+Day = Annotated[str, Field(pattern=patterns.DAY), AfterValidator(_dated)]
 """`2026-12-25`, or `12-25` in every year."""
 
 
@@ -62,7 +63,7 @@ class Calendar(Model):
     type: str
     policy: Literal["skip", "move"] = "skip"
     """What becomes of an occurrence that is due while it is closed."""
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,64}$")] | None = None
+    name: Annotated[str, Field(pattern=patterns.CALENDAR)] | None = None
     """The reason that is recorded; its type unless told."""
     timezone: str | None = None
     """Of the wall clock that it goes by; that of the trigger unless told, else UTC."""

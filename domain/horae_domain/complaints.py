@@ -7,6 +7,7 @@ from pydantic_core import ErrorDetails
 
 from horae_domain.errors import InvalidExpression, InvalidField, InvalidTrigger, PayloadTooLarge
 from horae_domain.fields import MAX_PAYLOAD
+from horae_domain.patterns import in_words
 from horae_domain.templates import TAGGED
 
 
@@ -32,7 +33,7 @@ def translate(error: ValidationError, prefix: str = "") -> InvalidField:
 
 def complaints(error: ValidationError, prefix: str = "") -> list[InvalidField]:
     """Every complaint of pydantic as an error of the interface."""
-    found = error.errors(include_url=False, include_context=False)
+    found = error.errors(include_url=False)
     return [_complaint(each, prefix) for each in found]
 
 
@@ -41,7 +42,7 @@ def _complaint(found: ErrorDetails, prefix: str) -> InvalidField:
     if found["type"] in {"union_tag_invalid", "union_tag_not_found"}:
         location += ".type"
     path = f"{prefix}.{location}" if prefix and location else prefix or location
-    message = f"{path or 'request'}: {_sentence(found['type'], found['msg'])}"
+    message = f"{path or 'request'}: {_sentence(found)}"
     value = found.get("input")
     shown = None if isinstance(value, dict | list) else value
     kind: type[InvalidField] = InvalidField
@@ -54,5 +55,5 @@ def _complaint(found: ErrorDetails, prefix: str) -> InvalidField:
     return kind(message, field=path or None, value=shown)
 
 
-def _sentence(kind: str, message: str) -> str:
-    return "unknown field" if kind == "extra_forbidden" else message
+def _sentence(found: ErrorDetails) -> str:
+    return "unknown field" if found["type"] == "extra_forbidden" else in_words(found)

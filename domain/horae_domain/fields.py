@@ -16,6 +16,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from horae_domain import patterns
 from horae_domain.durations import format_duration, parse_duration
 from horae_domain.errors import HoraeError
 from horae_domain.expressions import compile_expression
@@ -23,9 +24,6 @@ from horae_domain.instants import format_instant, parse_instant
 
 MAX_PAYLOAD = 1024 * 1024
 """Bytes of JSON that a payload, a result or an override may have."""
-ID_PATTERN = r"^[A-Za-z0-9_.:-]{1,128}$"
-NAME_PATTERN = r"^[A-Za-z0-9_.:/-]{1,255}$"
-CHECK_PATTERN = r"^[A-Za-z0-9_:-]+(\.[A-Za-z0-9_:-]+)*$"
 
 
 class Model(BaseModel):
@@ -91,13 +89,11 @@ Duration = Annotated[
     PlainSerializer(format_duration, return_type=str, when_used="json"),
 ]
 Span = Annotated[Duration, AfterValidator(_positive)]
-Identifier = Annotated[str, Field(pattern=ID_PATTERN)]
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-CheckName = Annotated[str, Field(pattern=CHECK_PATTERN, max_length=128)]
+Identifier = Annotated[str, Field(pattern=patterns.ID)]
+Name = Annotated[str, Field(pattern=patterns.NAME)]
+CheckName = Annotated[str, Field(pattern=patterns.CHECK, max_length=128)]
 DottedPath = Annotated[str, Field(min_length=1, max_length=255), AfterValidator(_dotted)]
-Place = Annotated[
-    str, Field(pattern=r"^(trigger|payload)(\.[^.]+)*$", max_length=255), AfterValidator(_dotted)
-]
+Place = Annotated[str, Field(pattern=patterns.PLACE, max_length=255), AfterValidator(_dotted)]
 """Where an execution has a value: a path that begins with `trigger` or `payload`."""
 
 
@@ -109,11 +105,9 @@ def _pattern(value: str) -> str:
     return value
 
 
-EventType = Annotated[str, Field(pattern=r"^[^\s*>\x00-\x1f\x7f]{1,255}$")]
+EventType = Annotated[str, Field(pattern=patterns.EVENT_TYPE)]
 """What kind of external event it is, tokens with dots between them."""
-EventPattern = Annotated[
-    str, Field(pattern=r"^[^\s\x00-\x1f\x7f]{1,255}$"), AfterValidator(_pattern)
-]
+EventPattern = Annotated[str, Field(pattern=patterns.EVENT_PATTERN), AfterValidator(_pattern)]
 """A type of events, or with `*` and `>` in place of tokens several."""
 
 

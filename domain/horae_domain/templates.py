@@ -16,6 +16,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from horae_domain.errors import InvalidField
 from horae_domain.listeners import MISSING, value_at
+from horae_domain.patterns import in_words
 
 MAX_PLACES = 64
 """Places that a template may have."""
@@ -67,9 +68,9 @@ def check_template(template: Mapping[str, Any], read: Callable[[Any], object]) -
     try:
         read({"id": "made", **template})
     except ValidationError as error:
-        for found in error.errors(include_url=False, include_context=False):
+        for found in error.errors(include_url=False):
             if not _answerable(template, found):
-                raise _refused(_dotted(found["loc"]), found["msg"]) from None
+                raise _refused(_dotted(found["loc"]), in_words(found)) from None
 
 
 def _refused(path: str, reason: str) -> PydanticCustomError:

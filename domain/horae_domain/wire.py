@@ -8,6 +8,7 @@ import msgspec
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
+from horae_domain import patterns
 from horae_domain.complaints import translate
 from horae_domain.definition import size_of
 from horae_domain.errors import InvalidField, PayloadTooLarge
@@ -26,7 +27,7 @@ def json_value(value: Any) -> Any:
 
 
 Json = Annotated[Any, BeforeValidator(json_value)]
-ExecutionId = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+ExecutionId = Annotated[str, Field(pattern=patterns.EXECUTION)]
 Note = Annotated[str, Field(max_length=1024)]
 Key = Annotated[str, Field(min_length=1, max_length=255)]
 

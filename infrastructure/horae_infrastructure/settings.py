@@ -30,7 +30,7 @@ from pydantic.fields import FieldInfo
 
 from horae_domain.addresses import parse_networks
 from horae_domain.errors import HoraeError, InvalidField
-from horae_domain.fields import ID_PATTERN
+from horae_domain.fields import Identifier
 from horae_domain.signatures import sign
 from horae_infrastructure.event_subjects import pattern
 from horae_infrastructure.settings_sources import Told, told, unknown_variables, variable
@@ -197,7 +197,7 @@ class Settings(BaseModel):
     )
     secrets: Annotated[
         dict[
-            Annotated[str, Field(pattern=ID_PATTERN)],
+            Identifier,
             Annotated[str, AfterValidator(_signing)],
         ],
         BeforeValidator(_object),

@@ -311,7 +311,7 @@ def test_prefix_is_part_of_the_path_but_not_of_the_kind():
 def test_refusal_says_value_and_rule():
     error = refusal(MINIMAL | {"id": "a b"})
     assert error.value == "a b"
-    assert "pattern" in error.message
+    assert "such as `nightly-report`" in error.message
     assert refusal(MINIMAL | {"colour": "red"}).message == "colour: unknown field"
     assert refusal(MINIMAL | {"tags": ["a"] * 65}).value is None
     assert "100ms" in refusal(MINIMAL | interval(every="1ms")).message

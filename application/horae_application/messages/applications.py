@@ -9,12 +9,13 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from horae_application.messages.base import Command, SingleCommand
+from horae_domain import patterns
 from horae_domain.fields import Duration, EventType, Instant
 from horae_domain.identity import command_id
 from horae_domain.policies import Priority, Retry, Timeout
 from horae_domain.wire import Json, Key, json_value
 
-CommandName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:/-]{1,128}$")]
+CommandName = Annotated[str, Field(pattern=patterns.OWN_COMMAND)]
 """What a type of commands of the application is called."""
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from base64 import b64encode
 from datetime import timedelta
 from typing import Annotated, Any, Literal, assert_never
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 from horae_application.context import Context
@@ -39,11 +40,27 @@ class _Target(Model):
     timeout: Span | None = None
 
 
+def _reachable(url: str) -> str:
+    if not re.fullmatch(r"https?://\S+", url):
+        raise PydanticCustomError(
+            "url", "expected: an address such as `https://example.org/health`"
+        )
+    return url
+
+
+def _named(service: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_-]{1,128}", service):
+        raise PydanticCustomError(
+            "name", "expected: 1 to 128 of A-Z a-z 0-9 _ -, such as `trading`"
+        )
+    return service
+
+
 class HttpTarget(_Target):
     """A GET, redirects not followed, good if its status is `expect`, or below 400."""
 
     type: Literal["http"]
-    url: Annotated[str, Field(pattern=r"^https?://[^\s]+$", max_length=4096)]
+    url: Annotated[str, Field(max_length=4096), AfterValidator(_reachable)]
     expect: Annotated[int, Field(ge=100, le=599)] | None = None
 
     @property
@@ -81,7 +98,7 @@ class ServiceTarget(_Target):
     """A NATS micro service that answers a ping."""
 
     type: Literal["service"]
-    service: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,128}$")]
+    service: Annotated[str, AfterValidator(_named)]
 
     @property
     def address(self) -> str:
