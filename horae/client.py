@@ -240,6 +240,7 @@ class Client(CommandCalls):
         note: str = "",
         tags: Mapping[str, Iterable[str]] | None = None,
         dry_run: bool = False,
+        idempotency_key: str | None = None,
     ) -> Json:
         """Pause, resume, cancel or retag (`tags`: add, remove) what matches filters of a list, or `all`."""
         body: Json = {"operation": operation, "note": note, "dry_run": dry_run}
@@ -247,7 +248,7 @@ class Client(CommandCalls):
         body |= {"filter": filter} if filter is not None else {}
         if tags is not None:
             body["tags"] = {name: list(each) for name, each in tags.items()}
-        return await self.command("schedule.bulk", body)
+        return await self.command("schedule.bulk", body, key=idempotency_key)
 
     async def pause_schedule(self, id: str, *, note: str = "") -> Json:  # noqa: A002
         """Fire nothing until resumed."""

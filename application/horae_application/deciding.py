@@ -15,7 +15,7 @@ from horae_application.needs import Needs
 from horae_application.ownership import Ownership
 from horae_application.ports import StoredEvent
 from horae_application.quarantine import MAX_REASON, quarantine
-from horae_application.receiving import MAX_AGE, Receiving, event_stream
+from horae_application.receiving import MAX_AGE, Receiving
 from horae_application.task import Answer, Task, refusal
 from horae_application.tasks import Desk, decided_by
 from horae_application.waiting import Late
@@ -91,7 +91,7 @@ class Deciding:
         if about is not None:
             draft.partitions.add(partition_of_stream(about))
             self.recover(draft, about)
-        elif event_stream(task) is not None:
+        elif isinstance(task.command, messages.PublishEvent | messages.RememberAnswer):
             draft.partitions.add(next(iter(self._ownership.epochs)))
         return desk.decide(task)
 

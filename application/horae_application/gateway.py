@@ -21,6 +21,7 @@ from horae_application.engine import Engine
 from horae_application.known import Known, require, unserved
 from horae_application.messages import OK, Command, Reply, Request, read_command, refused
 from horae_application.ports import Forwarder
+from horae_application.remembering import Remembering
 from horae_application.task import Task
 from horae_application.tasks import decided_by, partition_of_command
 from horae_application.tracing import Tracing, traced_command
@@ -57,6 +58,7 @@ class Gateway:
         self._known = known
         self._forwarder = forwarder
         self._look = look
+        self._remembering = Remembering(engine, self._decide)
 
     async def command(self, request: Request) -> Reply:
         """The reply to a command; never raises."""
@@ -76,8 +78,7 @@ class Gateway:
             if isinstance(command, messages.RequeueDeadLetter) and command.id is None:
                 return await requeue(self._look, self._bring, request, command)
             if isinstance(command, messages.BulkSchedules):
-                head = await asyncio.to_thread(self._engine.head)
-                return await change_all(self._look, self._bring, request, command, head)
+                return await self._bulk(request, command)
             if isinstance(command, messages.SweepHistory):
                 return await self._sweep(request, command)
             request, command = keyed(request, command)
@@ -85,6 +86,13 @@ class Gateway:
             return await self._bring(request, command)
         except HoraeError as error:
             return refused(error)
+
+    async def _bulk(self, request: Request, command: messages.BulkSchedules) -> Reply:
+        async def act() -> Reply:
+            head = await asyncio.to_thread(self._engine.head)
+            return await change_all(self._look, self._bring, request, command, head)
+
+        return await act() if command.dry_run else await self._remembering.once(request, act)
 
     async def _sweep(self, request: Request, command: messages.SweepHistory) -> Reply:
         engine = self._engine

@@ -50,7 +50,7 @@ class Needs:
             if isinstance(task.command, CreateTogether):
                 streams |= several
                 continue
-            key = key_stream(task)
+            key = key_stream(task.request)
             if key is not None:
                 extra[key] = None
             if (limits := task.command.limited(task.request.tenant)) is not None:

@@ -15,7 +15,7 @@ from horae_application.draft import Draft
 from horae_application.limiting import Limiting
 from horae_application.lines import fold_execution
 from horae_application.log import get_logger
-from horae_application.messages import OK, Command
+from horae_application.messages import OK, Command, Request
 from horae_application.ports import StoredEvent
 from horae_application.pulse import Pulse
 from horae_application.receiving import Receiving
@@ -61,6 +61,7 @@ KEYED = {
     "schedule.update",
     "schedule.patch",
     "schedule.retag",
+    "schedule.bulk",
     "schedule.pause",
     "schedule.resume",
     "schedule.cancel",
@@ -107,17 +108,16 @@ def partition_of_command(tenant: str, command: Command) -> int:
 def decided_by(epochs: Collection[int], tenant: str, command: Command) -> int | None:
     """The partition whose owner decides a command; None if that is none of these.
 
-    An external event is recorded by any owner.
+    An external event is recorded by any owner, and so is what many of them have answered.
     """
-    if isinstance(command, messages.PublishEvent):
+    if isinstance(command, messages.PublishEvent | messages.RememberAnswer):
         return next(iter(epochs), None)
     partition = partition_of_command(tenant, command)
     return partition if partition in epochs else None
 
 
-def key_stream(task: Task) -> str | None:
-    """The stream of the task's idempotency key."""
-    request = task.request
+def key_stream(request: Request) -> str | None:
+    """The stream of a request's idempotency key."""
     if request.key is None or request.name not in KEYED:
         return None
     return request_stream(request.tenant, request.name, request.key)
@@ -164,7 +164,7 @@ class Desk:
     def decide(self, task: Task) -> Answer:
         """Decide one task; a refusal is an answer too, and leaves nothing behind."""
         try:
-            stream = key_stream(task)
+            stream = key_stream(task.request)
             if stream is None:
                 return self._decide(task)
             if stream in self._loaded:
@@ -207,6 +207,8 @@ class Desk:
                 return self._backfill(task, command)
             case messages.TickAnswered():
                 return self._tick(task, command)
+            case messages.RememberAnswer():
+                return Answer(task, OK, command.reply)
             case messages.TimerCommand() if command.timer.kind in timers.OF_SCHEDULES:
                 return self._timer(task, command)
             case _:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from horae import Horae, every, manual, testing
 from horae.testing import TestEngine
 from horae_application import bulk
-from horae_domain.errors import InvalidField
+from horae_domain.errors import IdempotencyConflict, InvalidField
 
 TAGGED = {"tags": ["x"]}
 
@@ -140,3 +141,48 @@ async def test_more_than_the_largest_number_is_refused(
         await engine.bulk_schedules("cancel", all=True)
     assert caught.value.field == "filter"
     assert "active" in (await statuses(engine)).values()
+
+
+# --- under a key ---------------------------------------------------------------------------------
+
+
+def paused(engine: TestEngine) -> int:
+    return sum(each.name == "schedule.paused.v1" for each in engine.log())
+
+
+async def test_same_key_gives_the_same_answer_and_acts_once(engine: TestEngine) -> None:
+    first = await engine.bulk_schedules("pause", TAGGED, idempotency_key="audit")
+    assert first["changed"] == 3
+    await engine.resume_schedule("s6")
+    assert await engine.bulk_schedules("pause", TAGGED, idempotency_key="audit") == first
+    assert (await statuses(engine))["s6"] == "active"
+    again = await engine.bulk_schedules("pause", TAGGED, idempotency_key="another")
+    assert (again["changed"], again["ids"]) == (1, ["s6"])
+    shown = await engine.get_schedule("s6", min_position=again["position"])
+    assert shown["status"] == "paused"
+
+
+async def test_same_key_at_the_same_time_acts_once(engine: TestEngine) -> None:
+    before = paused(engine)
+    one, two = await asyncio.gather(
+        *(engine.bulk_schedules("pause", TAGGED, idempotency_key="audit") for _ in range(2))
+    )
+    assert one == two
+    assert (one["changed"], paused(engine) - before) == (3, 3)
+
+
+async def test_key_of_another_bulk_is_refused(engine: TestEngine) -> None:
+    await engine.bulk_schedules("resume", TAGGED, idempotency_key="audit")
+    before = await statuses(engine)
+    with pytest.raises(IdempotencyConflict):
+        await engine.bulk_schedules("cancel", TAGGED, idempotency_key="audit")
+    assert await statuses(engine) == before
+
+
+async def test_neither_a_dry_run_nor_a_refusal_is_remembered(engine: TestEngine) -> None:
+    told = await engine.bulk_schedules("pause", TAGGED, dry_run=True, idempotency_key="audit")
+    with pytest.raises(InvalidField):
+        await engine.bulk_schedules("pause", {"colour": "red"}, idempotency_key="audit")
+    done = await engine.bulk_schedules("pause", TAGGED, idempotency_key="audit")
+    assert (done["ids"], done["dry_run"]) == (told["ids"], False)
+    assert paused(engine) == 1 + 3

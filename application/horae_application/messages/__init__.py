@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from horae_application.messages.applications import CancelCommand, PublishEvent, ScheduleCommand
-from horae_application.messages.base import Command
+from horae_application.messages.base import Command, RememberAnswer
 from horae_application.messages.envelope import OK, Reply, Request, refused
 from horae_application.messages.executions import (
     CancelExecution,
@@ -82,6 +82,7 @@ __all__ = [
     "PauseQueue",
     "PauseSchedule",
     "PublishEvent",
+    "RememberAnswer",
     "Reply",
     "ReportExecution",
     "ReprioritizeExecution",

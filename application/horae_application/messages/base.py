@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from horae_domain.definition import Definition
 from horae_domain.fields import Identifier, Model
@@ -28,6 +28,13 @@ class Command(Model):
         """The stream of the limits that it is about."""
         del tenant
         return None
+
+
+class RememberAnswer(Command):
+    """What a request of many parts was answered; the engine's own, and no request of the bus."""
+
+    name = "request.remember"
+    reply: dict[str, Any]
 
 
 class DefinitionCommand(Command):

@@ -1,0 +1,68 @@
+"""Requests of many parts under an idempotency key: done once, and answered as the first time.
+
+What each part does is decided by its own owner, so the answer of all is recorded when it is known, by
+any owner. Between the two nothing is remembered: a request that nobody answered is begun again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from weakref import WeakValueDictionary
+
+from horae_application.engine import Engine
+from horae_application.messages import OK, Command, RememberAnswer, Reply, Request
+from horae_application.task import Task
+from horae_application.tasks import key_stream, repeated
+
+
+class Remembering:
+    """Does what has no answer yet.
+
+    Args:
+        engine: of this process.
+        decide: has it decide a command.
+    """
+
+    def __init__(
+        self, engine: Engine, decide: Callable[[Request, Command], Awaitable[Reply]]
+    ) -> None:
+        self._engine = engine
+        self._decide = decide
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def once(self, request: Request, act: Callable[[], Awaitable[Reply]]) -> Reply:
+        """The first answer to the request's key, else what `act` answers, from then on.
+
+        A refusal is not remembered. While this engine owns nothing, it cannot record the answer and
+        gives it all the same.
+
+        Raises:
+            IdempotencyConflict: the key was used with another request.
+            HoraeError: what `act` raises.
+        """
+        stream = key_stream(request)
+        if stream is None:
+            return await act()
+        async with self._locks.setdefault(stream, asyncio.Lock()):
+            first = await self._first(request, stream)
+            if first is not None:
+                return first
+            reply = await act()
+            if not reply.ok:
+                return reply
+            told = {name: part for name, part in reply.body.items() if name not in _OF_THE_REPLY}
+            recorded = await self._decide(request, RememberAnswer(reply=told))
+            return recorded if recorded.ok else reply
+
+    async def _first(self, request: Request, stream: str) -> Reply | None:
+        rows = (await asyncio.to_thread(self._engine.store.load, [stream])).get(stream)
+        if not rows:
+            return None
+        answer = repeated(Task(request, RememberAnswer(reply={}), lambda _: None), rows)
+        position = self._engine.position(rows[0].position)
+        return Reply(OK, {"ok": True, **answer.body, "position": position})
+
+
+_OF_THE_REPLY = {"ok", "position"}
+"""What every reply says anew."""
