@@ -361,3 +361,4 @@ def test_a_follower_writes_nothing_and_ends_its_waits_when_closed(path: Path):
         woken = pool.submit(log.wait, 0, 60)
         log.close()
         assert not woken.result()
+    assert not log.wait(0, 60)

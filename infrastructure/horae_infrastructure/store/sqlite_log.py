@@ -82,17 +82,26 @@ class SqliteLog(SqliteReader):
         return int(self._rows(_HEAD)[0][0])
 
     def wait(self, after: int, timeout: float) -> bool:
-        """Block this thread until the log reaches beyond `after`; False after `timeout` seconds.
+        """Block this thread until the log reaches beyond `after`.
 
-        It looks: SQLite tells other processes nothing.
+        It looks: SQLite tells other processes nothing. False after `timeout` seconds, and when it
+        was closed.
         """
         deadline, (pause, longest) = monotonic() + timeout, LOOKS
-        while not self._rows(_BEYOND, (after,))[0][0]:
+        while not self._reaches_beyond(after):
             left = deadline - monotonic()
             if left <= 0 or self._closed.wait(min(pause, left)):
                 return False
             pause = min(2 * pause, longest)
         return True
+
+    def _reaches_beyond(self, after: int) -> bool:
+        try:
+            return bool(self._rows(_BEYOND, (after,))[0][0])
+        except StoreUnavailable:
+            if self._closed.is_set():
+                return False
+            raise
 
     def close(self) -> None:
         """Release the connections. Idempotent."""
