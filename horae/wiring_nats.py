@@ -59,8 +59,8 @@ class NatsWiring:
         self._streams = StreamSettings(replicas=runtime.settings.replicas)
         self._address = ""
         self.forwarder = NatsForwarder(nc)
-        self.work_bus = NatsWorkBus(nc, self._streams)
         self.announced = Announced(nc)
+        self.work_bus = NatsWorkBus(nc, self._streams, hands=self.announced.hands)
         self.services = NatsServices(nc, self._streams)
         self.checks = NatsChecks(nc)
         self._found = Found(nc)
@@ -91,6 +91,12 @@ class NatsWiring:
             stack.push_async_callback(wiring.work_bus.stop)
         return wiring
 
+    @property
+    def _pulls(self) -> bool:
+        """True if this process does work of engines elsewhere."""
+        store = self._runtime.store
+        return store is None or not store.single_process
+
     async def query(self, tenant: str, name: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """The answer to a query, of views elsewhere."""
         return await NatsCaller(self._nc, tenant, actor="engine").query(name, body)
@@ -107,8 +113,12 @@ class NatsWiring:
     def restrained(self, over: str | None) -> None:
         """This process's executor is over a bound, or is so no longer."""
         self._over = over
+        self._tell(over=over)
+
+    def _tell(self, **facts: Any) -> None:
+        """Announce what is different now."""
         if self._announcer is not None:
-            self._announcer.update(over=over)
+            self._announcer.update(**facts)
 
     async def find(self, tenant: str, name: str) -> bool:
         """True if a micro service says that it answers a command such as `trading.Rebalance`."""
@@ -135,7 +145,7 @@ class NatsWiring:
             await self._serve_commands(stack)
             await self._serve_checks(stack)
             await self._announce(stack)
-            if runtime.store is None or not runtime.store.single_process:
+            if self._pulls:
                 await self._pull(stack)
         if runtime.settings.events and "views" in runtime.roles and runtime.log is not None:
             relay = EventsRelay(runtime.log, self._nc, self._streams)
@@ -182,6 +192,8 @@ class NatsWiring:
                 commands=list(self._registry.commands.names()),
                 checks=list(self._registry.checks.names()),
                 over=self._over,
+                slots=settings.concurrency if self._pulls else None,
+                errands=self._pulls,
             ),
         )
         await announcer.start()
@@ -279,12 +291,14 @@ class NatsWiring:
         def resize(told: Settings) -> None:
             puller.resize(told.concurrency)
             executor.resize(told.concurrency)
+            self._tell(slots=told.concurrency)
 
         self._runtime.on_change.append(resize)
         await puller.start()
 
         async def stop() -> None:
             seconds = self._runtime.ending.for_work
+            self._tell(slots=0)
             await asyncio.gather(puller.stop(seconds), executor.drain(seconds))
 
         stack.push_async_callback(stop)

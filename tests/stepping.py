@@ -11,7 +11,7 @@ import msgspec
 from horae_application.engine import Engine
 from horae_application.messages import Reply, Request, read_command
 from horae_application.ownership import Ownership
-from horae_application.ports import EventStore, StoredEvent
+from horae_application.ports import EventStore, Hands, StoredEvent
 from horae_application.task import Task
 from horae_application.work import Work
 from horae_domain.actions import Action, FunctionAction, ProcessAction
@@ -93,6 +93,10 @@ class RecordingBus:
         self.published: list[Work] = []
         self.withdrawn: list[str] = []
         self.outstanding: dict[str, Work] = {}
+        self.there: list[Hands] = []
+
+    def hands(self) -> list[Hands]:
+        return list(self.there)
 
     def publish(self, works: Sequence[Work]) -> None:
         self.published += works

@@ -16,14 +16,34 @@ Place = tuple[str, str]
 """Tenant and queue."""
 
 
+class Turns:
+    """Tenants take turns, by weight, however much each has waiting."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+        self._after: dict[str, float] = {}
+        self._most = 100
+
+    def of(self, tenant: str) -> float:
+        """When a tenant has its next turn: the lower, the sooner."""
+        return max(self._now, self._after.get(tenant, 0.0))
+
+    def served(self, tenant: str, weight: int) -> None:
+        """A tenant has had a turn; the next one is its own the later, the less its weight is."""
+        turn = self._now = self.of(tenant)
+        self._after[tenant] = turn + 1 / weight
+        if len(self._after) > self._most:
+            self._after = {each: at for each, at in self._after.items() if at > turn}
+            self._most = 2 * len(self._after) + 100
+
+
 class Backlog:
     """Heaps of entries by tenant and queue."""
 
     def __init__(self) -> None:
         self._heaps: dict[str, dict[str, list[Entry]]] = {}
         self._count = 0
-        self._now = 0.0
-        self._after: dict[str, float] = {}
+        self._turns = Turns()
 
     def __len__(self) -> int:
         return self._count
@@ -37,7 +57,7 @@ class Backlog:
     def first(self, closed: Collection[Place]) -> tuple[Place, Entry] | None:
         """Whose turn it is, leaving out the places that are closed."""
         found = [
-            (max(self._now, self._after.get(tenant, 0.0)), entry, (tenant, queue))
+            (self._turns.of(tenant), entry, (tenant, queue))
             for tenant, queues in self._heaps.items()
             if (best := _most_urgent(tenant, queues, closed)) is not None
             for entry, queue in (best,)
@@ -60,12 +80,8 @@ class Backlog:
         return entry
 
     def served(self, tenant: str, weight: int) -> None:
-        """A tenant has had a turn; the next one is its own the later, the less its weight is."""
-        turn = max(self._now, self._after.get(tenant, 0.0))
-        self._now = turn
-        self._after[tenant] = turn + 1 / weight
-        if len(self._after) > 2 * len(self._heaps) + 100:
-            self._after = {each: at for each, at in self._after.items() if at > turn}
+        """A tenant has had a turn."""
+        self._turns.served(tenant, weight)
 
     def remove(self, gone: Callable[[Entry], bool]) -> list[Entry]:
         """Take entries away, and return them."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from horae_application.dispatch import work_of
+from horae_application.attempt import work_of
 from horae_application.draft import Draft
 from horae_application.lines import Lines
 from horae_application.messages import CheckAnswered, TickAnswered

@@ -333,6 +333,19 @@ class Forwarder(Protocol):
         ...
 
 
+Pulled = tuple[str, str, str]
+"""A tenant, `function` or `queue`, and the name of it: what work is pulled by."""
+
+
+class Hands(NamedTuple):
+    """An executor in another process, by what it says of itself."""
+
+    executor: str
+    slots: int
+    """How many attempts it runs at once."""
+    pulls: frozenset[Pulled]
+
+
 class WorkBus(Protocol):
     """Carries work to executors elsewhere; at least once, in no promised order.
 
@@ -345,6 +358,10 @@ class WorkBus(Protocol):
 
     def withdraw(self, execution_ids: Sequence[str]) -> None:
         """These need no delivery any more: taken, ended, or another owner's."""
+        ...
+
+    def hands(self) -> Sequence[Hands]:
+        """Executors that have lately said how many slots they have."""
         ...
 
 

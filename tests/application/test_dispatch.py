@@ -253,7 +253,7 @@ def test_retry_elsewhere_is_published_again_when_it_is_due(clock: Clock) -> None
 def test_no_more_is_published_than_fits_and_the_rest_follows(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("horae_application.dispatch.OUTSTANDING", 4)
+    monkeypatch.setattr("horae_application.crews.UNTOLD", 4)
     bus = RecordingBus()
     desk = engine(clock, bus=bus)
     desk.manual(action=QUEUE, overlap="allow")
@@ -261,6 +261,7 @@ def test_no_more_is_published_than_fits_and_the_rest_follows(
         desk.trigger()
     assert len(bus.outstanding) == 4
     while bus.outstanding:
+        clock.move(1)
         work = next(iter(bus.outstanding.values()))
         body = {"execution_id": work.execution_id, "lease": work.lease}
         assert desk.ask("execution.start", body).ok
@@ -271,7 +272,7 @@ def test_no_more_is_published_than_fits_and_the_rest_follows(
 def test_queue_that_nobody_serves_holds_up_no_other(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("horae_application.dispatch.OUTSTANDING", 4)
+    monkeypatch.setattr("horae_application.crews.UNTOLD", 4)
     bus = RecordingBus()
     desk = engine(clock, bus=bus)
     desk.manual("dead", action={"type": "queue", "queue": "dead"}, overlap="allow")

@@ -334,7 +334,7 @@ def test_refused_commit_leaves_the_order_as_it_was(clock: Clock) -> None:
 def test_work_that_waits_for_the_bus_is_published_by_its_new_priority(
     clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("horae_application.dispatch.OUTSTANDING", 1)
+    monkeypatch.setattr("horae_application.crews.UNTOLD", 1)
     bus = RecordingBus()
     desk = Stepped(MemoryStore(clock=clock.micros), clock, bus=bus)
     desk.settle()

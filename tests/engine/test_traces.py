@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from horae import Horae, every, manual, testing
 from horae.testing import TestEngine
-from horae_application.dispatch import work_of
+from horae_application.attempt import work_of
 from horae_application.gateway import new_request
 from horae_domain.identity import schedule_stream
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import TypeVar
 
+from horae.runtime import Runtime
 from horae_application.messages import Reply, Request
 from horae_application.work import Work
 from horae_infrastructure.nats.connection import Connection
@@ -49,3 +51,10 @@ async def answering(nc: Connection, engine: Engine, *commands: str) -> AsyncIter
     await service.start()
     yield engine
     await service.stop(0.1)
+
+
+async def announced(runtime: Runtime, executor: str) -> None:
+    """Until an engine has heard of an executor in another process."""
+    async with asyncio.timeout(100):
+        while executor not in {each.executor for each in runtime.executors()}:
+            await asyncio.sleep(0.01)

@@ -5,7 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import msgspec
+
+from horae_application.work import PROCESSES
 from horae_infrastructure.nats.announce import Announced, Announcement, Announcer
+
+MANY = b'{"executor":"x","tenant":"t","app":"a","slots":10001}'
 
 
 def announcement(tenant: str, **facts) -> Announcement:
@@ -75,10 +80,33 @@ async def test_announcements_are_repeated(nc, tenant):
     await announced.stop()
 
 
+async def test_who_says_how_much_he_does_is_counted_on_while_he_takes_work(nc, tenant):
+    announced = Announced(nc)
+    await announced.start()
+    silent = Announcer(nc, Announcement(executor="s", tenant=tenant, app="a", queues=["mail"]))
+    said = announcement(tenant, handlers=["a"], queues=["mail"], processes=True, slots=4)
+    told = Announcer(nc, said, every=0.01)
+    elsewhere = Announcer(nc, msgspec.structs.replace(said, tenant=f"{tenant}b", handlers=[]))
+    for each in (silent, told, elsewhere):
+        await each.start()
+    await until(announced, lambda: len(announced.executors()) == 3)
+    pulls = {(tenant, "function", "a"), (tenant, "function", PROCESSES), (tenant, "queue", "mail")}
+    mine, other = sorted(announced.hands(), key=lambda each: -len(each.pulls))
+    assert mine == (said.executor, 4, pulls)
+    assert (other.executor, other.slots) == (said.executor, 4)
+    told.update(over="memory")
+    await until(announced, lambda: any(each.slots == 0 for each in announced.hands()))
+    for each in (silent, told, elsewhere):
+        await each.stop()
+    await until(announced, lambda: not announced.executors())
+    assert announced.hands() == []
+    await announced.stop()
+
+
 async def test_garbage_changes_nothing(nc, tenant):
     announced = Announced(nc)
     await announced.start()
-    for garbage in (b"", b"[]", b'{"executor":1}', b"\xff"):
+    for garbage in (b"", b"[]", b'{"executor":1}', b"\xff", MANY):
         await nc.publish("horae._announce", garbage)
     said = announcement(tenant, handlers=["a"])
     announcer = Announcer(nc, said, every=3600)

@@ -32,6 +32,7 @@ PULLING = [
     "$JS.API.CONSUMER.DURABLE.CREATE.HORAE_WORK.>",
     "$JS.API.CONSUMER.MSG.NEXT.HORAE_WORK.>",
     "$JS.ACK.HORAE_WORK.>",
+    "horae._announce",
 ]
 
 
@@ -52,7 +53,7 @@ class NatsWithUsers(Nats):
             "users": [
                 user("probe", ["$JS.API.INFO"], ["ready"]),
                 user("caller", REQUESTS, ["_INBOX_caller.>"]),
-                user("worker", REQUESTS + PULLING, ["_INBOX_worker.>"]),
+                user("worker", REQUESTS + PULLING, ["_INBOX_worker.>", "horae._announce.ask"]),
                 user(
                     "engine",
                     ["horae.>", "commands.>", "$JS.>", "$SRV.INFO"],
@@ -120,12 +121,18 @@ async def test_caller_worker_and_engine_do_their_work_with_what_is_advised(serve
 
     puller = WorkPuller(worker, NatsCaller(worker, "desk"), run, queues=["mail"])
     await puller.start()
+    said = Announcement(executor="worker", tenant="desk", app="a", queues=["mail"], slots=10)
+    telling = Announcer(worker, said)
+    await telling.start()
+    while said not in announced.executors():
+        await asyncio.wait_for(announced.heard.wait(), 60)
+        announced.heard.clear()
     bus.publish([work("desk", action={"type": "queue", "queue": "mail"})])
     assert (await NatsCaller(caller, "desk").command("schedule.pause", {}))["ok"] is True
     assert (await asyncio.wait_for(reports.get(), 60))["outcome"] == "succeeded"
     executor = Announcer(engine, Announcement(executor="x", tenant="desk", app="a"))
     await executor.start()
-    for part in (executor, puller, announced, bus, service):
+    for part in (executor, telling, puller, announced, bus, service):
         await part.stop()
     for nc in (caller, worker, engine):
         await close(nc)

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import nats.errors
@@ -18,6 +18,8 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from horae_application.log import get_logger
+from horae_application.ports import Hands
+from horae_application.work import HTTP_CALLS, PROCESSES, SCHEDULES, SERVICE_COMMANDS
 from horae_infrastructure.nats.connection import Connection
 from horae_infrastructure.nats.subjects import ANNOUNCE, ASK
 from horae_infrastructure.nats.tasks import cancel, drain
@@ -47,7 +49,26 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
     """Conditions and checks."""
     over: str | None = None
     """Which bound it is over, so that it takes no new work."""
+    slots: Annotated[int, msgspec.Meta(ge=0, le=10_000)] | None = None
+    """How many works it does at once, if it says so."""
+    errands: bool = False
+    """True if it pulls commands to services and schedules to be made from templates."""
     leaving: bool = False
+
+    @property
+    def hands(self) -> Hands | None:
+        """What engines count on; None if it does not say how much it does at once."""
+        if self.slots is None:
+            return None
+        names = {
+            *self.handlers,
+            *([SERVICE_COMMANDS, SCHEDULES] if self.errands else []),
+            *([PROCESSES] if self.processes else []),
+            *([HTTP_CALLS] if self.calls else []),
+        }
+        pulls = {(self.tenant, "function", name) for name in names}
+        pulls |= {(self.tenant, "queue", name) for name in self.queues}
+        return Hands(self.executor, 0 if self.over else self.slots, frozenset(pulls))
 
 
 _encode = msgspec.json.Encoder().encode
@@ -109,6 +130,14 @@ class Announcer:
             _log.info("not_announced", error=str(error))
 
 
+class _Heard(NamedTuple):
+    """When an executor has spoken last, and what it has said."""
+
+    at: float
+    said: Announcement
+    hands: Hands | None
+
+
 class Announced:
     """What executors have announced; readable from any thread.
 
@@ -120,7 +149,8 @@ class Announced:
     def __init__(self, nc: Client, *, expiry: float = EXPIRY) -> None:
         self._nc = nc
         self._expiry = expiry
-        self._known: dict[str, tuple[float, Announcement]] = {}
+        self._known: dict[tuple[str, str], _Heard] = {}
+        """By executor and tenant."""
         self._subscription: Subscription | None = None
         self.heard = asyncio.Event()
         """Set at each announcement, for those who wait for one."""
@@ -141,9 +171,18 @@ class Announced:
         """Those who have spoken lately, of a tenant or of all."""
         horizon = time.monotonic() - self._expiry
         return [
-            said
-            for heard_at, said in self._known.values()
-            if heard_at > horizon and tenant in (None, said.tenant)
+            heard.said
+            for heard in self._known.values()
+            if heard.at > horizon and tenant in (None, heard.said.tenant)
+        ]
+
+    def hands(self) -> list[Hands]:
+        """Those who have lately said how much they do at once."""
+        horizon = time.monotonic() - self._expiry
+        return [
+            heard.hands
+            for heard in self._known.values()
+            if heard.hands is not None and heard.at > horizon
         ]
 
     def serves(self, handler: str, tenant: str | None = None) -> bool:
@@ -168,11 +207,17 @@ class Announced:
         except msgspec.MsgspecError as error:
             _log.warning("not_an_announcement", error=str(error))
             return
-        horizon = time.monotonic() - self._expiry
-        known = {name: entry for name, entry in self._known.items() if entry[0] > horizon}
-        known.pop(said.executor, None)
-        if not said.leaving:
-            known[said.executor] = (time.monotonic(), said)
+        now, key = time.monotonic(), (said.executor, said.tenant)
+        known = {
+            name: heard for name, heard in self._known.items() if heard.at > now - self._expiry
+        }
+        before = known.get(key)
+        if said.leaving:
+            known.pop(key, None)
+        elif before is not None and before.said == said:
+            known[key] = before._replace(at=now)
+        else:
+            known[key] = _Heard(now, said, said.hands)
         self._known = known  # replaced, never changed: other threads read it
         self.heard.set()
 

@@ -10,6 +10,7 @@ import nats.errors
 import nats.js.errors
 
 from horae_application.log import get_logger
+from horae_application.ports import Hands
 from horae_application.work import Work
 from horae_infrastructure.nats.connection import Connection
 from horae_infrastructure.nats.streams import StreamSettings, ensure, identity, work_stream
@@ -62,6 +63,7 @@ class NatsWorkBus:
     Args:
         nc: the connection; it may be down.
         settings: of the stream.
+        hands: tells who is there to pull it, from any thread.
         in_flight: publishes that wait for JetStream's acknowledgement at once.
         check_every: seconds between looks at the stream, besides those after reconnections.
     """
@@ -71,12 +73,14 @@ class NatsWorkBus:
         nc: Connection,
         settings: StreamSettings | None = None,
         *,
+        hands: Callable[[], Sequence[Hands]] = tuple,
         in_flight: int = 256,
         check_every: float = 15.0,
     ) -> None:
         self._nc = nc
         self._js = nc.jetstream()
         self._config = work_stream(settings or StreamSettings())
+        self.hands = hands
         self._check_every = check_every
         self._entries: dict[str, _Entry] = {}
         self._queue: asyncio.Queue[_Entry] = asyncio.Queue()
