@@ -259,9 +259,9 @@ class Lines:
             self.unrecorded.pop(stream, None)
 
     def can_pass(self, stream: str, line: Line, wake: datetime | None) -> bool:
-        """True if a line that is not held need not be: nothing of it is alive or due soon."""
+        """True if a line that is not held need not be: the store brings it when it is due."""
         soon = wake is not None and to_micros(wake) < self._horizon
-        return line.idle and not soon and stream not in self._lines
+        return line.idle and not line.unsettled and not soon and stream not in self._lines
 
     def _idle(self, stream: str, line: Line) -> bool:
         return not line.live and stream not in self._wakes

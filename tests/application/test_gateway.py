@@ -371,3 +371,19 @@ async def test_many_that_are_not_due_soon_are_not_kept_in_memory(
     assert sorted(kept) == sorted(f"near{n}" for n in range(40))
     there = office.owned_by(1, "far")
     assert (await office.ask(0, "schedule.pause", {"id": there})).ok
+
+
+async def test_many_whose_checks_are_asked_later_are_kept_in_memory(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("horae_application.deciding.MANY", 10)
+    trigger = {"type": "condition", "check": "stock", "every": "1 minute"}
+    asked = {"trigger": trigger, "action": MANUAL["action"]}
+    bodies = [{"id": f"asked{n}", **asked} for n in range(40)]
+    body = {"schedules": bodies, "allow_unknown": True}
+    reply = await office.ask(0, "schedule.create_many", body)
+    assert reply.body["created"] == 40
+    kept = [stream for each in office.engines for stream, _ in each.lines.all()]
+    wakes = [stream for each in office.engines for stream in each.lines._wakes]
+    assert len(kept) == 40
+    assert sorted(wakes) == sorted(kept)
