@@ -124,6 +124,14 @@ class TestSteps:
         assert (await views.rows([key("a")])).rows == [None]
         assert (await views.page(listing())).total == 0
 
+    async def test_a_step_may_be_of_any_size(self, views):
+        made = [row(f"{n:05}", n, sets=["red"]) for n in range(8_100)]
+        await begin(views, *made)
+        assert (await views.page(listing(all_of=["red"]))).total == 8_100
+        gone = [Change(each.key, None, "", {}, each.add) for each in made]
+        await views.apply("v1", [Step("p1", "p2", gone)])
+        assert (await views.page(listing())).total == 0
+
     async def test_bytes_of_a_row_come_back_as_they_were(self, views):
         stored = bytes(range(256))
         await begin(views, row("a", 1, row=stored, text="näme"))

@@ -274,10 +274,12 @@ def _row(stored: bytes | None) -> bytes | None:
 
 _COMMANDS = ("HDEL", "SREM", "ZREM", "HSET", "SADD", "ZADD")
 """Of a step, in this order: a place that a row keeps with another key is dropped and added."""
+PIECE = 4_000
+"""Arguments of one command, some of which are pairs; Lua passes no more than 8,000."""
 
 
 def _operations(prefix: str, changes: Sequence[Change]) -> list[list[Any]]:
-    """The commands of a step, those on one key as one."""
+    """The commands of a step, those on one key as one, or as few as `PIECE` allows."""
     grouped: list[defaultdict[str, list[Any]]] = [defaultdict(list) for _ in _COMMANDS]
     hdel, srem, zrem, hset, sadd, zadd = grouped
     for (table, tenant, id_), row, text, added, dropped in changes:
@@ -299,9 +301,10 @@ def _operations(prefix: str, changes: Sequence[Change]) -> list[list[Any]]:
             else:
                 zadd[orders + place] += (_number(key), id_)
     return [
-        [command, name, *arguments]
+        [command, name, *arguments[start : start + PIECE]]
         for command, names in zip(_COMMANDS, grouped, strict=True)
         for name, arguments in names.items()
+        for start in range(0, len(arguments), PIECE)
     ]
 
 
