@@ -162,6 +162,8 @@ async def _add_engine(
     if runtime.executor is not None:
         runtime.executor.freed = engine.wake
         stack.enter_context(listening(runtime.registry, engine.look_again))
+    if bus is not None:
+        bus.announced.changed = engine.wake
     if runtime.queries is not None:
         runtime.queries.progress_of = engine.lines.pulse.progress_of
     elif bus is not None:

@@ -103,6 +103,23 @@ async def test_who_says_how_much_he_does_is_counted_on_while_he_takes_work(nc, t
     await announced.stop()
 
 
+async def test_other_hands_are_told_and_what_is_said_again_is_not(nc, tenant):
+    announced, changes = Announced(nc), []
+    announced.changed = lambda: changes.append([each.slots for each in announced.hands()])
+    await announced.start()
+    told = Announcer(nc, announcement(tenant, queues=["mail"], slots=4), every=0.01)
+    await told.start()
+    for _ in range(3):
+        await heard(announced)
+    told.update(slots=5)
+    await until(announced, lambda: [each.slots for each in announced.hands()] == [5])
+    await heard(announced)
+    await told.stop()
+    await until(announced, lambda: not announced.executors())
+    assert changes == [[4], [5], []]
+    await announced.stop()
+
+
 async def test_garbage_changes_nothing(nc, tenant):
     announced = Announced(nc)
     await announced.start()

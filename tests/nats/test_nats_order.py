@@ -13,6 +13,7 @@ from nats_works import announced
 
 from horae import Context, Horae, manual
 from horae.client import Client
+from horae_application.engine import Engine
 from horae_infrastructure.nats import streams
 from horae_infrastructure.nats.announce import Announcement, Announcer
 from horae_infrastructure.nats.client import NatsCaller
@@ -186,3 +187,27 @@ async def test_tenants_that_share_a_worker_take_turns(nats_url, told, tenant, fi
     ran = "".join("m" if each == much else "l" for each in worker.began)
     assert ran[2:10].count("l") == 4, ran
     assert "ll" not in ran, "one after the other"
+
+
+async def test_an_announcement_lets_go_what_waits_for_an_executor(
+    nats_url, told, tenant, monkeypatch
+):
+    monkeypatch.setattr(Engine, "_pause", lambda _: 60.0)
+    nc = await connect(nats_url, name="workers")
+    busy = Announcement(executor="busy", tenant=tenant, app="mail", queues=["f", "g"], slots=0)
+    free = Announcement(executor="free", tenant=tenant, app="mail", queues=["g"], slots=10)
+    async with Horae("engine").serve(told, roles=("engine", "views")) as runtime:
+        client = Client(NatsCaller(nc, tenant))
+        work = await nc.subscribe(f"horae.{tenant}.work.>")
+        workers = [Announcer(nc, each, every=5) for each in (busy, free)]
+        await workers[0].start()
+        await announced(runtime, busy.executor)
+        for queue in ("f", "g"):
+            await client.create_schedule(queue, manual(), {"type": "queue", "queue": queue})
+            await client.trigger_schedule(queue)
+        assert json.loads((await work.next_msg(40)).data)["schedule_id"] == "f"
+        await workers[1].start()
+        assert json.loads((await work.next_msg(40)).data)["schedule_id"] == "g"
+        for each in workers:
+            await each.stop()
+    await close(nc)

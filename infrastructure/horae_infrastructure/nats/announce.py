@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -154,6 +154,9 @@ class Announced:
         self._subscription: Subscription | None = None
         self.heard = asyncio.Event()
         """Set at each announcement, for those who wait for one."""
+        self.changed: Callable[[], None] = lambda: None
+        """Called when there are other hands than before; those that fall silent go with the next
+        announcement of another."""
 
     async def start(self) -> None:
         """Begin to listen, and ask who is there."""
@@ -218,8 +221,15 @@ class Announced:
             known[key] = before._replace(at=now)
         else:
             known[key] = _Heard(now, said, said.hands)
+        changed = _hands(known) != _hands(self._known)
         self._known = known  # replaced, never changed: other threads read it
         self.heard.set()
+        if changed:
+            self.changed()
+
+
+def _hands(known: dict[tuple[str, str], _Heard]) -> list[Hands | None]:
+    return [heard.hands for heard in known.values()]
 
 
 def _all(lists: Iterable[list[str]]) -> set[str]:
