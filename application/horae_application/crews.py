@@ -36,6 +36,8 @@ class Crews:
         self._slots: dict[str, int] = {}
         self._pools: dict[Pulled, Pool] = {}
         self._rivals: dict[Pool, list[Pool]] = {}
+        self._open: set[Pool] = set()
+        """Pools of which something is also pulled by who does not say how many slots he has."""
         self._turns: dict[Pool, Turns] = {}
         self._taken: dict[str, tuple[str, str]] = {}
         """The executor that runs an execution, and the stream of its schedule."""
@@ -58,8 +60,11 @@ class Crews:
             return
         self._hands, self._slots = hands, {}
         for each in hands:
-            self._slots[each.executor] = max(each.slots, self._slots.get(each.executor, 0))
-        self._pools = _pools_of(hands)
+            if each.slots is not None:
+                self._slots[each.executor] = max(each.slots, self._slots.get(each.executor, 0))
+        self._pools = _pools_of([each for each in hands if each.slots is not None])
+        untold = {what for each in hands if each.slots is None for what in each.pulls}
+        self._open = {self._pools[what] for what in untold & self._pools.keys()}
         pools = set(self._pools.values())
         self._rivals = {
             pool: [other for other in pools if not other.isdisjoint(pool)] for pool in pools
@@ -84,7 +89,7 @@ class Crews:
         if pool not in self._rivals:
             return max(UNTOLD, lately)
         free = sum(max(0, self._slots[each] - self._busy[each]) for each in pool)
-        return free + max(1, lately)
+        return free + max(UNTOLD if pool in self._open else 1, lately)
 
     def _taken_lately(self, pool: Pool, at: int) -> float:
         count, since = self._lately.get(pool, (0.0, at))

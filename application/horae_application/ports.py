@@ -341,8 +341,8 @@ class Hands(NamedTuple):
     """An executor in another process, by what it says of itself."""
 
     executor: str
-    slots: int
-    """How many attempts it runs at once."""
+    slots: int | None
+    """How many attempts it runs at once; None if it does not say."""
     pulls: frozenset[Pulled]
 
 
@@ -361,7 +361,7 @@ class WorkBus(Protocol):
         ...
 
     def hands(self) -> Sequence[Hands]:
-        """Executors that have lately said how many slots they have."""
+        """Executors that have lately said what they pull."""
         ...
 
 

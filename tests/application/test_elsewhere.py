@@ -36,8 +36,8 @@ class Desk(Stepped):
         super().__init__(store or MemoryStore(clock=clock.micros), clock, bus=self.there, **told)
         self.settle()
 
-    def arrives(self, name: str, slots: int, *pulls: tuple[str, str, str]) -> None:
-        """An executor says how much it does at once, and of what."""
+    def arrives(self, name: str, slots: int | None, *pulls: tuple[str, str, str]) -> None:
+        """An executor says what it does, and perhaps how much of it at once."""
         self.leaves(name)
         self.there.there.append(Hands(name, slots, frozenset(pulls)))
         self.settle()
@@ -213,6 +213,22 @@ def test_a_modest_number_is_published_where_nobody_says_how_much_he_does(desk: D
     assert len(desk.waits) == UNTOLD
     desk.take("stranger")
     assert len(desk.waits) == UNTOLD, "he may have any number of slots"
+
+
+def test_who_does_not_say_how_much_he_does_gets_work_beside_one_who_does(desk: Desk):
+    desk.arrives("old", None, MAIL, ("default", "queue", "post"))
+    desk.made("job", 2 * UNTOLD)
+    assert len(desk.waits) == UNTOLD
+    desk.arrives("new", 1, MAIL)
+    desk.take("new")
+    assert len(desk.waits) == UNTOLD
+    for _ in range(4):
+        desk.take("old")
+    assert len(desk.waits) == UNTOLD, "he may have any number of slots"
+    desk.leaves("old")
+    for _ in range(UNTOLD):
+        desk.take("stranger")
+    assert len(desk.waits) == 1
 
 
 def test_executor_that_comes_later_finds_what_waits_in_its_order(desk: Desk):

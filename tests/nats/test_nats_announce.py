@@ -91,8 +91,10 @@ async def test_who_says_how_much_he_does_is_counted_on_while_he_takes_work(nc, t
         await each.start()
     await until(announced, lambda: len(announced.executors()) == 3)
     pulls = {(tenant, "function", "a"), (tenant, "function", PROCESSES), (tenant, "queue", "mail")}
-    mine, other = sorted(announced.hands(), key=lambda each: -len(each.pulls))
+    by_slots = sorted(announced.hands(), key=lambda each: (each.slots is None, -len(each.pulls)))
+    mine, other, unsaid = by_slots
     assert mine == (said.executor, 4, pulls)
+    assert unsaid == ("s", None, {(tenant, "queue", "mail")})
     assert (other.executor, other.slots) == (said.executor, 4)
     told.update(over="memory")
     await until(announced, lambda: any(each.slots == 0 for each in announced.hands()))

@@ -56,10 +56,8 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
     leaving: bool = False
 
     @property
-    def hands(self) -> Hands | None:
-        """What engines count on; None if it does not say how much it does at once."""
-        if self.slots is None:
-            return None
+    def hands(self) -> Hands:
+        """What engines count on."""
         names = {
             *self.handlers,
             *([SERVICE_COMMANDS, SCHEDULES] if self.errands else []),
@@ -68,7 +66,8 @@ class Announcement(msgspec.Struct, frozen=True, kw_only=True):
         }
         pulls = {(self.tenant, "function", name) for name in names}
         pulls |= {(self.tenant, "queue", name) for name in self.queues}
-        return Hands(self.executor, 0 if self.over else self.slots, frozenset(pulls))
+        slots = 0 if self.over and self.slots is not None else self.slots
+        return Hands(self.executor, slots, frozenset(pulls))
 
 
 _encode = msgspec.json.Encoder().encode
@@ -135,7 +134,7 @@ class _Heard(NamedTuple):
 
     at: float
     said: Announcement
-    hands: Hands | None
+    hands: Hands
 
 
 class Announced:
@@ -180,13 +179,9 @@ class Announced:
         ]
 
     def hands(self) -> list[Hands]:
-        """Those who have lately said how much they do at once."""
+        """Those who have spoken lately, and how much they do at once if they say so."""
         horizon = time.monotonic() - self._expiry
-        return [
-            heard.hands
-            for heard in self._known.values()
-            if heard.hands is not None and heard.at > horizon
-        ]
+        return [heard.hands for heard in self._known.values() if heard.at > horizon]
 
     def serves(self, handler: str, tenant: str | None = None) -> bool:
         """True if somebody has announced the handler."""
@@ -228,7 +223,7 @@ class Announced:
             self.changed()
 
 
-def _hands(known: dict[tuple[str, str], _Heard]) -> list[Hands | None]:
+def _hands(known: dict[tuple[str, str], _Heard]) -> list[Hands]:
     return [heard.hands for heard in known.values()]
 
 
