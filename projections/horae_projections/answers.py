@@ -16,7 +16,6 @@ from horae_domain.timers import of_execution
 from horae_domain.tracing import trace_id
 from horae_projections import planned, sagas
 from horae_projections.hiding import without_secrets
-from horae_projections.resting import rest_of, rests_until
 from horae_projections.rows import Attempt, Counts, DecisionRow, ExecutionRow, ScheduleRow
 
 LARGE = 4096
@@ -123,7 +122,7 @@ def schedule(id_: str, tenant: str, row: ScheduleRow, now: datetime) -> dict[str
     """A schedule as `schedule.get` and `schedule.list` answer it."""
     counts = row.counts or NOTHING_YET
     definition = definition_of(id_, row)
-    cooldown = _cooldown(counts, definition, now)
+    cooldown = _cooldown(counts, now)
     definition["payload"] = without_secrets(definition["action"].get("name"), definition["payload"])
     return definition | {
         "tenant": tenant,
@@ -161,9 +160,9 @@ def schedule(id_: str, tenant: str, row: ScheduleRow, now: datetime) -> dict[str
     }
 
 
-def _cooldown(counts: Counts, definition: dict[str, Any], now: datetime) -> datetime | None:
+def _cooldown(counts: Counts, now: datetime) -> datetime | None:
     """Until when nothing fires because something has; None if that is over."""
-    until = rests_until(rest_of(definition), counts.fired_at, counts.cooldown_until)
+    until = counts.cooldown_until
     return until if until is not None and until > now else None
 
 

@@ -246,7 +246,7 @@ def _fired(schedule: ScheduleRow, row: ExecutionRow, event: runs.Born) -> None:
     if event.kind not in UNPLANNED:
         planned.follow_decision(schedule, event.nominal, event.due, event.at)
     if isinstance(event, ExecutionRequested):
-        _last(schedule, event.kind, event.due, event.execution_id, event.at)
+        _last(schedule, event.due, event, counts=event.kind not in OFF_CALENDAR)
         if event.backfill_id is not None:
             planned.follow_backfill(schedule, event)
 
@@ -259,17 +259,19 @@ def _followed(schedule: ScheduleRow, row: ExecutionRow, event: ExecutionEvent) -
     elif isinstance(event, ExecutionReleased):
         if row.kind != "key":
             _decided(schedule, event.next_due)
-        _last(schedule, row.kind, row.due, event.execution_id, event.at)
+        _last(schedule, row.due, event, counts=row.kind != "key")
 
 
-def _last(schedule: ScheduleRow, kind: str, due: datetime, execution_id: str, at: datetime) -> None:
-    counts = _counts(schedule)
-    counts.fired += 1
-    counts.counted += kind not in OFF_CALENDAR
+def _last(schedule: ScheduleRow, due: datetime, event: ExecutionEvent, *, counts: bool) -> None:
+    """It has fired, and perhaps rests from now on: only by what `counts`."""
+    told = _counts(schedule)
+    told.fired += 1
+    told.counted += counts
     schedule.last_due = due
-    schedule.last_execution_id = execution_id
-    if kind not in OFF_CALENDAR:
-        counts.fired_at = at
+    schedule.last_execution_id = event.execution_id
+    rest = facets_of(schedule.definition, schedule.created_by).rest if counts else None
+    if rest is not None:
+        told.cooldown_until = event.at + rest
 
 
 def _count(schedule: ScheduleRow, before: str | None, after: str) -> None:

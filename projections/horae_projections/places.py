@@ -11,7 +11,6 @@ from horae_domain.plans import Plan, Verdict
 from horae_domain.timers import of_backfill, of_cooldown, of_occurrence
 from horae_projections.definitions import COMMAND_TYPE, facets_of, fold_text
 from horae_projections.ports import INFINITY, Places
-from horae_projections.resting import rests_until
 from horae_projections.rows import (
     ACTIVE,
     ALL_QUEUES,
@@ -109,8 +108,7 @@ def waits_of(id_: str, row: Row) -> dict[str, WaitRow]:
 
 def _cooldown(id_: str, row: ScheduleRow, counts: Counts) -> dict[str, WaitRow]:
     """How long it rests; nobody tells when that is over."""
-    rest = facets_of(row.definition, row.created_by).rest
-    until = rests_until(rest, counts.fired_at, counts.cooldown_until)
+    until = counts.cooldown_until
     if until is None or row.status not in (*ACTIVE, "paused"):
         return {}
     timer = str(of_cooldown(id_, until))

@@ -23,7 +23,7 @@ WAITS = "w"
 """What waits and is neither an execution nor the calendar's next instant of a schedule."""
 QUEUES = "q"
 
-FORMAT = 8
+FORMAT = 9
 """Of the rows and indexes; a view of another format is built anew beside the old one."""
 
 TYPES = ("cron", "interval", "once", "rrule", "manual", "event", "outcome", "condition")
@@ -60,10 +60,8 @@ class Counts(msgspec.Struct, array_like=True, gc=False):
     held: int = 0
     counted: int = 0
     """Of those fired, what counts towards `max_executions`."""
-    fired_at: datetime | None = None
-    """When something fired last that a cooldown follows."""
     cooldown_until: datetime | None = None
-    """By the result of a run."""
+    """Set when something fires, and by the result of a run: the last word holds."""
     checked: tuple[datetime, str, str | None] | None = None
     """When the check of the schedule answered otherwise than before, how, and the error."""
     waiting: int = 0

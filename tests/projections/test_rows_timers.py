@@ -279,3 +279,10 @@ async def test_cooldown_that_a_result_tells_is_a_timer(desk: Desk):
     assert await listed(desk, kind="cooldown") == [
         ("cooldown", "2026-01-01T00:08:20Z", "cooldown:a@2026-01-01T00:08:20Z")
     ]
+
+
+async def test_the_last_word_on_a_cooldown_holds(desk: Desk):
+    shorter = succeeded(cooldown_until=at(200))
+    await desk.tell(created(cooldown="5m"), requested(worker="w"), shorter)
+    assert [due for _, due, _ in await listed(desk, kind="cooldown")] == ["2026-01-01T00:03:20Z"]
+    assert (await desk.ask("schedule.get", id="a"))["cooldown_until"] == "2026-01-01T00:03:20Z"
