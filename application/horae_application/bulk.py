@@ -11,7 +11,7 @@ import msgspec
 from horae_application import messages
 from horae_application.dead_letters import Bring, Look
 from horae_application.messages import OK, BulkSchedules, Command, Reply, Request
-from horae_domain.errors import InvalidField
+from horae_domain.errors import InvalidField, TooManyRequests, Unavailable
 from horae_domain.positions import parse_position
 
 LARGEST = 100_000
@@ -26,6 +26,8 @@ MAX_IDS = 1_000
 """Changed schedules that an answer names."""
 
 _PAGING = {"limit", "cursor", "sort", "order", "min_position", "wait_ms"}
+_PASSING = {TooManyRequests.status, Unavailable.status}
+"""Refusals of what can be done later."""
 _ENDED = {"completed", "cancelled", "failed"}
 _NOTHING: tuple[Any, ...] = (None, "", [])
 """Values of a filter that leave none out."""
@@ -35,11 +37,12 @@ Row = Mapping[str, Any]
 
 async def change_all(
     look: Look, bring: Bring, request: Request, asked: BulkSchedules, head: str
-) -> Reply:
+) -> tuple[Reply, bool]:
     """Pause, resume, cancel or retag what matches; what is as asked or has ended is left alone.
 
     The answer counts those matched, changed, unchanged and failed, and names some of them. It is
-    not one commit: asked again, it goes on with what is left.
+    not one commit: asked again, it goes on with what is left. With it comes whether it is the last
+    word: not while any was refused for a limit or for what is unavailable (429, 503).
 
     Args:
         look: asks the views.
@@ -72,7 +75,7 @@ async def change_all(
         "ids": changed[:MAX_IDS],
         "position": max(positions, key=lambda text: parse_position(text).number),
     }
-    return Reply(OK, body)
+    return Reply(OK, body), all(reply.status not in _PASSING for reply in replies.values())
 
 
 def _meant(asked: BulkSchedules) -> None:

@@ -88,11 +88,13 @@ class Gateway:
             return refused(error)
 
     async def _bulk(self, request: Request, command: messages.BulkSchedules) -> Reply:
-        async def act() -> Reply:
+        async def act() -> tuple[Reply, bool]:
             head = await asyncio.to_thread(self._engine.head)
             return await change_all(self._look, self._bring, request, command, head)
 
-        return await act() if command.dry_run else await self._remembering.once(request, act)
+        if command.dry_run:
+            return (await act())[0]
+        return await self._remembering.once(request, act)
 
     async def _sweep(self, request: Request, command: messages.SweepHistory) -> Reply:
         engine = self._engine
