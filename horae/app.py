@@ -19,7 +19,7 @@ from horae_application.cqrs import Cqrs, Kind
 from horae_application.log import get_logger
 from horae_application.registry import Registry
 from horae_domain.definition import parse_definition
-from horae_domain.errors import IllegalState, ScheduleNotFound, Unavailable
+from horae_domain.errors import IllegalState, NotPermitted, ScheduleNotFound, Unavailable
 from horae_infrastructure.handlers import PREFIX, shipped
 from horae_infrastructure.settings import Settings
 
@@ -318,8 +318,8 @@ class Horae:
                 asked["cursor"] = page["cursor"]
                 if asked["cursor"] is None:
                     break
-        except Unavailable as error:
-            _log.warning("the views are behind", reason=str(error))
+        except (Unavailable, NotPermitted) as error:
+            _log.warning("what is no longer declared is not known", reason=str(error))
         for id_ in left if self.prune else ():
             with suppress(ScheduleNotFound, IllegalState):
                 await client.cancel_schedule(id_, note=f"no longer declared by {self.name}")

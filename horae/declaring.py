@@ -17,6 +17,7 @@ from horae_domain.definition import Definition, parse_definition
 from horae_domain.errors import (
     IdempotencyConflict,
     IllegalState,
+    Internal,
     InvalidField,
     InvalidTrigger,
     ScheduleExists,
@@ -62,7 +63,7 @@ async def declare(client: Client, schedules: Mapping[str, Json]) -> str | None:
 
 
 async def insist(once: Callable[[], Awaitable[None]]) -> None:
-    """Declare at an engine elsewhere, again and again while there is none, more and more rarely.
+    """Declare at an engine elsewhere, again and again while none can, more and more rarely.
 
     One that exists though it did not just now is being declared by another process as well.
 
@@ -73,7 +74,7 @@ async def insist(once: Callable[[], Awaitable[None]]) -> None:
     while True:
         try:
             return await once()
-        except (Unavailable, TooManyRequests, ScheduleExists) as error:
+        except (Unavailable, TooManyRequests, Internal, ScheduleExists) as error:
             _log.warning("schedules not declared yet", reason=str(error), again_in=pause)
         await asyncio.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
@@ -102,12 +103,11 @@ def _named(definition: Definition, registry: Registry) -> Iterator[tuple[str, st
 
 
 def _of(error: InvalidField, id_: str) -> InvalidField:
-    """The same refusal, naming the schedule, and the field and value that it is about."""
+    """The same refusal, naming the schedule and the field that it is about."""
     told = copy(error)
     where = f"{error.field}: " if error.field else ""
     message = error.message.removeprefix(where)
-    shown = "" if error.value is None else f" [{error.value}]"
-    told.message = f"schedule {id_!r}: {where}{message}{shown}"
+    told.message = f"schedule {id_!r}: {where}{message}"
     return told
 
 

@@ -68,7 +68,8 @@ async def test_a_schedule_that_is_refused_at_the_start_is_named() -> None:
         async with testing.engine(app):
             pass
     assert str(caught.value).startswith("invalid_expression: schedule 'trades': trigger.filter: ")
-    assert str(caught.value).endswith(" [data.amount = 3]")
+    assert "data.amount = 3" not in str(caught.value)
+    assert caught.value.value == "data.amount = 3"
     assert caught.value.field == "trigger.filter"
 
 
