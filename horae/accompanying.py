@@ -19,11 +19,12 @@ async def accompanied(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     """
     block = asyncio.current_task()
     assert block is not None  # noqa: S101 - a coroutine runs in a task
-    failures: list[BaseException] = []
+    failed = left = False
 
     def ended(task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            failures.append(error)
+        nonlocal failed
+        if not left and _failure(task) is not None:
+            failed = True
             block.cancel()
 
     beside = asyncio.create_task(work)
@@ -31,10 +32,15 @@ async def accompanied(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
     try:
         yield
     except asyncio.CancelledError:
-        if not failures or block.uncancel() > 0:  # somebody else has cancelled it, too
+        if not failed or block.uncancel() > 0:  # somebody else has cancelled it, too
             raise
     finally:
-        beside.remove_done_callback(ended)
+        left = True
+        failure = _failure(beside)
         await cancel(beside)
-    if failures:
-        raise failures[0]
+    if failure is not None:
+        raise failure
+
+
+def _failure(task: asyncio.Task[None]) -> BaseException | None:
+    return task.exception() if task.done() and not task.cancelled() else None

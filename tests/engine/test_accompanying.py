@@ -27,6 +27,19 @@ async def test_a_failure_ends_the_block_and_is_raised_in_its_place() -> None:
     await asyncio.sleep(0)  # nothing of the cancellation is left
 
 
+async def test_a_failure_as_the_block_ends_is_raised_and_cancels_nothing_after_it() -> None:
+    async def fails_at_once() -> None:
+        raise ValueError("no")
+
+    async def block() -> None:
+        async with accompanied(fails_at_once()):
+            await asyncio.sleep(0)  # the work fails in the turn in which this comes back
+
+    with pytest.raises(ValueError, match="no"):
+        await block()
+    await asyncio.sleep(0)  # nothing of a cancellation comes
+
+
 async def test_what_goes_on_ends_with_the_block() -> None:
     ended = asyncio.Event()
 
