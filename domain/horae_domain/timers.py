@@ -188,8 +188,8 @@ def refuse_fixed(decision: Decision, id_: TimerId, cause: Cause) -> None:
         IllegalState: it waits.
     """
     line = decision.require()
-    rests = line.cooldown_until is not None and line.cooldown_until > cause.at
-    if not (line.ticks is not None if id_.kind == LOOK else rests):
+    waits_for = line.tick_after(cause.at) if id_.kind == LOOK else line.cooldown_until
+    if waits_for is None or waits_for != id_.due or waits_for <= cause.at:
         raise _not_found(id_)
     raise IllegalState(_FIXED[id_.kind], field="id", value=str(id_), state="waiting")
 

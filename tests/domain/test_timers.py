@@ -361,3 +361,12 @@ def test_cooldown_that_is_over_and_look_of_no_check_are_not_there():
         history.do(timers.refuse_fixed, RESTS, cause(360))
     with pytest.raises(TimerNotFound):
         History().do(timers.refuse_fixed, timers.of_look("job", at(60)), cause(1))
+
+
+@pytest.mark.parametrize("kind", [timers.of_look, timers.of_cooldown])
+@pytest.mark.parametrize("seconds", [60, 180, 10**6])
+def test_look_and_cooldown_of_another_instant_are_not_there(kind: Any, seconds: int) -> None:
+    history = History(**WATCHING)
+    fires(history)
+    with pytest.raises(TimerNotFound):
+        history.do(timers.refuse_fixed, kind("job", at(seconds)), cause(61))
