@@ -42,7 +42,7 @@ from horae_application.room import Room
 from horae_application.tailing import Tail
 from horae_application.task import Answer, Task
 from horae_application.wall import RECHECK, Wall
-from horae_domain.errors import Internal, Unavailable
+from horae_domain.errors import Internal, Unavailable, reason_of
 from horae_domain.events import Event
 from horae_domain.identity import is_external
 from horae_domain.instants import to_micros
@@ -438,7 +438,7 @@ class Engine:
             self._forget()  # but for an event that another engine has recorded at the same time
             self._careful = CAREFUL if strange or self._clashes > 1 else self._careful
         again = [task._replace(tries=task.tries + 1) for task in tasks]
-        self._refuse([task for task in again if task.tries > TRIES], str(error))
+        self._refuse([task for task in again if task.tries > TRIES], reason_of(error))
         self._again += [task for task in again if task.tries <= TRIES]
 
     def _answer_failed(self, tasks: Sequence[Task]) -> None:

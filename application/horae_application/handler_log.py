@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from horae_application.log import get_logger
+from horae_domain.errors import reason_of
 
 MAX_LOGS = 200
 """Log lines kept with one attempt; further ones go to the log only."""
@@ -67,7 +68,7 @@ class HandlerLog:
         """Log an error that is being handled; its traceback goes to the program's log alone."""
         error = sys.exc_info()[1]
         if error is not None:
-            facts = {"exception": f"{type(error).__name__}: {error}", **facts}
+            facts = {"exception": f"{type(error).__name__}: {reason_of(error)}", **facts}
         self._add("error", message, facts, error)
 
     def _add(

@@ -254,8 +254,11 @@ def _tree(kind: type[HoraeError]) -> list[type[HoraeError]]:
 
 
 def reason_of(error: BaseException) -> str:
-    """What any error says, for where its type or code stands beside it."""
-    return error.reason if isinstance(error, HoraeError) else str(error)
+    """What any error says, for where its type or code stands beside it; never raises."""
+    try:
+        return error.reason if isinstance(error, HoraeError) else str(error)
+    except Exception:  # noqa: BLE001 - a handler's own error may fail at anything
+        return "<an error that cannot be shown>"
 
 
 _BY_CODE = {kind.code: kind for kind in _tree(HoraeError)}

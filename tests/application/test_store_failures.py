@@ -238,6 +238,17 @@ def test_one_clash_does_not_refuse_the_commands_beside_it(faulty: Faulty) -> Non
     assert all(replies[0].ok for replies in beside)
 
 
+def test_command_that_is_never_written_is_told_why_without_the_code_of_the_store(
+    faulty: Faulty,
+) -> None:
+    desk, store = faulty
+    store.fail("append", Fenced([]), times=40)
+    replies = desk.send("schedule.create", MANUAL)
+    rounds(desk, 40)
+    assert replies[0].body["error"]["code"] == "unavailable"
+    assert replies[0].body["error"]["message"] == "partitions [] belong to another owner"
+
+
 def test_schedule_that_always_clashes_is_quarantined_and_the_others_fire(faulty: Faulty) -> None:
     desk, store = faulty
     desk.create("bad")

@@ -57,3 +57,11 @@ def test_code_of_another_release_is_told() -> None:
 def test_reason_of_any_error_is_without_its_code() -> None:
     assert reason_of(ScheduleNotFound("no such schedule", value="a")) == "no such schedule [a]"
     assert reason_of(ValueError("too late")) == "too late"
+
+
+def test_reason_of_an_error_that_fails_to_say_it_is_told_as_well() -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    assert reason_of(Mute()) == "<an error that cannot be shown>"

@@ -22,7 +22,7 @@ from horae_application.registry import Registry
 from horae_application.result import Result, RetryAfter
 from horae_application.work import Work
 from horae_domain.actions import FunctionAction, ProcessAction, QueueAction
-from horae_domain.errors import Unavailable
+from horae_domain.errors import ScheduleNotFound, Unavailable
 from horae_domain.wire import json_value, validate
 from horae_infrastructure.children import ChildProcesses
 from horae_workers.executor import Executor
@@ -375,6 +375,9 @@ async def test_few_logs_are_kept_as_they_were(bench: Bench) -> None:
 async def test_logs_have_a_level_unless_it_is_info(
     bench: Bench, caplog: pytest.LogCaptureFixture
 ) -> None:
+    def fail(error: Exception) -> None:
+        raise error
+
     async def handler(context: Context) -> None:
         context.log(message="called", level="a fact")
         for level in ("debug", "info", "warning", "error", "critical", "exception"):
@@ -383,6 +386,11 @@ async def test_logs_have_a_level_unless_it_is_info(
             int("no feed")
         except ValueError:
             context.log.exception("handled")
+        for error in (Mute(), ScheduleNotFound("no such schedule", value="a")):
+            try:
+                fail(error)
+            except (Mute, ScheduleNotFound):
+                context.log.exception("one more")
 
     with caplog.at_level(logging.DEBUG, logger="horae.handler"):
         logs = (await bench.outcome(handler))["logs"]
@@ -395,16 +403,22 @@ async def test_logs_have_a_level_unless_it_is_info(
         ("by name", "critical"),
         ("by name", "error"),
         ("handled", "error"),
+        ("one more", "error"),
+        ("one more", "error"),
+    ]
+    assert [line["facts"]["exception"] for line in logs[-2:]] == [
+        "Mute: <an error that cannot be shown>",
+        "ScheduleNotFound: no such schedule [a]",
     ]
     assert logs[0]["facts"] == {"level": "a fact"}
     assert logs[3]["facts"] == logs[6]["facts"] == {"n": 1}
     assert logs[7]["facts"]["exception"].startswith("ValueError: invalid literal")
     said = [each for each in caplog.records if each.name == "horae.handler"]
     assert [each.levelname for each in said] == [
-        "INFO", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", "ERROR", "ERROR",
+        "INFO", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL", *["ERROR"] * 4,
     ]  # fmt: skip
     assert {each.msg["schedule_id"] for each in said} == {"job"}
-    assert [each.exc_info is not None for each in said[-2:]] == [False, True]
+    assert [each.exc_info is not None for each in said[-4:]] == [False, True, True, True]
 
 
 async def test_logs_of_a_failed_attempt_are_kept(bench: Bench) -> None:

@@ -543,7 +543,7 @@ def _stopped(error: BaseException) -> bool:
 
 def stop_of(error: BaseException) -> dict[str, Any]:
     """Why there is no result, as the log keeps it."""
-    return {"type": "Cancelled", "message": _message(error)[:4000] or "asked to stop"}
+    return {"type": "Cancelled", "message": reason_of(error)[:4000] or "asked to stop"}
 
 
 def _cancelled() -> bool:
@@ -557,7 +557,7 @@ def describe(error: BaseException) -> dict[str, Any]:
     stack = "".join(traceback.format_exception(error))[-MAX_STACK:]
     described: dict[str, Any] = {
         "type": type(error).__name__,
-        "message": _message(error)[:4000],
+        "message": reason_of(error)[:4000],
         "stack": stack,
     }
     if isinstance(error, HoraeError) and "stack" in error.details:
@@ -567,13 +567,6 @@ def describe(error: BaseException) -> dict[str, Any]:
     if described["type"] == PayloadInvalid.__name__:  # in a child process only the name is left
         described["final"] = True
     return described
-
-
-def _message(error: BaseException) -> str:
-    try:
-        return reason_of(error)
-    except Exception:  # noqa: BLE001 - a handler's own error may fail at anything
-        return "<an error that cannot be shown>"
 
 
 def _short(reply: Reply) -> dict[str, Any]:
