@@ -42,8 +42,8 @@ class Remembering:
     ) -> Reply:
         """The first answer to the request's key, else what `act` answers, from then on.
 
-        A refusal is not remembered, nor an answer of which `act` says that it is not the last. While this engine owns nothing, it cannot record the answer and
-        gives it all the same.
+        A refusal is not remembered, nor an answer of which `act` says that it is not the last. While
+        this engine owns nothing, it cannot record the answer and gives it all the same.
 
         Raises:
             IdempotencyConflict: the key was used with another request.
