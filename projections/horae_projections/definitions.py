@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from horae_domain.durations import parse_duration
 from horae_domain.events import COMMAND, CommandScheduled, command_definition
 from horae_domain.instants import from_micros, to_micros
 from horae_projections.ports import PlaceKey, Places
-from horae_projections.resting import rest_of
 
 COMMAND_TYPE = "command"
 """The type of scheduled commands, of which there may be very many: in lists of their own."""
@@ -111,8 +111,16 @@ def facets_of(packed: bytes, created_by: str | None) -> Facets:
         told.get("priority", "medium"),
         fold_text(told.get("name") or ""),
         sets,
-        rest_of(told),
+        _rest_of(told),
     )
+
+
+def _rest_of(told: dict[str, Any]) -> timedelta | None:
+    """How long nothing fires after something has (G6); None if it does not rest."""
+    spans = (told.get("cooldown"), told["trigger"].get("cooldown"))
+    if spans == (None, None):  # as most
+        return None
+    return max(parse_duration(each, field="cooldown") for each in spans if each is not None)
 
 
 def fold_text(text: str) -> str:
